@@ -1,0 +1,54 @@
+# Sets up .venv and runs the package's jobs. Nothing needs to be activated.
+
+PYTHON ?= python3
+BIN := .venv/bin
+TEST := $(BIN)/python -m pytest -n 2
+LEFT_OUT := slow gpu benchmark
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help reproduce test test-all lint docs clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+reproduce: .venv/.stamp-plots  ## Run the main experiment; results in results/head-vs-prompt
+	$(BIN)/ppl-hmm reproduce head-vs-prompt --out results/head-vs-prompt
+
+test: .venv/.stamp-dev  ## Run the tests, without the slow, gpu and benchmark ones
+	$(TEST)
+	@echo 'Left out:'
+	@for marker in $(LEFT_OUT); do \
+	  printf '  %-9s  ' $$marker; \
+	  $(BIN)/python -m pytest --collect-only -q -m $$marker | tail -n 1 | sed 's, collected.*,,'; \
+	done
+
+test-all: .venv/.stamp-dev  ## Run all tests (those marked gpu only where there is one)
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then marker=''; \
+	else marker='not gpu'; echo 'No GPU here: tests marked gpu are left out.'; fi; \
+	$(TEST) -m "$$marker"
+
+lint: .venv/.stamp-dev  ## Check style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+docs: .venv/.stamp-docs  ## Build the documentation in docs/_build/html
+	@rm -rf docs/api/generated
+	$(BIN)/sphinx-build -E -W --keep-going -b html docs docs/_build/html
+
+clean:  ## Remove caches and built files; keep .venv and results
+	rm -rf docs/_build docs/api/generated dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name .venv -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# One stamp for each set of extras.
+.venv/.stamp-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo 'ppl_hmm needs Python 3.11 or later as "$(PYTHON)": install it, or run make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

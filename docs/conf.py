@@ -1,0 +1,69 @@
+"""Sphinx configuration. Build with `make docs`; the build needs no network."""
+
+import re
+from importlib.metadata import version as installed_version
+
+project = "ppl_hmm"
+author = "The ppl_hmm developers"
+copyright = author
+version = release = installed_version("ppl-hmm")
+
+extensions = [
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+# Notebooks and executable pages run at build time, are cached, and stop the build when they raise.
+nb_execution_mode = "cache"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+
+autosummary_generate = True
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_type_aliases = {name: name for name in ("ArrayLike", "Impossible", "Prompt", "Seed", "Text", "Verdict")}
+autodoc_default_options = {
+    "members": True,
+    # Added to every estimator by scikit-learn; they link into its own manual.
+    "exclude-members": "set_fit_request, set_predict_request, set_score_request, set_decision_function_request",
+}
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100
+numpydoc_show_class_members = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"ppl_hmm {release}"
+html_show_sourcelink = False
+html_theme_options = {"navigation_with_keys": False, "show_toc_level": 2, "secondary_sidebar_items": ["page-toc"]}
+
+
+def _plain_docstring(*event):
+    """Keep |margin|, P(h | x) and "K." as they are.
+
+    Outside ``literals`` reStructuredText reads bars as substitutions, and a capital with a full stop as a list.
+    """
+    lines = event[-1]
+    for number, line in enumerate(lines):
+        parts = re.split(r"(``.*?``)", line)
+        line = "".join(part if part.startswith("``") else part.replace("|", r"\|") for part in parts)
+        lines[number] = re.sub(r"^(\s*)([A-Z]\.)", r"\1\\\2", line)
+
+
+def _plain_signature(*event):
+    """Show type aliases by their names alone."""
+    return tuple(text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text) for text in event[-2:])
+
+
+def setup(app):
+    """Register the filters."""
+    app.connect("autodoc-process-docstring", _plain_docstring)
+    app.connect("autodoc-process-signature", _plain_signature)

@@ -1,0 +1,63 @@
+"""When do head tuning and prompt tuning recover a downstream label? Exact answers for hidden Markov models."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ppl_hmm._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from ppl_hmm.errors import ForeignFile, ImpossibleText, InvalidInput, PplHmmError
+    from ppl_hmm.experiments.head_vs_prompt import head_vs_prompt
+    from ppl_hmm.experiments.store import open_results
+    from ppl_hmm.heads.linear import LinearHead, constructed_head
+    from ppl_hmm.inference import log_likelihood, masked_conditionals, posterior, sample_posterior, viterbi
+    from ppl_hmm.language_models.oracle import OracleLM
+    from ppl_hmm.language_models.probe import probe_features
+    from ppl_hmm.language_models.protocol import MaskedLM
+    from ppl_hmm.models.hmm import hmm_program
+    from ppl_hmm.parameters import HMM, SoftPrompt
+    from ppl_hmm.prompts import PromptFit, fit_prompt
+    from ppl_hmm.recoverability.certificate import Certificate, ConditionNotMet
+    from ppl_hmm.recoverability.head import head_certificate
+    from ppl_hmm.recoverability.witness import separability
+    from ppl_hmm.regimes import random_hmm, random_task
+    from ppl_hmm.sampling import sample
+    from ppl_hmm.storage import load, save
+    from ppl_hmm.tasks import PosteriorTask
+    from ppl_hmm.text import MASK
+
+# Where each public name lives: imported at first use, so that ``import ppl_hmm`` loads no library.
+_MODULE_OF = {
+    "errors": ("ForeignFile", "ImpossibleText", "InvalidInput", "PplHmmError"),
+    "experiments.head_vs_prompt": ("head_vs_prompt",),
+    "experiments.store": ("open_results",),
+    "heads.linear": ("LinearHead", "constructed_head"),
+    "inference": ("log_likelihood", "masked_conditionals", "posterior", "sample_posterior", "viterbi"),
+    "language_models.oracle": ("OracleLM",),
+    "language_models.probe": ("probe_features",),
+    "language_models.protocol": ("MaskedLM",),
+    "models.hmm": ("hmm_program",),
+    "parameters": ("HMM", "SoftPrompt"),
+    "prompts": ("PromptFit", "fit_prompt"),
+    "recoverability.certificate": ("Certificate", "ConditionNotMet"),
+    "recoverability.head": ("head_certificate",),
+    "recoverability.witness": ("separability",),
+    "regimes": ("random_hmm", "random_task"),
+    "sampling": ("sample",),
+    "storage": ("load", "save"),
+    "tasks": ("PosteriorTask",),
+    "text": ("MASK",),
+}
+_HOME = {name: module for module, names in _MODULE_OF.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ppl_hmm' has no attribute {name!r}")
+    return getattr(import_module(f"ppl_hmm.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,138 @@
+"""The command line: every command is a thin call of the public functions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ppl_hmm._version import __version__
+from ppl_hmm.errors import InvalidInput, PplHmmError
+
+# Plain messages: the package's errors are one line, and so must be bad usage.
+app = typer.Typer(
+    help="When do head tuning and prompt tuning recover a downstream label? Exact answers.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+reproduce = typer.Typer(help="Compute a figure of Wei, Xie & Ma (2021) exactly.")
+app.add_typer(reproduce, name="reproduce")
+BAD_USAGE = 2
+INTERRUPTED = 130
+
+States = Annotated[str | None, typer.Option(help="Numbers of hidden states, e.g. 8,25. [default: the figure's]")]
+Seeds = Annotated[int | None, typer.Option(help="Models at each size. [default: the figure's]")]
+Workers = Annotated[int, typer.Option(help="Processes; the numbers do not depend on it.")]
+Out = Annotated[Path, typer.Option(help="Directory of results, table and figure.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="The same code on little text, in seconds.")]
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
+    if version:
+        typer.echo(f"ppl-hmm {__version__}")
+    else:
+        _help_without_command(context)
+
+
+@reproduce.callback(invoke_without_command=True)
+def _help_without_command(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@reproduce.command("head-vs-prompt")
+def head_vs_prompt(
+    states: States = None,
+    seeds: Seeds = None,
+    workers: Workers = 2,
+    out: Out = Path("results/head-vs-prompt"),
+    smoke: Smoke = False,
+) -> None:
+    """Head tuning against prompt tuning: Figure 3 (left), with exact conditionals in place of a transformer."""
+    from ppl_hmm.experiments import head_vs_prompt as experiment
+
+    sizes = _parse_states(states) if states is not None else experiment.SMOKE_STATES if smoke else experiment.STATES
+    n_seeds = seeds if seeds is not None else experiment.SMOKE_SEEDS if smoke else experiment.N_SEEDS
+    with _progress(experiment.NAME) as report:
+        tree = experiment.head_vs_prompt(
+            sizes, n_seeds, out, workers=workers, progress=report, **(experiment.SMOKE if smoke else {})
+        )
+    _show(experiment.NAME, tree, out)
+
+
+def _show(name: str, tree, out: Path) -> None:
+    """Print the table of a finished experiment and write its figure."""
+    from ppl_hmm.plots import figures, tables
+
+    console = Console()
+    console.print(tables.table(name, tree))
+    try:
+        paths = figures.save(figures.draw(name, tree), out / name)
+    finally:
+        console.print(f"results: {out}", soft_wrap=True)
+    console.print("figure:  " + ", ".join(map(str, paths)), soft_wrap=True)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("cells"),
+        TimeElapsedColumn(),
+        TextColumn("elapsed,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task(name, total=None)
+
+    def report(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        bar.start()  # at the first report: errors before it stay one line
+
+    try:
+        yield report
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def _parse_states(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InvalidInput("--states", "whole numbers separated by commas", repr(text), "write e.g. 8,25") from None
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line: exit status 2 and one line for bad usage or input, 130 when interrupted."""
+    try:
+        status = app(args=arguments, standalone_mode=False)
+    except PplHmmError as error:
+        _fail(str(error), BAD_USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted; the same command goes on where this one stopped", INTERRUPTED)
+    except Exception as error:
+        # Typer carries its own copy of click, whose usage errors have no public name but this method.
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(error.format_message(), BAD_USAGE)  # type: ignore[attr-defined]
+    else:
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    print(f"ppl-hmm: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    sys.exit(status)

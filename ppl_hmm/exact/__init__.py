@@ -1,0 +1,1 @@
+"""Exact inference on plain arrays: no models, no Pyro."""

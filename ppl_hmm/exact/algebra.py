@@ -1,0 +1,141 @@
+"""Three algebras for one recursion.
+
+A *law* is a weight for each state, (…,K), in the representation of its algebra. The chain's recursions need four
+operations: write a probability in the algebra, move a law through the transition (either way), weigh it by a
+likelihood, and normalise it.
+
+- :data:`SCALED`: plain probabilities, rescaled at every step: matrix products, the fast route. Small entries may
+  underflow; :meth:`Algebra.faint` says when, before it happens.
+- :data:`LOG`: logarithms: slower by an order of magnitude, and free of underflow whatever the parameters.
+- :data:`MAXIMUM`: logarithms with sum replaced by maximum: best paths in place of total probability.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Law = Float[Tensor, "P #B K"]  # one row stands for all sequences before the first token is seen
+Matrix = Float[Tensor, "P K J"]
+Weight = Float[Tensor, "P #B 1"]
+
+
+@runtime_checkable
+class Algebra(Protocol):
+    """What a recursion over a chain needs."""
+
+    def represent(self, probability: Tensor) -> Tensor:
+        """Write probabilities or likelihoods in this algebra."""
+        ...
+
+    def advance(self, law: Law, matrix: Matrix) -> Law:
+        """Combine over the states of ``law``: law'[j] = ⊕_k law[k] ⊗ matrix[k,j]."""
+        ...
+
+    def weigh(self, law: Law, likelihood: Law) -> Law:
+        """Multiply state by state."""
+        ...
+
+    def normalise(self, law: Law) -> tuple[Law, Weight]:
+        """Return the law divided by its total, and the total; an impossible law stays as it is."""
+        ...
+
+    def logarithm(self, weight: Tensor) -> Tensor:
+        """Return the logarithms of weights, −inf for none."""
+        ...
+
+    def probabilities(self, law: Law) -> Law:
+        """Return a normalised law as probabilities (zeros stay zeros)."""
+        ...
+
+    def faint(self, law: Law, floor: Tensor) -> Tensor:
+        """Say for each law (P,B) whether it holds a positive weight below ``floor`` (P,1,1): one that may be lost next.
+
+        Never so in logarithms.
+        """
+        ...
+
+
+def safe_log(probability: Tensor) -> Tensor:
+    """Logarithm with −inf at zero and a finite gradient there."""
+    positive = probability > 0
+    return torch.where(positive, torch.where(positive, probability, 1).log(), -torch.inf)
+
+
+class _Scaled:
+    def represent(self, probability: Tensor) -> Tensor:
+        return probability
+
+    def advance(self, law: Law, matrix: Matrix) -> Law:
+        return torch.matmul(law, matrix)
+
+    def weigh(self, law: Law, likelihood: Law) -> Law:
+        return law * likelihood
+
+    def normalise(self, law: Law) -> tuple[Law, Weight]:
+        total = law.sum(-1, keepdim=True)
+        return law / torch.where(total > 0, total, 1), total
+
+    def logarithm(self, weight: Tensor) -> Tensor:
+        return safe_log(weight)
+
+    def probabilities(self, law: Law) -> Law:
+        return law
+
+    def faint(self, law: Law, floor: Tensor) -> Tensor:
+        law = law.detach()
+        if (law.amin((1, 2)) >= floor[:, 0, 0]).all():  # one reduction settles most steps
+            return torch.zeros((), dtype=torch.bool, device=law.device)
+        return ((law > 0) & (law < floor)).any(-1)
+
+
+class _Logarithmic:
+    def represent(self, probability: Tensor) -> Tensor:
+        return safe_log(probability)
+
+    def weigh(self, law: Law, likelihood: Law) -> Law:
+        return law + likelihood
+
+    def logarithm(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def probabilities(self, law: Law) -> Law:
+        return law.exp()
+
+    def faint(self, law: Law, floor: Tensor) -> Tensor:  # noqa: ARG002
+        return torch.zeros((), dtype=torch.bool, device=law.device)
+
+    def _subtract(self, law: Law, total: Weight) -> tuple[Law, Weight]:
+        return law - torch.where(total > -torch.inf, total, 0), total
+
+
+class _Log(_Logarithmic):
+    def advance(self, law: Law, matrix: Matrix) -> Law:
+        return _log_sum_exp(law[..., :, None] + matrix[:, None], dim=-2)
+
+    def normalise(self, law: Law) -> tuple[Law, Weight]:
+        return self._subtract(law, _log_sum_exp(law, dim=-1, keepdim=True))
+
+
+class _Maximum(_Logarithmic):
+    def advance(self, law: Law, matrix: Matrix) -> Law:
+        return (law[..., :, None] + matrix[:, None]).amax(-2)
+
+    def normalise(self, law: Law) -> tuple[Law, Weight]:
+        return self._subtract(law, law.amax(-1, keepdim=True))
+
+
+def _log_sum_exp(values: Tensor, dim: int, keepdim: bool = False) -> Tensor:
+    # torch.logsumexp has NaN gradients where all terms are −inf; here they are zero.
+    top = values.detach().amax(dim, keepdim=True).clamp(min=torch.finfo(values.dtype).min)
+    total = (values - top).exp().sum(dim, keepdim=True)
+    result = safe_log(total) + torch.where(total > 0, top, 0)
+    return result if keepdim else result.squeeze(dim)
+
+
+SCALED: Algebra = _Scaled()
+LOG: Algebra = _Log()
+MAXIMUM: Algebra = _Maximum()

@@ -1,0 +1,1 @@
+"""The experiments: a grid of cells, each computed apart, gathered in one store."""

@@ -1,0 +1,1 @@
+"""Heads: classifiers on masked conditionals, learned or constructed."""

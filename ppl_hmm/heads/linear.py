@@ -1,0 +1,173 @@
+"""The linear head on masked conditionals: learned by logistic regression, or constructed by a theorem."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+from scipy.linalg import LinAlgWarning
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ppl_hmm import schema
+from ppl_hmm.errors import InvalidInput, one_of
+from ppl_hmm.inference import Prompt
+from ppl_hmm.parameters import HMM
+from ppl_hmm.recoverability.certificate import ConditionNotMet
+from ppl_hmm.recoverability.head import RESIDUAL_TOLERANCE, head_certificate
+from ppl_hmm.tasks import PosteriorTask
+
+#: Inverse regularisation strengths that ``LinearHead.select`` tries by default.
+DEFAULT_GRID = (1.0, 1e2, 1e4, 1e6)
+_MAX_ITERATIONS = 1000
+
+
+class LinearHead(ClassifierMixin, BaseEstimator):
+    """Linear classifier on masked conditionals G (B,V): a scikit-learn estimator.
+
+    Parameters
+    ----------
+    C
+        Inverse strength of the L2 penalty. Conditionals of nearly deterministic models differ by little, so useful
+        values reach 1e6.
+    features
+        ``'probability'``: G itself, the theorems' class of heads. ``'log'``: log max(G, floor), a stronger class.
+    floor
+        Smallest probability that ``'log'`` tells from zero.
+
+    Attributes
+    ----------
+    coef_, intercept_, classes_, n_features_in_
+        As in ``sklearn.linear_model.LogisticRegression``.
+
+    Notes
+    -----
+    ``predict`` gives the higher class on ties: score ≥ 0 for two classes. Training costs O(iterations·B·V²).
+    Source: Wei, Xie & Ma (2021), §3: head tuning.
+    """
+
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    classes_: np.ndarray
+    n_features_in_: int
+
+    def __init__(
+        self, C: float = 1.0, features: Literal["probability", "log"] = "probability", floor: float = 1e-30
+    ) -> None:
+        self.C = C
+        self.features = features
+        self.floor = floor
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Fit to features X (B,V) and labels y (B,) by penalised logistic regression."""
+        one_of("value of 'features'", self.features, ("probability", "log"))
+        X, y = validate_data(self, X, y)  # type: ignore[assignment]
+        regression = LogisticRegression(C=self.C, solver="newton-cholesky", max_iter=_MAX_ITERATIONS)
+        with warnings.catch_warnings():
+            # Nearly collinear conditionals and nearly separable classes are the normal case here. The solver then falls
+            # back to L-BFGS by itself, and an optimum far out need not be reached to classify well.
+            warnings.simplefilter("ignore", LinAlgWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            regression.fit(self._transform(np.asarray(X)), y)
+        self.coef_, self.classes_ = regression.coef_, regression.classes_
+        self.intercept_ = np.atleast_1d(regression.intercept_)
+        return self
+
+    @classmethod
+    def select(
+        cls,
+        X: ArrayLike,
+        y: ArrayLike,
+        X_val: ArrayLike,
+        y_val: ArrayLike,
+        grid: Sequence[float] = DEFAULT_GRID,
+        **options: Any,
+    ) -> Self:
+        """Return the head of the ``C`` in ``grid`` with the best validation accuracy, the strongest penalty on ties."""
+        if not len(grid):
+            raise InvalidInput("grid", "at least one value of C", "none", "pass e.g. (1.0, 1e6)")
+        heads = [cls(C=C, **options).fit(X, y) for C in sorted(grid)]
+        scores = [head.score(X_val, y_val) for head in heads]
+        return heads[int(np.argmax(scores))]
+
+    @classmethod
+    def from_weights(cls, weights: ArrayLike) -> Self:
+        """Return the head with given weights b, (V,) for classes 0 and 1 or (C,V), and no intercept."""
+        coefficients = np.atleast_2d(np.asarray(weights, dtype=float))
+        head = cls()
+        head.coef_ = coefficients
+        head.intercept_ = np.zeros(len(coefficients))
+        head.classes_ = np.arange(max(2, len(coefficients)))
+        head.n_features_in_ = coefficients.shape[1]
+        return head
+
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
+        """Return scores: (B,) for two classes, (B,C) for more."""
+        check_is_fitted(self, "coef_")
+        X = validate_data(self, X, reset=False)  # type: ignore[assignment]
+        scores = self._transform(np.asarray(X)) @ self.coef_.T + self.intercept_
+        return scores[:, 0] if scores.shape[1] == 1 else scores
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Return the class of each row; ties go to the higher class."""
+        scores = self.decision_function(X)
+        if scores.ndim == 1:
+            return self.classes_[(scores >= 0).astype(int)]
+        return self.classes_[scores.shape[1] - 1 - scores[:, ::-1].argmax(axis=1)]
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the fitted head as a labelled dataset."""
+        check_is_fitted(self, "coef_")
+        return xr.Dataset(
+            {
+                "coefficients": ((schema.SCORE, schema.TOKEN), self.coef_),
+                "intercepts": (schema.SCORE, self.intercept_),
+                "classes": (schema.CLASS, self.classes_),
+            },
+            attrs={"kind": "LinearHead", "C": self.C, "features": self.features, "floor": self.floor},
+        )
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset) -> Self:
+        """Return the head of a dataset that ``to_dataset`` made."""
+        head = cls(**{name: dataset.attrs[name] for name in ("C", "features", "floor") if name in dataset.attrs})
+        head.coef_ = dataset["coefficients"].transpose(schema.SCORE, schema.TOKEN).values
+        head.intercept_, head.classes_ = dataset["intercepts"].values, dataset["classes"].values
+        head.n_features_in_ = head.coef_.shape[1]
+        return head
+
+    def _transform(self, X: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(X, self.floor)) if self.features == "log" else X
+
+
+def constructed_head(
+    model: HMM,
+    task: PosteriorTask,
+    prompt: Prompt | None = None,
+    *,
+    support_threshold: float = 0.0,
+    tolerance: float = RESIDUAL_TOLERANCE,
+) -> LinearHead:
+    """Return the head of Theorem H, or of Theorem P for a given prompt: 1(bᵀG ≥ 0) = F*(x) for every text x.
+
+    Parameters as in :func:`ppl_hmm.recoverability.head.head_certificate`.
+
+    Raises
+    ------
+    ConditionNotMet
+        The theorem's condition fails; ``.certificate`` says which part, by how much.
+
+    Notes
+    -----
+    Source: Wei, Xie & Ma (2021), Theorem 3.3. Cost O(K·V·min(K,V)).
+    """
+    certificate = head_certificate(model, task, prompt, support_threshold=support_threshold, tolerance=tolerance)
+    if not certificate.recoverable:
+        raise ConditionNotMet(certificate, "learn a head instead, or try a prompt")
+    return LinearHead.from_weights(certificate.weights.detach().cpu().numpy())

@@ -1,0 +1,1 @@
+"""Figures: what to draw (``data``) apart from drawing (``figures``)."""

@@ -1,0 +1,247 @@
+"""Soft prompts learned together with their heads.
+
+For any prompt the best head on G is a convex problem of V weights. So the head is not trained beside the prompt but
+solved for: one damped Newton step of logistic regression for each gradient step on the prompt (variable projection).
+By the envelope theorem the gradient of the loss in the prompt is then the partial one, the head held fixed.
+docs/decisions/0004-prompts-by-variable-projection.md says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from ppl_hmm.errors import InvalidInput, at_least
+from ppl_hmm.heads.linear import LinearHead
+from ppl_hmm.inference import Text
+from ppl_hmm.language_models.probe import probe_features, probe_input
+from ppl_hmm.language_models.protocol import EncodedText, MaskedLM
+from ppl_hmm.parameters import SoftPrompt
+from ppl_hmm.randomness import Seed, generator
+from ppl_hmm.text import as_tensor
+
+_STEPS = 200
+_LEARNING_RATE = 0.3
+# Training needs enough texts to place K likelihoods; the head is fitted to all of them afterwards.
+_TRAINING_TEXTS = 1000
+_PENALTY = 1e-6  # on ‖b‖²/2: small, as conditionals of nearly deterministic models differ by little
+_WARM_UP = 5  # Newton steps before the first gradient
+_FINAL_STEPS = 20
+# Restarts begin between nearly uniform and nearly one-hot prompts.
+_NARROWEST, _WIDEST = 0.5, 3.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PromptFit:
+    """A learned prompt with its head.
+
+    Attributes
+    ----------
+    prompt
+        Rows (P…,L,*prompt_shape), the best restart on validation text.
+    head
+        :class:`LinearHead` refitted on all training text after this prompt; a list of P for a batch of P models.
+    history
+        (steps, restarts, P…): logistic loss in nats of each restart along training.
+    validation_score
+        (P…): accuracy of the head on validation text.
+    """
+
+    prompt: SoftPrompt
+    head: LinearHead | list[LinearHead]
+    history: Tensor
+    validation_score: np.ndarray
+
+
+def fit_prompt(
+    lm: MaskedLM,
+    tokens: Text,
+    labels: Text,
+    *,
+    validation: tuple[Text, Text],
+    prompt_length: int = 1,
+    restarts: int = 8,
+    seed: Seed | Sequence[Seed],
+) -> PromptFit:
+    """Learn a soft prompt and a linear head for binary labels of raw text.
+
+    Parameters
+    ----------
+    lm
+        A masked language model, or a batch of P of them, trained together.
+    tokens, labels
+        Raw text (B,T) and its labels (B,) in {0, 1}; (P,B,T) and (P,B) for a batch.
+    validation
+        Text and labels for choosing the restart and the head's penalty.
+    prompt_length
+        L, number of prompt tokens.
+    restarts
+        Prompts trained side by side from random starts.
+    seed
+        One seed, or P seeds; each model draws from its own stream, so a batch changes nothing.
+
+    Raises
+    ------
+    InvalidInput
+        Shapes that do not match, labels of one class or other than 0 and 1, a size below one, too few seeds.
+
+    Notes
+    -----
+    Text is encoded once. For an exact model each of 200 steps costs O(restarts·P·1000·V·(K+V)), whatever T is.
+    Source: Wei, Xie & Ma (2021), §3.2: prompt tuning.
+    """
+    at_least("prompt_length", prompt_length, 1)
+    at_least("restarts", restarts, 1)
+    batch_shape = lm.batch_shape
+    if len(batch_shape) > 1:
+        raise InvalidInput("batch of language models", "one batch dimension", str(batch_shape), "flatten the batch")
+    train, held_out = _LabelledText.of(lm, tokens, labels), _LabelledText.of(lm, *validation)
+    if (train.labels == train.labels[:, :1]).all(-1).any():
+        raise InvalidInput(
+            "training labels", "both classes 0 and 1, for every model", "one class", "relabel, or redraw the task"
+        )
+    free_rows = _random_starts(lm, prompt_length, restarts, seed)
+    free_rows, history = _train(lm, train.first(lm, _TRAINING_TEXTS), free_rows)
+    with torch.no_grad():
+        rows = _to_rows(free_rows, lm)
+        chosen = _best_restart(rows, train, held_out)
+    models = torch.arange(rows.shape[1])
+    prompt = SoftPrompt(rows[chosen, models].reshape(*batch_shape, *rows.shape[2:]))
+    features, held_out_features = (
+        probe_features(lm, text.tokens, prompt=prompt, impossible="mask")
+        .reshape(len(models), -1, lm.vocabulary_size)
+        .detach()
+        .cpu()
+        .numpy()
+        for text in (train, held_out)
+    )
+    y, held_out_y = (text.labels.cpu().numpy() for text in (train, held_out))
+    heads = [LinearHead.select(features[p], y[p], held_out_features[p], held_out_y[p]) for p in range(len(models))]
+    scores = np.array([head.score(held_out_features[p], held_out_y[p]) for p, head in enumerate(heads)])
+    return PromptFit(
+        prompt,
+        heads if batch_shape else heads[0],
+        history.reshape(*history.shape[:2], *batch_shape),
+        scores.reshape(batch_shape),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _LabelledText:
+    tokens: Tensor  # raw, (B,T) or (P…,B,T)
+    labels: Tensor  # (P,B); P = 1 for a single model
+    encoded: EncodedText  # with the mask in front
+    batch_shape: tuple[int, ...]  # (), or (P,)
+
+    @classmethod
+    def of(cls, lm: MaskedLM, tokens: Text, labels: Text) -> _LabelledText:
+        masked = probe_input(lm, tokens)
+        classes = as_tensor(labels)
+        expected = (*lm.batch_shape, masked.shape[-2])
+        if tuple(classes.shape) != expected:
+            raise InvalidInput("labels", f"shape {expected}", f"shape {tuple(classes.shape)}", "label every sequence")
+        classes = classes.reshape(-1, classes.shape[-1])
+        if not ((classes == 0) | (classes == 1)).all():
+            raise InvalidInput(
+                "labels", "classes 0 and 1", str(classes.unique().tolist()), "compare two classes at a time"
+            )
+        return cls(masked[..., 1:], classes.long(), lm.encode(masked), lm.batch_shape)
+
+    def first(self, lm: MaskedLM, n_texts: int) -> _LabelledText:
+        tokens = self.tokens[..., :n_texts, :]
+        encoded = lm.encode(probe_input(lm, tokens))
+        return _LabelledText(tokens, self.labels[:, :n_texts], encoded, self.batch_shape)
+
+    def features(self, rows: Tensor) -> Tensor:
+        """Return G (R,P,B,V) at the mask after prompts (R,P,L,…)."""
+        prompts = rows.reshape(len(rows), *self.batch_shape, *rows.shape[2:])
+        conditionals = self.encoded.conditionals(prompts, positions=[0])
+        return conditionals.reshape(*rows.shape[:2], self.labels.shape[1], -1)
+
+
+def _random_starts(lm: MaskedLM, prompt_length: int, restarts: int, seed: Seed | Sequence[Seed]) -> Tensor:
+    """Return unconstrained rows (R,P,L,*prompt_shape)."""
+    n_models = lm.batch_shape[0] if lm.batch_shape else 1
+    seeds = list(seed) if isinstance(seed, Sequence) else [seed] * n_models
+    if len(seeds) != n_models:
+        raise InvalidInput(
+            "seed",
+            f"one seed, or {n_models}, one for each model",
+            f"{len(seeds)} seeds",
+            "give as many seeds as models",
+        )
+    shape = (restarts, prompt_length, *lm.prompt_shape)
+    spread = torch.linspace(_NARROWEST, _WIDEST, restarts, dtype=torch.float64).reshape(-1, *[1] * (len(shape) - 1))
+    starts = [spread * torch.randn(shape, generator=generator(one, "prompt"), dtype=torch.float64) for one in seeds]
+    return torch.stack(starts, dim=1)
+
+
+def _to_rows(free: Tensor, lm: MaskedLM) -> Tensor:
+    """Return prompt rows (R,P,L,*prompt_shape): as they are, or positive and summing to one (scale does not matter)."""
+    return free if lm.prompt_constraint == "real" else free.flatten(3).softmax(-1).view_as(free)
+
+
+def _train(lm: MaskedLM, text: _LabelledText, free_rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return trained rows and the loss (steps,R,P) by Adam on the prompt, the head solved for at every step."""
+    sign = 2.0 * text.labels - 1.0
+    free_rows = free_rows.requires_grad_()
+    optimiser = torch.optim.Adam([free_rows], lr=_LEARNING_RATE)
+    weights = free_rows.new_zeros(*free_rows.shape[:2], lm.vocabulary_size)
+    history = []
+    for _ in range(_STEPS):
+        features = text.features(_to_rows(free_rows, lm))
+        weights = _newton(features.detach(), sign, weights, steps=1 if history else _WARM_UP)
+        loss = _logistic_loss(features, sign, weights)
+        optimiser.zero_grad()
+        loss.sum().backward()
+        optimiser.step()
+        history.append(loss.detach())
+    return free_rows.detach(), torch.stack(history)
+
+
+def _best_restart(rows: Tensor, train: _LabelledText, held_out: _LabelledText) -> Tensor:
+    """Return the restart (P,) whose head, fitted on all training text, is most accurate on validation text."""
+    features = train.features(rows)
+    start = features.new_zeros(*rows.shape[:2], features.shape[-1])
+    weights = _newton(features, 2.0 * train.labels - 1.0, start, steps=_FINAL_STEPS)
+    scores = (held_out.features(rows) @ weights[..., None])[..., 0]
+    return ((scores >= 0) == (held_out.labels == 1)).double().mean(-1).argmax(0)
+
+
+def _logistic_loss(features: Tensor, sign: Tensor, weights: Tensor) -> Tensor:
+    """Return mean log(1 + exp(−y bᵀG)) in nats (R,P), without the penalty."""
+    return softplus(-sign * (features @ weights[..., None])[..., 0]).mean(-1)
+
+
+def _newton(features: Tensor, sign: Tensor, weights: Tensor, steps: int) -> Tensor:
+    """Return heads b (R,P,V) after Newton steps on the penalised logistic loss, from ``weights``.
+
+    A step that does not lower the loss is halved until it does, or given up after five halvings.
+    """
+    n_texts, n_tokens = features.shape[-2:]
+    ridge = _PENALTY * torch.eye(n_tokens, dtype=features.dtype, device=features.device)
+
+    def objective(heads: Tensor) -> Tensor:
+        return _logistic_loss(features, sign, heads) + _PENALTY / 2 * heads.square().sum(-1)
+
+    for _ in range(steps):
+        wrong = torch.sigmoid(-sign * (features @ weights[..., None])[..., 0])
+        gradient = _PENALTY * weights - ((sign * wrong)[..., None, :] @ features)[..., 0, :] / n_texts
+        curvature = (features * (wrong * (1 - wrong) / n_texts)[..., None]).mT @ features + ridge
+        step = torch.linalg.solve(curvature, gradient)
+        before = objective(weights)
+        size = torch.ones_like(before)
+        for _ in range(5):
+            worse = objective(weights - size[..., None] * step) > before
+            if not worse.any():
+                break
+            size = torch.where(worse, size / 2, size)
+        else:
+            size = torch.where(objective(weights - size[..., None] * step) > before, 0, size)
+        weights = weights - size[..., None] * step
+    return weights

@@ -1,0 +1,1 @@
+"""When is a task recoverable from masked conditionals? Certificates and witnesses."""

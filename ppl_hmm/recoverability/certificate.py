@@ -1,0 +1,118 @@
+"""The answer of a theorem for one model and one task."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ppl_hmm.errors import PplHmmError
+from ppl_hmm.inference import Text, masked_conditionals, posterior
+from ppl_hmm.parameters import HMM, SoftPrompt
+from ppl_hmm.tasks import PosteriorTask
+from ppl_hmm.text import MASK, as_tokens
+
+Verdict = Literal["recoverable", "not recoverable", "undecided"]
+
+# Rounding of bᵀG in float64, relative to ‖b‖₁: scores within it have no sign.
+_SCORE_ROUNDING = 4e-16
+
+
+class SignAgreement(NamedTuple):
+    """How often the constructed head and the task agree.
+
+    ``undecidable`` texts have a margin within the task's tolerance, or a score below float64's own rounding; nothing is
+    claimed on them.
+    """
+
+    agreeing: int
+    decidable: int
+    undecidable: int
+
+    @property
+    def share(self) -> float:
+        """Share of decidable texts on which they agree; 1 where none is decidable."""
+        return self.agreeing / self.decidable if self.decidable else 1.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Certificate:
+    """Constructive weights of a theorem, with the quantities that say whether its condition holds.
+
+    Attributes
+    ----------
+    theorem
+        Its name and number in Wei, Xie & Ma (2021).
+    weights
+        b (V,) for two classes, (C,V) for more: the head 1(bᵀG ≥ 0), or argmax_c.
+    residual
+        Relative residual of the equation that b must solve (0 = solved; 0/0 := 0).
+    sigma_min
+        The K_S-th singular value of W on the K_S states that matter; 0 when K_S > V. Rows are independent iff positive.
+    support_threshold
+        δ: states entered with probability at most δ count as not entered. For δ > 0 sign agreement is measured, not
+        proved.
+    tolerance
+        Largest residual that counts as solved.
+    verdict
+        ``'recoverable'`` when the condition holds, else ``'undecided'``: the condition is sufficient.
+    reasons
+        What decided, one line each.
+    """
+
+    theorem: str
+    weights: Tensor
+    residual: float
+    sigma_min: float
+    support_threshold: float
+    tolerance: float
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    model: HMM = dataclasses.field(repr=False)
+    task: PosteriorTask = dataclasses.field(repr=False)
+    prompt: SoftPrompt | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def recoverable(self) -> bool:
+        """Whether the theorem's condition holds."""
+        return self.verdict == "recoverable"
+
+    def sign_agreement(self, tokens: Text, lengths: Text | None = None) -> SignAgreement:
+        """Return on how many of the decidable texts (B,T) the constructed head agrees with the task.
+
+        Cost O(B·T·K²).
+        """
+        text = as_tokens(tokens, self.model.vocabulary_size, lengths=lengths, device=self.model.device)
+        exact = posterior(self.model, text)
+        masked = torch.cat([torch.full_like(text[:, :1], MASK), text], dim=1)
+        features = masked_conditionals(self.model, masked, prompt=self.prompt, positions=[0], impossible="mask")[:, 0]
+        scores = features @ self.weights.reshape(-1, self.weights.shape[-1]).mT
+        if self.task.n_classes == 2:
+            predicted, certainty = (scores[:, 0] >= 0).long(), scores[:, 0].abs()
+        else:
+            predicted = scores.argmax(-1)
+            top = scores.topk(2, dim=-1).values
+            certainty = top[:, 0] - top[:, 1]
+        rounding = _SCORE_ROUNDING * self.weights.abs().sum(-1).max()
+        decidable = self.task.decidable(exact) & (certainty > rounding)
+        agreeing = (predicted == self.task.labels(exact)) & decidable
+        n_decidable = int(decidable.sum())
+        return SignAgreement(int(agreeing.sum()), n_decidable, len(text) - n_decidable)
+
+
+class ConditionNotMet(PplHmmError, ValueError):
+    """A theorem's condition fails; ``certificate`` carries the quantities that say so."""
+
+    def __init__(self, certificate: Certificate, remedy: str) -> None:
+        super().__init__(
+            certificate.theorem,
+            f"a residual of at most {certificate.tolerance:g}",
+            f"{certificate.residual:.3g} ({'; '.join(certificate.reasons)})",
+            remedy,
+        )
+        self.certificate = certificate
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.certificate, self.args[3])

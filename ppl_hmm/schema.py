@@ -1,0 +1,39 @@
+"""Names of groups, dimensions and coordinates: spelled here and nowhere else."""
+
+from __future__ import annotations
+
+# Dimensions.
+SEQUENCE = "sequence"
+POSITION = "position"
+TOKEN = "token"
+STATE = "state"
+STATE_NEXT = "state_next"
+CLASS = "class"
+PROMPT_POSITION = "prompt_position"
+METHOD = "method"
+SEED = "seed"
+N_STATES = "n_states"
+MODEL = "model"
+SCORE = "score"
+
+# Groups of an experiment's tree.
+RESULTS = "results"
+PUBLISHED = "published"
+SETTINGS = "settings"
+TIMINGS = "timings"
+SECONDS = "seconds"
+
+# Variables of /results.
+ACCURACY = "accuracy"
+SEPARABLE = "separable"
+CONDITION = "condition"
+UNDECIDABLE = "undecidable"
+
+# Methods of the head-vs-prompt experiment.
+HEAD = "head"
+HEAD_LOG = "head-log"
+PROMPT = "prompt"
+
+# Values of yes-or-no results; some questions are not asked of some methods.
+NO, YES, NOT_ASKED = 0, 1, -1
+FLAGS = {"flag_values": [NOT_ASKED, NO, YES], "flag_meanings": "not_asked no yes"}

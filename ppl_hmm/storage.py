@@ -1,0 +1,80 @@
+"""Save and load models, tasks, prompts and heads as netCDF files, readable by plain xarray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import xarray as xr
+
+from ppl_hmm._version import __version__
+from ppl_hmm.errors import ForeignFile
+from ppl_hmm.heads.linear import LinearHead
+from ppl_hmm.parameters import HMM, SoftPrompt
+from ppl_hmm.tasks import PosteriorTask
+
+# A file is recognised by its variables, so that files written by plain xarray load as well.
+_KINDS = {
+    frozenset({"initial", "transition", "emission"}): HMM,
+    frozenset({"weights"}): PosteriorTask,
+    frozenset({"rows"}): SoftPrompt,
+    frozenset({"coefficients", "intercepts", "classes"}): LinearHead,
+}
+
+
+class Storable(Protocol):
+    """Anything that writes itself as a labelled dataset."""
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the object as a dataset."""
+        ...
+
+
+def save(obj: Storable, path: str | Path) -> None:
+    """Write a model, task, prompt or fitted head to a netCDF file at ``path``, replacing what is there.
+
+    Raises
+    ------
+    ForeignFile
+        The object is none of these, or the place cannot be written.
+    """
+    if not isinstance(obj, tuple(_KINDS.values())):
+        raise ForeignFile(
+            "object to save",
+            ", ".join(sorted(kind.__name__ for kind in _KINDS.values())),
+            type(obj).__name__,
+            "save its parts",
+        )
+    dataset = obj.to_dataset().assign_attrs(package="ppl_hmm", version=__version__)
+    try:
+        dataset.to_netcdf(path, engine="h5netcdf")
+    except OSError as error:
+        raise ForeignFile(f"file {path}", "a place that can be written", str(error), "choose another path") from None
+
+
+def load(path: str | Path) -> HMM | PosteriorTask | SoftPrompt | LinearHead:
+    """Return the model, task, prompt or head of a netCDF file, by its variables.
+
+    Raises
+    ------
+    ForeignFile
+        Not a netCDF file, or none with the variables of these objects.
+    InvalidInput
+        The variables are there but not valid (which, why).
+    """
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as file:
+            dataset = file.load()
+    except (OSError, ValueError) as error:
+        raise ForeignFile(f"file {path}", "a netCDF file", str(error).splitlines()[0], "check the path") from None
+    found = frozenset(map(str, dataset.variables))
+    for variables, kind in _KINDS.items():
+        if variables <= found:
+            return kind.from_dataset(dataset)
+    wanted = "; or ".join(", ".join(sorted(variables)) for variables in _KINDS)
+    raise ForeignFile(
+        f"file {path}",
+        f"variables {wanted}",
+        ", ".join(sorted(found)) or "none",
+        "see the names in the documentation of HMM",
+    )
