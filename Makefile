@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help reproduce test test-all lint docs clean
+.PHONY: help reproduce test test-all lint bench docs clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ lint: .venv/.stamp-dev  ## Check style, types and the direction of imports
 	$(BIN)/ruff check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+bench: .venv/.stamp-dev  ## Measure time beside the peers
+	$(BIN)/python -m pytest -m benchmark tests/benchmarks -s
 
 docs: .venv/.stamp-docs  ## Build the documentation in docs/_build/html
 	@rm -rf docs/api/generated

@@ -52,6 +52,41 @@ _MODULE_OF = {
 }
 _HOME = {name: module for module, names in _MODULE_OF.items() for name in names}
 
+__all__ = [
+    "HMM",
+    "MASK",
+    "Certificate",
+    "ConditionNotMet",
+    "ForeignFile",
+    "ImpossibleText",
+    "InvalidInput",
+    "LinearHead",
+    "MaskedLM",
+    "OracleLM",
+    "PosteriorTask",
+    "PplHmmError",
+    "PromptFit",
+    "SoftPrompt",
+    "constructed_head",
+    "fit_prompt",
+    "head_certificate",
+    "head_vs_prompt",
+    "hmm_program",
+    "load",
+    "log_likelihood",
+    "masked_conditionals",
+    "open_results",
+    "posterior",
+    "probe_features",
+    "random_hmm",
+    "random_task",
+    "sample",
+    "sample_posterior",
+    "save",
+    "separability",
+    "viterbi",
+]
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:

@@ -122,14 +122,14 @@ def main(arguments: list[str] | None = None) -> None:
         status = app(args=arguments, standalone_mode=False)
     except PplHmmError as error:
         _fail(str(error), BAD_USAGE)
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; the same command goes on where this one stopped", INTERRUPTED)
     except Exception as error:
         # Typer carries its own copy of click, whose usage errors have no public name but this method.
         if not hasattr(error, "format_message"):
             raise
         _fail(error.format_message(), BAD_USAGE)  # type: ignore[attr-defined]
     else:
+        if status == INTERRUPTED:  # what Typer makes of Ctrl-C
+            _fail("interrupted; the same command goes on where this one stopped", INTERRUPTED)
         sys.exit(status if isinstance(status, int) else 0)
 
 

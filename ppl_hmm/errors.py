@@ -6,6 +6,7 @@ Every message says four things: *what* is wrong, what was *expected*, what was *
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 
 
 class PplHmmError(Exception):
@@ -44,7 +45,8 @@ def one_of(what: str, value: object, choices: Iterable[str]) -> None:
         raise InvalidInput(f"unknown {what}", f"one of {', '.join(names)}", repr(value), "choose from the list")
 
 
-def at_least(what: str, value: int, minimum: int) -> None:
-    """Raise :class:`InvalidInput` unless ``value`` is an integer of at least ``minimum``."""
-    if isinstance(value, bool) or int(value) != value or value < minimum:
+def at_least(what: str, value: object, minimum: int) -> int:
+    """Return ``value`` as an int; raise :class:`InvalidInput` unless it is an integer of at least ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise InvalidInput(what, f"an integer of at least {minimum}", repr(value), "pass a larger number")
+    return int(value)

@@ -7,6 +7,7 @@ reported; logarithms are natural (nats). Source: Wei, Xie & Ma (2021), §2.
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -184,7 +185,7 @@ def sample_posterior(
 
     Parameters and errors as in :func:`posterior`; the same seed gives the same draws. Cost O(B·T·K·(K+n_draws)).
     """
-    at_least("n_draws", n_draws, 1)
+    n_draws = at_least("n_draws", n_draws, 1)
     rows = _LikelihoodRows.of(model, tokens, prompt, lengths)
     _raise_if_impossible(rows, chain.log_evidence(*rows.arrays) > -torch.inf)
     draws = rows.unflatten(paths.sample_paths(*rows.arrays, n_draws, generator(seed, "posterior")))
@@ -253,7 +254,10 @@ def check_positions(positions: Sequence[int] | None, length: int) -> list[int]:
     """
     if positions is None:
         return list(range(length))
-    chosen = [int(position) for position in positions]
+    try:
+        chosen = [operator.index(position) for position in positions]
+    except TypeError:
+        raise InvalidInput("positions", "integers", repr(positions), "pass e.g. positions=[0]") from None
     for position in chosen:
         if not -length <= position < length:
             raise InvalidInput("positions", f"{-length}..{length - 1}", str(position), "count from 0 over the text")

@@ -83,7 +83,7 @@ def fit_prompt(
     restarts
         Prompts trained side by side from random starts.
     seed
-        One seed, or P seeds; each model draws from its own stream, so a batch changes nothing.
+        One seed, or P seeds; each model draws from its own stream, so a batch changes the training by rounding only.
 
     Raises
     ------
@@ -187,21 +187,25 @@ def _to_rows(free: Tensor, lm: MaskedLM) -> Tensor:
 
 
 def _train(lm: MaskedLM, text: _LabelledText, free_rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return trained rows and the loss (steps,R,P) by Adam on the prompt, the head solved for at every step."""
+    """Return the best rows met and the loss (steps,R,P): Adam on the prompt, the head solved for at every step."""
     sign = 2.0 * text.labels - 1.0
     free_rows = free_rows.requires_grad_()
     optimiser = torch.optim.Adam([free_rows], lr=_LEARNING_RATE)
     weights = free_rows.new_zeros(*free_rows.shape[:2], lm.vocabulary_size)
+    best_rows, best_loss = free_rows.detach().clone(), torch.full(free_rows.shape[:2], torch.inf, dtype=torch.float64)
     history = []
     for _ in range(_STEPS):
         features = text.features(_to_rows(free_rows, lm))
         weights = _newton(features.detach(), sign, weights, steps=1 if history else _WARM_UP)
         loss = _logistic_loss(features, sign, weights)
+        better = loss.detach() < best_loss
+        best_loss = torch.where(better, loss.detach(), best_loss)
+        best_rows[better] = free_rows.detach()[better]
         optimiser.zero_grad()
         loss.sum().backward()
         optimiser.step()
         history.append(loss.detach())
-    return free_rows.detach(), torch.stack(history)
+    return best_rows, torch.stack(history)
 
 
 def _best_restart(rows: Tensor, train: _LabelledText, held_out: _LabelledText) -> Tensor:

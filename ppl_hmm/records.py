@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 
 import torch
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput
@@ -26,7 +27,7 @@ class Record:
 
     def _convert(self) -> None:
         """Turn every field into a float tensor: float32 if all are, float64 otherwise; finite, on one device."""
-        tensors = {name: as_tensor(getattr(self, name)) for name in self.dimensions}
+        tensors = {name: _real_tensor(name, getattr(self, name)) for name in self.dimensions}
         single = all(tensor.dtype == torch.float32 for tensor in tensors.values())
         devices = {tensor.device for tensor in tensors.values()}
         if len(devices) > 1:
@@ -173,5 +174,15 @@ class Record:
                     f"dimensions {tuple(map(str, variable.dims))}",
                     "rename the dimension",
                 )
-            tensors[name] = as_tensor(variable.transpose(..., *dimensions).values)
+            tensors[name] = _real_tensor(name, variable.transpose(..., *dimensions).values)
         return cls(**tensors)
+
+
+def _real_tensor(name: str, values: ArrayLike | torch.Tensor) -> torch.Tensor:
+    try:
+        tensor = as_tensor(values)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(name, "a rectangular array of numbers", str(error), "check rows of unequal length") from None
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise InvalidInput(name, "real numbers", str(tensor.dtype), "convert to float")
+    return tensor

@@ -47,8 +47,8 @@ def random_hmm(regime: str, n_states: int, vocabulary_size: int, seed: Seed, **o
         Unknown regime (with the list) or option, a size below one.
     """
     one_of("regime", regime, _REGIMES)
-    at_least("n_states", n_states, 1)
-    at_least("vocabulary_size", vocabulary_size, 1)
+    n_states = at_least("n_states", n_states, 1)
+    vocabulary_size = at_least("vocabulary_size", vocabulary_size, 1)
     build, defaults = _REGIMES[regime]
     unknown = sorted(set(options) - set(defaults))
     if unknown:
@@ -125,14 +125,11 @@ def _dirichlet(n_states: int, vocabulary_size: int, stream: torch.Generator, con
 def _degenerate(
     n_states: int, vocabulary_size: int, stream: torch.Generator, concentration: float, rank: float | None
 ) -> HMM:
-    rank = max(1, min(n_states - 1, vocabulary_size)) if rank is None else int(rank)
-    if not 1 <= rank <= min(n_states, vocabulary_size):
-        raise InvalidInput(
-            "rank of a degenerate model",
-            f"1..{min(n_states, vocabulary_size)}",
-            str(rank),
-            "choose a rank below K and at most V",
-        )
+    largest = max(1, min(n_states - 1, vocabulary_size))  # one state has rank one, and can have no less
+    rank = largest if rank is None else rank
+    if rank != int(rank) or not 1 <= rank <= largest:
+        raise InvalidInput("rank of a degenerate model", f"1..{largest}", str(rank), "choose a rank below K, at most V")
+    rank = int(rank)
     model = _dirichlet(n_states, vocabulary_size, stream, concentration)
     # The first r states keep rows of their own, so that the rank is r; the others mix them.
     mixtures = torch.cat(
@@ -142,8 +139,8 @@ def _degenerate(
 
 
 def _dirichlet_rows(shape: tuple[int, ...], concentration: float, stream: torch.Generator) -> Tensor:
-    if not concentration > 0:
-        raise InvalidInput("concentration", "a positive number", repr(concentration), "pass e.g. 1.0")
+    if not 0 < concentration < float("inf"):
+        raise InvalidInput("concentration", "a positive finite number", repr(concentration), "pass e.g. 1.0")
     # The public distributions take no generator.
     gamma = torch._standard_gamma(  # type: ignore[attr-defined]
         torch.full(shape, float(concentration), dtype=torch.float64), generator=stream

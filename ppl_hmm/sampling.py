@@ -53,8 +53,7 @@ def sample(model: HMM, n_sequences: int, length: int, seed: Seed, lengths: Text 
     -----
     Cost O(B·T·(K+V)).
     """
-    at_least("n_sequences", n_sequences, 1)
-    at_least("length", length, 1)
+    n_sequences, length = at_least("n_sequences", n_sequences, 1), at_least("length", length, 1)
     stream = generator(seed, "sample")
     initial, transition, emission = (
         getattr(model, name).detach().reshape(-1, *getattr(model, name).shape[len(model.batch_shape) :])

@@ -99,4 +99,4 @@ def _mask_past_ends(tokens: torch.Tensor, lengths: ArrayLike | torch.Tensor) -> 
             "shorten the length or pad the text",
         )
     past_end = torch.arange(length, device=tokens.device) >= ends[..., None]
-    return tokens.masked_fill(past_end, MASK)
+    return torch.where(past_end, MASK, tokens)

@@ -12,15 +12,33 @@ likelihood, and normalise it.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 Law = Float[Tensor, "P #B K"]  # one row stands for all sequences before the first token is seen
+Anything = Float[Tensor, "..."]
 Matrix = Float[Tensor, "P K J"]
 Weight = Float[Tensor, "P #B 1"]
+
+
+class Floor(NamedTuple):
+    """Weights below which one more step of the scaled route may lose an entry to underflow."""
+
+    each: Float[Tensor, "P 1 1"]  # of each model
+    highest: float
+
+    @classmethod
+    def of(cls, transition: Float[Tensor, "P K K"], table: Float[Tensor, "P R K"]) -> Floor:
+        """Return tiny / (smallest positive entry of A · smallest of the table).
+
+        One step multiplies by an entry of each, so weights that stay above never vanish: zeros are then exact zeros.
+        """
+        smallest = [torch.where(array > 0, array, 1).detach().flatten(1).amin(-1) for array in (transition, table)]
+        each = torch.finfo(table.dtype).tiny / smallest[0] / smallest[1]
+        return cls(each[:, None, None], float(each.max()))
 
 
 @runtime_checkable
@@ -35,7 +53,7 @@ class Algebra(Protocol):
         """Combine over the states of ``law``: law'[j] = ⊕_k law[k] ⊗ matrix[k,j]."""
         ...
 
-    def weigh(self, law: Law, likelihood: Law) -> Law:
+    def weigh(self, law: Anything, likelihood: Anything) -> Anything:
         """Multiply state by state."""
         ...
 
@@ -51,8 +69,8 @@ class Algebra(Protocol):
         """Return a normalised law as probabilities (zeros stay zeros)."""
         ...
 
-    def faint(self, law: Law, floor: Tensor) -> Tensor:
-        """Say for each law (P,B) whether it holds a positive weight below ``floor`` (P,1,1): one that may be lost next.
+    def faint(self, law: Law, floor: Floor) -> Tensor:
+        """Say for each law (P,B) whether it holds a positive weight below the floor: one that may be lost next.
 
         Never so in logarithms.
         """
@@ -72,7 +90,7 @@ class _Scaled:
     def advance(self, law: Law, matrix: Matrix) -> Law:
         return torch.matmul(law, matrix)
 
-    def weigh(self, law: Law, likelihood: Law) -> Law:
+    def weigh(self, law: Anything, likelihood: Anything) -> Anything:
         return law * likelihood
 
     def normalise(self, law: Law) -> tuple[Law, Weight]:
@@ -85,18 +103,18 @@ class _Scaled:
     def probabilities(self, law: Law) -> Law:
         return law
 
-    def faint(self, law: Law, floor: Tensor) -> Tensor:
+    def faint(self, law: Law, floor: Floor) -> Tensor:
         law = law.detach()
-        if (law.amin((1, 2)) >= floor[:, 0, 0]).all():  # one reduction settles most steps
+        if float(law.amin()) >= floor.highest:  # one reduction settles most steps
             return torch.zeros((), dtype=torch.bool, device=law.device)
-        return ((law > 0) & (law < floor)).any(-1)
+        return ((law > 0) & (law < floor.each)).any(-1)
 
 
 class _Logarithmic:
     def represent(self, probability: Tensor) -> Tensor:
         return safe_log(probability)
 
-    def weigh(self, law: Law, likelihood: Law) -> Law:
+    def weigh(self, law: Anything, likelihood: Anything) -> Anything:
         return law + likelihood
 
     def logarithm(self, weight: Tensor) -> Tensor:
@@ -105,7 +123,7 @@ class _Logarithmic:
     def probabilities(self, law: Law) -> Law:
         return law.exp()
 
-    def faint(self, law: Law, floor: Tensor) -> Tensor:  # noqa: ARG002
+    def faint(self, law: Law, floor: Floor) -> Tensor:  # noqa: ARG002
         return torch.zeros((), dtype=torch.bool, device=law.device)
 
     def _subtract(self, law: Law, total: Weight) -> tuple[Law, Weight]:

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ppl_hmm.exact.algebra import LOG, SCALED, Algebra
+from ppl_hmm.exact.algebra import LOG, SCALED, Algebra, Floor
 
 Initial = Float[Tensor, "P K"]
 Transition = Float[Tensor, "P K K"]
@@ -80,19 +80,6 @@ def _rows(table: Tensor, ids: Ids) -> Callable[[int], Tensor]:
     return likelihood
 
 
-def underflow_floor(transition: Transition, table: Table) -> Float[Tensor, "P 1 1"]:
-    """Return the weight below which the next step of the scaled route may lose an entry to underflow.
-
-    One step multiplies by an entry of A and one of the table, so weights that stay above tiny / (smallest positive
-    entry of A · smallest of the table) never vanish: zeros are then exact zeros. Those that fall below are computed
-    again in logarithms.
-    """
-    factors = [array.detach().flatten(1) for array in (transition, table)]
-    smallest = [torch.where(array > 0, array, 1).amin(-1) for array in factors]
-    tiny = torch.finfo(table.dtype).tiny
-    return (tiny / smallest[0] / smallest[1])[:, None, None]
-
-
 def log_evidence(initial: Initial, transition: Transition, table: Table, ids: Ids) -> Float[Tensor, "P B"]:
     """Return log P(x) in nats, −inf for impossible text, differentiable with finite gradients. Cost O(B·T·K²)."""
     evidence, lost = _log_evidence(SCALED, initial, transition, table, ids)
@@ -112,7 +99,7 @@ def _log_evidence(
     algebra: Algebra, initial: Initial, transition: Transition, table: Table, ids: Ids
 ) -> tuple[Tensor, Tensor]:
     """Return the log-evidence (P,B) and which sequences may have lost some of it to underflow."""
-    floor = underflow_floor(transition, table)
+    floor = Floor.of(transition, table)
     lost = algebra.faint(algebra.represent(initial)[:, None], floor).expand(ids.shape[:2])
     totals = []
     for _, filtered, total in forward(algebra, initial, transition, table, ids):
@@ -162,7 +149,7 @@ def _forward_backward(
     # Time-major storage: each step writes one contiguous block.
     marginals = table.new_empty(len(positions), n_models, n_sequences, table.shape[-1])
     slots = {t: slot for slot, t in enumerate(positions)}
-    floor = underflow_floor(transition, table)
+    floor = Floor.of(transition, table)
     # A total so small that entries a rounding error below it are no longer floats: weights have cancelled out.
     smallest_total = torch.finfo(table.dtype).tiny / torch.finfo(table.dtype).eps
     lost = algebra.faint(algebra.represent(initial)[:, None], floor).expand(n_models, n_sequences)
@@ -208,7 +195,7 @@ def messages_at(transition: Transition, table: Table, ids: Ids, positions: Seque
 def _messages_at(
     algebra: Algebra, transition: Transition, table: Table, ids: Ids, positions: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    floor = underflow_floor(transition, table)
+    floor = Floor.of(transition, table)
     lost = torch.zeros(ids.shape[:2], dtype=torch.bool, device=ids.device)
     kept: dict[int, Tensor] = {}
     for t, message in zip(range(ids.shape[-1] - 1, -2, -1), backward(algebra, transition, table, ids), strict=True):

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ppl_hmm.exact.algebra import LOG, MAXIMUM, SCALED, Algebra
+from ppl_hmm.exact.algebra import LOG, MAXIMUM, SCALED, Algebra, Floor
 from ppl_hmm.exact.chain import (
     LOG_CHUNK_ENTRIES,
     Ids,
@@ -23,7 +23,6 @@ from ppl_hmm.exact.chain import (
     backward,
     chunks,
     pick,
-    underflow_floor,
 )
 from ppl_hmm.randomness import categorical
 
@@ -81,7 +80,7 @@ def _decode(
 
     Also say which sequences (P,B) may have lost weight to underflow.
     """
-    floor = underflow_floor(transition, table)
+    floor = Floor.of(transition, table)
     messages = list(backward(algebra, transition, table, ids))[::-1]  # message_0..message_T
     lost = torch.zeros(ids.shape[:2], dtype=torch.bool, device=ids.device)
     for message in messages:

@@ -98,12 +98,12 @@ class Settings:
     @classmethod
     def from_attributes(cls, attributes: dict[str, Any]) -> Settings:
         """Return the settings that ``as_attributes`` wrote."""
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in attributes.items()
-        }
+        fields: dict[str, Any] = {}
+        for name, value in attributes.items():
+            fields[name] = tuple(value) if isinstance(value, list) else value
         return cls(**fields)
 
 
 def as_states(states: Sequence[int]) -> tuple[int, ...]:
     """Return sizes in increasing order."""
-    return tuple(sorted(int(n_states) for n_states in states))
+    return tuple(sorted(at_least("states", n_states, 1) for n_states in states))

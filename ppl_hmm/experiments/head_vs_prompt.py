@@ -7,6 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from ppl_hmm.errors import at_least
 from ppl_hmm.experiments.cells import compute_cell
 from ppl_hmm.experiments.grid import Settings, as_states
 from ppl_hmm.experiments.runner import Progress, run
@@ -55,12 +56,14 @@ def head_vs_prompt(
     -------
     xarray.DataTree
         ``/results`` with ``accuracy(method, n_states, seed)`` in [0, 1], ``separable`` and ``condition`` (1 yes, 0 no,
-        −1 not asked), ``undecidable(n_states, seed)``; ``/published``; ``/settings``; ``/timings``.
+        −1 not asked), ``undecidable(n_states, seed)``; ``/published``; ``/settings``; ``/timings``. Select a method by
+        ``.sel({"method": "head"})``: as a keyword, xarray takes ``method`` for something else.
 
     Raises
     ------
     InvalidInput, ForeignFile, OtherConfiguration, WorkerLost
         Sizes below one; an ``out`` that cannot be used; a worker that died.
     """
-    settings = Settings(NAME, as_states(states), seeds, **sizes)
+    settings = Settings(NAME, as_states(states), at_least("seeds", seeds, 1), **sizes)
+    at_least("workers", workers, 1)  # before anything is written
     return run(compute_cell, Store(out, settings), workers=workers, progress=progress)

@@ -149,9 +149,10 @@ def _combine(cells: Iterable[xr.Dataset], settings: Settings) -> xr.Dataset:
 def _read_configuration(path: Path) -> dict[str, Any]:
     try:
         configuration = json.loads((path / _SETTINGS).read_text())
-        if configuration["package"] != "ppl_hmm" or "settings" not in configuration:
+        if configuration["package"] != "ppl_hmm" or "version" not in configuration:
             raise KeyError("package")
-    except (OSError, ValueError, KeyError, TypeError):
+        Settings.from_attributes(configuration["settings"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ForeignFile(
             f"directory {path}",
             "an experiment of this package",

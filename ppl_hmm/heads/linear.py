@@ -67,6 +67,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fit to features X (B,V) and labels y (B,) by penalised logistic regression."""
         one_of("value of 'features'", self.features, ("probability", "log"))
+        if not 0 < self.floor < 1:
+            raise InvalidInput("floor", "a probability above 0", repr(self.floor), "pass e.g. 1e-30")
         X, y = validate_data(self, X, y)  # type: ignore[assignment]
         regression = LogisticRegression(C=self.C, solver="newton-cholesky", max_iter=_MAX_ITERATIONS)
         with warnings.catch_warnings():
@@ -137,6 +139,18 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
         """Return the head of a dataset that ``to_dataset`` made."""
         head = cls(**{name: dataset.attrs[name] for name in ("C", "features", "floor") if name in dataset.attrs})
+        for name, dimensions in (("coefficients", (schema.SCORE, schema.TOKEN)), ("intercepts", (schema.SCORE,))):
+            if set(dataset[name].dims) != set(dimensions):
+                raise InvalidInput(
+                    f"variable {name!r} of a LinearHead",
+                    f"dimensions {dimensions}",
+                    f"dimensions {dataset[name].dims}",
+                    "rename the dimensions",
+                )
+            if not np.isfinite(dataset[name]).all():
+                raise InvalidInput(
+                    f"variable {name!r} of a LinearHead", "finite numbers", "NaN or infinity", "fit the head again"
+                )
         head.coef_ = dataset["coefficients"].transpose(schema.SCORE, schema.TOKEN).values
         head.intercept_, head.classes_ = dataset["intercepts"].values, dataset["classes"].values
         head.n_features_in_ = head.coef_.shape[1]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.exact import chain
-from ppl_hmm.exact.algebra import SCALED
+from ppl_hmm.exact.algebra import SCALED, Floor
 from ppl_hmm.inference import Prompt, Text, check_positions, likelihood_table, mask_as_row
 from ppl_hmm.parameters import HMM, prompt_rows
 from ppl_hmm.text import as_tokens
@@ -92,7 +92,8 @@ class OracleText:
     def conditionals(self, prompt: Tensor | None = None, positions: Sequence[int] | None = None) -> Tensor:
         """Return G (…,P…,B,positions,V) after prompt rows (…,P…,L,K), or (L,K) for all models.
 
-        Differentiable in the rows. A context of probability zero has a row of zeros.
+        Differentiable in the rows, but for contexts near underflow, whose gradient is zero. A context of probability
+        zero has a row of zeros.
         """
         chosen = check_positions(positions, self._ids.shape[-1])
         n_models, n_states = self._initial.shape
@@ -111,16 +112,25 @@ class OracleText:
             array.expand(n_prompts, *array.shape).flatten(0, 1)
             for array in (self._initial, self._transition, self._table, self._ids[..., : max(chosen) + 1])
         )
+        prompts = rows.flatten(0, 1)
+        floor = Floor.of(transition, torch.cat([table, prompts], dim=1))
         law = initial
+        faint = SCALED.faint(law[:, None], floor)  # (R·P,B or 1): has some weight come near underflow?
         prompt_ids = torch.arange(rows.shape[2], device=rows.device).expand(*law.shape[:1], 1, -1)
-        for _, filtered, _ in chain.forward(SCALED, initial, transition, rows.flatten(0, 1), prompt_ids):
+        for _, filtered, _ in chain.forward(SCALED, initial, transition, prompts, prompt_ids):
             law = filtered[:, 0]
-        predicted = [step[0] for step in chain.forward(SCALED, law, transition, table, ids)]
+            faint = faint | SCALED.faint(filtered, floor)
+        entered, lost = [], []
+        for predicted, filtered, _ in chain.forward(SCALED, law, transition, table, ids):
+            entered.append(predicted)
+            lost.append(faint)
+            faint = faint | SCALED.faint(filtered, floor)
         messages = self._messages_after(chosen)
-        return [self._mix(predicted[t].unflatten(0, (n_prompts, -1)), messages[t], rows, t) for t in chosen]
+        return [self._mix(entered[t], lost[t], messages[t], rows, t) for t in chosen]
 
-    def _mix(self, predicted: Tensor, message: Tensor, rows: Tensor, position: int) -> Tensor:
-        """Return G = Wᵀ cavity (R,P,B,V), the cavity ∝ predicted (R,P,B or 1,K) · message (P,B,K)."""
+    def _mix(self, predicted: Tensor, faint: Tensor, message: Tensor, rows: Tensor, position: int) -> Tensor:
+        """Return G = Wᵀ cavity (R,P,B,V), the cavity ∝ predicted (R·P,B or 1,K) · message (P,B,K)."""
+        predicted = predicted.unflatten(0, (len(rows), -1))
         if predicted.shape[2] == 1:  # The same for all sequences: one product (B,K)·(K,R·V) for each model.
             weights = predicted.transpose(-1, -2) * self._emission  # (R,P,K,V)
             joint = message @ weights.permute(1, 2, 0, 3).flatten(2)
@@ -128,7 +138,10 @@ class OracleText:
         else:
             joint = (predicted * message) @ self._emission
         total = joint.sum(-1, keepdim=True)
-        lost = total[..., 0] < torch.finfo(total.dtype).tiny / torch.finfo(total.dtype).eps
+        limits = torch.finfo(total.dtype)
+        lost = total[..., 0] < limits.tiny / limits.eps
+        if faint.any():
+            lost = lost | faint.expand(lost.shape[0] * lost.shape[1], -1).view(*lost.shape[:2], -1)
         conditionals = joint / torch.where(total > 0, total, 1)
         if lost.any():
             conditionals = conditionals.masked_scatter(lost[..., None], self._rescue(lost, rows, position))

@@ -23,8 +23,8 @@ _SCORE_ROUNDING = 4e-16
 class SignAgreement(NamedTuple):
     """How often the constructed head and the task agree.
 
-    ``undecidable`` texts have a margin within the task's tolerance, or a score below float64's own rounding; nothing is
-    claimed on them.
+    ``undecidable`` texts have a margin within the task's tolerance (and, where agreement is claimed, within the
+    certificate's margin error), or a score below float64's own rounding; nothing is claimed on them.
     """
 
     agreeing: int
@@ -48,7 +48,9 @@ class Certificate:
     weights
         b (V,) for two classes, (C,V) for more: the head 1(bᵀG ≥ 0), or argmax_c.
     residual
-        Relative residual of the equation that b must solve (0 = solved; 0/0 := 0).
+        Most that the head moves the margin of any text through the states that count, relative to ‖μ‖_∞; 0 = solved.
+    margin_error
+        The same over all states, in units of the margin: every text with |margin| above it is classified right.
     sigma_min
         The K_S-th singular value of W on the K_S states that matter; 0 when K_S > V. Rows are independent iff positive.
     support_threshold
@@ -65,6 +67,7 @@ class Certificate:
     theorem: str
     weights: Tensor
     residual: float
+    margin_error: float
     sigma_min: float
     support_threshold: float
     tolerance: float
@@ -97,6 +100,8 @@ class Certificate:
             certainty = top[:, 0] - top[:, 1]
         rounding = _SCORE_ROUNDING * self.weights.abs().sum(-1).max()
         decidable = self.task.decidable(exact) & (certainty > rounding)
+        if self.support_threshold == 0:
+            decidable &= self.task.margins(exact).abs() > self.margin_error
         agreeing = (predicted == self.task.labels(exact)) & decidable
         n_decidable = int(decidable.sum())
         return SignAgreement(int(agreeing.sum()), n_decidable, len(text) - n_decidable)

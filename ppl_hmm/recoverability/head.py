@@ -1,18 +1,22 @@
 """Theorem H: when a linear head on G recovers the task, and the head that does.
 
 Input (∅, x): G = Wᵀ P(H_1|·) with P(H_1=h|·) ∝ q(h) f(x)_h, where q = π₀A enters the mask and f is the message of the
-text. The margin is proportional to (π₀∘μ)ᵀf. So a head b with
+text. The margin μᵀP(H₀|x) is (π₀∘μ)ᵀf / π₀ᵀf. So a head b with
 
     W b = Dμ on supp q,  D = diag(π₀/q),  supp(π₀∘μ) ⊆ supp q,
 
-scores c(x)·μᵀP(H₀|x) with c(x) > 0. As f = A·(…), it is enough that Aᵀ(diag(q) W b − π₀∘μ) = 0. A prompt in front of
-the mask only changes q. Source: Wei, Xie & Ma (2021), Theorem 3.3 (and 3.6 for a given prompt); the weaker forms and
+scores c(x)·μᵀP(H₀|x) with c(x) > 0. As f = A·g with g ≥ 0, it is enough that Aᵀe = 0 for e = q∘Wb − π₀∘μ, and an
+e that is not quite zero moves the margin of no text by more than
+
+    max_h |Aᵀe|_h / (π₀A)_h,
+
+which is what *residual* means here, relative to ‖μ‖_∞. (‖Wb − Dμ‖/‖Dμ‖ would not do: where q spans many orders of
+magnitude it can be 1e-12 for a head that is wrong on 40 % of the text.) A prompt in front of the mask only changes q.
+Source: Wei, Xie & Ma (2021), Theorem 3.3 (and 3.6 for a given prompt); the weaker forms, the bound on the margin and
 non-stationary models are ours.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,11 +31,6 @@ from ppl_hmm.tasks import PosteriorTask
 
 #: Largest relative residual that counts as solved, by default.
 RESIDUAL_TOLERANCE = 1e-9
-
-
-class _Solution(NamedTuple):
-    weights: Tensor  # (C,V)
-    residual: float
 
 
 def entering_law(model: HMM, prompt: Prompt | None = None) -> Tensor:
@@ -90,64 +89,91 @@ def head_certificate(
         if not value >= 0:
             raise InvalidInput(name, "a non-negative number", repr(value), "pass e.g. 0.0")
     law = entering_law(model, prompt)
-    # Only differences between classes matter: μ for two, weights about their mean for more.
-    contrasts = task.contrast[None] if task.n_classes == 2 else task.weights - task.weights.mean(0)
-    targets = model.initial * contrasts.to(model.initial)  # π₀∘μ, (C,K)
+    targets = task_targets(model, task)
     entered = law > support_threshold
 
-    solution, reasons = _solve_on_support(model, law, entered, targets)
-    if solution.residual > tolerance and support_threshold == 0:
-        weaker = _solve_through_transition(model, law, targets)
-        reasons.append(f"residual {weaker.residual:.3g} of Aᵀ(diag(q)Wb − π₀∘μ) = 0")
-        solution = min(solution, weaker, key=lambda candidate: candidate.residual)
-    verdict: Verdict = "recoverable" if solution.residual <= tolerance else "undecided"
-    if support_threshold > 0:
-        reasons.append(f"support threshold {support_threshold:g}: sign agreement is measured, not proved")
-    weights = solution.weights[0] if task.n_classes == 2 else solution.weights
-    record = prompt if isinstance(prompt, SoftPrompt) or prompt is None else SoftPrompt(prompt)  # type: ignore[arg-type]
+    candidates = _candidates(model, law, entered, targets)
+    scale = float(task_contrasts(task).abs().max())
+    residuals = {
+        equation: margin_error(model, law * entered, weights, targets) / (scale or 1.0)
+        for equation, weights in candidates.items()
+    }
+    equation = min(residuals, key=residuals.__getitem__)
+    residual, weights = residuals[equation], candidates[equation]
+    verdict: Verdict = "recoverable" if residual <= tolerance else "undecided"
     return Certificate(
-        theorem="Theorem H (3.3)" if prompt is None else "Theorem P (3.6), given prompt",
-        weights=weights,
-        residual=solution.residual,
+        theorem="Theorem H (3.3)" if prompt is None else "Theorem P (3.6)",
+        weights=weights[0] if task.n_classes == 2 else weights,
+        residual=residual,
+        margin_error=margin_error(model, law, weights, targets),
         sigma_min=smallest_row_singular_value(model.emission[entered]),
         support_threshold=support_threshold,
         tolerance=tolerance,
         verdict=verdict,
-        reasons=tuple(reasons),
+        reasons=_reasons(equation, residual, targets, entered, support_threshold),
         model=model,
         task=task,
-        prompt=record,
+        prompt=prompt if isinstance(prompt, SoftPrompt) or prompt is None else SoftPrompt(prompt),  # type: ignore[arg-type]
     )
+
+
+def margin_error(model: HMM, law: Tensor, weights: Tensor, targets: Tensor) -> float:
+    """Return the most that heads (C,V), the mask being entered by ``law`` (K,), move the margin of any text.
+
+    max_h |Aᵀ(q∘Wb − π₀∘μ)|_h / (π₀A)_h. A text whose margin is larger in absolute value is classified right. Where
+    (π₀A)_h = 0 the numerator must vanish; it counts as it is, as rounding is all that may be left of it.
+    """
+    error = (law * (weights @ model.emission.mT) - targets) @ model.transition
+    first = model.initial @ model.transition
+    return float((error.abs() / torch.where(first > 0, first, 1)).max())
+
+
+def _candidates(model: HMM, law: Tensor, entered: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Return the heads (C,V) that solve three equations, from the strongest to the weakest, by least squares.
+
+    All are the same where the first has a solution and q is of one order of magnitude. The first is best scaled, the
+    second cares for what matters where q is not, the third asks only for what some text can tell.
+    """
+    first = model.initial @ model.transition
+    rows = (law * entered)[:, None] * model.emission
+    scaled = (model.transition / torch.where(first > 0, first, 1)).mT
+    return {
+        "Wb = Dμ": _least_squares(model.emission[entered], targets[:, entered] / law[entered]),
+        "diag(q)Wb = π₀∘μ": _least_squares(rows, targets),
+        "Aᵀ(diag(q)Wb − π₀∘μ) = 0": _least_squares(scaled @ rows, targets @ scaled.mT),
+    }
+
+
+def _least_squares(matrix: Tensor, targets: Tensor) -> Tensor:
+    """Return the solutions (C,V) of least norm of matrix·b_c = target_c."""
+    if not len(matrix):
+        return targets.new_zeros(len(targets), matrix.shape[-1])
+    return targets @ torch.linalg.pinv(matrix, rtol=torch.finfo(matrix.dtype).eps * max(matrix.shape)).mT
+
+
+def _reasons(
+    equation: str, residual: float, targets: Tensor, entered: Tensor, support_threshold: float
+) -> tuple[str, ...]:
+    reasons = [f"{equation}: relative margin error {residual:.3g}, {int(entered.sum())} states entered"]
+    outside = ((targets != 0) & ~entered).any(0).nonzero()[:, 0].tolist()
+    if outside:
+        reasons.append(f"the task needs states {', '.join(map(str, outside))}, which cannot be entered")
+    if support_threshold > 0:
+        reasons.append(f"support threshold {support_threshold:g}: sign agreement is measured, not proved")
+    return tuple(reasons)
+
+
+def task_targets(model: HMM, task: PosteriorTask) -> Tensor:
+    """Return π₀∘μ (1,K) for two classes, or π₀∘(w_c − mean) (C,K) for more: only differences between classes matter."""
+    return model.initial * task_contrasts(task).to(model.initial)
+
+
+def task_contrasts(task: PosteriorTask) -> Tensor:
+    """Return μ (1,K) for two classes, or w_c − mean (C,K)."""
+    return task.contrast[None] if task.n_classes == 2 else task.weights - task.weights.mean(0)
 
 
 def smallest_row_singular_value(rows: Tensor) -> float:
     """Return the smallest of the n singular values of n rows (n,V): 0 when n > V, and when n = 0 (nothing enters)."""
     n_rows, n_columns = rows.shape
     return float(torch.linalg.svdvals(rows)[-1]) if 0 < n_rows <= n_columns else 0.0
-
-
-def _solve_on_support(model: HMM, law: Tensor, entered: Tensor, targets: Tensor) -> tuple[_Solution, list[str]]:
-    """Solve W b = π₀∘μ/q on the states entered, none of π₀∘μ being elsewhere."""
-    outside = ((targets != 0) & ~entered).any(0)
-    scaled = targets[:, entered] / law[entered]
-    solution = _least_squares(model.emission[entered], scaled)
-    if not outside.any():
-        return solution, [f"residual {solution.residual:.3g} of Wb = Dμ on {int(entered.sum())} states"]
-    states = ", ".join(map(str, outside.nonzero()[:, 0].tolist()))
-    return (_Solution(solution.weights, torch.inf), [f"the task needs states {states}, which cannot be entered"])
-
-
-def _solve_through_transition(model: HMM, law: Tensor, targets: Tensor) -> _Solution:
-    """Solve Aᵀ(diag(q) W b − π₀∘μ) = 0."""
-    return _least_squares(model.transition.mT @ (law[:, None] * model.emission), targets @ model.transition)
-
-
-def _least_squares(matrix: Tensor, targets: Tensor) -> _Solution:
-    """Return the solutions (C,V) of least norm of matrix·b_c = target_c, and their largest relative residual."""
-    if not len(matrix):
-        return _Solution(targets.new_zeros(len(targets), matrix.shape[-1]), 0.0)
-    weights = targets @ torch.linalg.pinv(matrix, rtol=torch.finfo(matrix.dtype).eps * max(matrix.shape)).mT
-    error = (weights @ matrix.mT - targets).norm(dim=-1)
-    size = targets.norm(dim=-1)
-    relative = torch.where(size > 0, error / torch.where(size > 0, size, 1), 0.0)
-    return _Solution(weights, float(relative.max()))
