@@ -39,7 +39,7 @@ bench: .venv/.stamp-dev  ## Measure time beside the peers
 	$(BIN)/python -m pytest -m benchmark tests/benchmarks -s
 
 docs: .venv/.stamp-docs  ## Build the documentation in docs/_build/html
-	@rm -rf docs/api/generated
+	@rm -rf docs/api/generated docs/_build  # tutorials are executed again: the package may have changed
 	$(BIN)/sphinx-build -E -W --keep-going -b html docs docs/_build/html
 
 clean:  ## Remove caches and built files; keep .venv and results

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from ppl_hmm.language_models.protocol import MaskedLM
     from ppl_hmm.models.hmm import hmm_program
     from ppl_hmm.parameters import HMM, SoftPrompt
-    from ppl_hmm.prompts import PromptFit, fit_prompt
+    from ppl_hmm.prompts import PromptFit, constructed_prompt, fit_prompt
     from ppl_hmm.recoverability.certificate import Certificate, ConditionNotMet
     from ppl_hmm.recoverability.head import head_certificate
+    from ppl_hmm.recoverability.prompt import prompt_certificate
     from ppl_hmm.recoverability.witness import separability
     from ppl_hmm.regimes import random_hmm, random_task
     from ppl_hmm.sampling import sample
@@ -40,9 +41,10 @@ _MODULE_OF = {
     "language_models.protocol": ("MaskedLM",),
     "models.hmm": ("hmm_program",),
     "parameters": ("HMM", "SoftPrompt"),
-    "prompts": ("PromptFit", "fit_prompt"),
+    "prompts": ("PromptFit", "constructed_prompt", "fit_prompt"),
     "recoverability.certificate": ("Certificate", "ConditionNotMet"),
     "recoverability.head": ("head_certificate",),
+    "recoverability.prompt": ("prompt_certificate",),
     "recoverability.witness": ("separability",),
     "regimes": ("random_hmm", "random_task"),
     "sampling": ("sample",),
@@ -68,6 +70,7 @@ __all__ = [
     "PromptFit",
     "SoftPrompt",
     "constructed_head",
+    "constructed_prompt",
     "fit_prompt",
     "head_certificate",
     "head_vs_prompt",
@@ -78,6 +81,7 @@ __all__ = [
     "open_results",
     "posterior",
     "probe_features",
+    "prompt_certificate",
     "random_hmm",
     "random_task",
     "sample",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +31,8 @@ INTERRUPTED = 130
 States = Annotated[str | None, typer.Option(help="Numbers of hidden states, e.g. 8,25. [default: the figure's]")]
 Seeds = Annotated[int | None, typer.Option(help="Models at each size. [default: the figure's]")]
 Workers = Annotated[int, typer.Option(help="Processes; the numbers do not depend on it.")]
-Out = Annotated[Path, typer.Option(help="Directory of results, table and figure.")]
+Out = Annotated[Path, typer.Option(help="Directory of results and figure.")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, in place of local processes.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="The same code on little text, in seconds.")]
 
 
@@ -56,6 +58,7 @@ def head_vs_prompt(
     seeds: Seeds = None,
     workers: Workers = 2,
     out: Out = Path("results/head-vs-prompt"),
+    scheduler: Scheduler = None,
     smoke: Smoke = False,
 ) -> None:
     """Head tuning against prompt tuning: Figure 3 (left), with exact conditionals in place of a transformer."""
@@ -63,11 +66,68 @@ def head_vs_prompt(
 
     sizes = _parse_states(states) if states is not None else experiment.SMOKE_STATES if smoke else experiment.STATES
     n_seeds = seeds if seeds is not None else experiment.SMOKE_SEEDS if smoke else experiment.N_SEEDS
-    with _progress(experiment.NAME) as report:
+    options = experiment.SMOKE if smoke else {}
+    with _executor(scheduler) as executor, _progress(experiment.NAME) as report:
         tree = experiment.head_vs_prompt(
-            sizes, n_seeds, out, workers=workers, progress=report, **(experiment.SMOKE if smoke else {})
+            sizes,
+            n_seeds,
+            out,
+            workers=workers,
+            executor=executor,
+            progress=report,
+            **options,
         )
     _show(experiment.NAME, tree, out)
+
+
+@app.command()
+def show(store: Annotated[Path, typer.Argument(help="Directory of an experiment, finished or running.")]) -> None:
+    """Print the table of an experiment and draw its figure again."""
+    from ppl_hmm.experiments.store import open_results
+
+    tree = open_results(store)
+    _show(tree["settings"].attrs["experiment"], tree, store)
+
+
+@app.command()
+def sample(
+    model: Annotated[Path | None, typer.Argument(help="A model file (netCDF).")] = None,
+    regime: Annotated[str | None, typer.Option(help="A random model in place of a file: wei2021, dirichlet, …")] = None,
+    states: Annotated[int, typer.Option(help="Hidden states of a random model.")] = 8,
+    vocabulary: Annotated[int, typer.Option(help="Tokens of a random model.")] = 10,
+    sequences: Annotated[int, typer.Option(help="How many texts.")] = 1000,
+    length: Annotated[int, typer.Option(help="Tokens of each text.")] = 80,
+    seed: Annotated[int, typer.Option(help="Same seed, same file.")] = 0,
+    out: Annotated[Path, typer.Option(help="File to write (netCDF); an existing one is not replaced.")] = Path(
+        "sample.nc"
+    ),
+) -> None:
+    """Draw text with its hidden states and write both, with the model, to a netCDF file."""
+    from ppl_hmm import regimes, sampling, storage
+    from ppl_hmm.parameters import HMM
+
+    if (model is None) == (regime is None):
+        raise InvalidInput("ppl-hmm sample", "a model file or --regime", "both" if model else "neither", "give one")
+    if regime is not None:
+        source = regimes.random_hmm(regime, states, vocabulary, seed)
+    else:
+        source = storage.load(str(model))
+        if not isinstance(source, HMM):
+            raise InvalidInput(f"file {model}", "a model", type(source).__name__, "pass a file of an HMM")
+    tree = sampling.as_tree(source, sampling.sample(source, sequences, length, seed), seed)
+    storage.save_tree(tree, out)
+    typer.echo(f"{sequences} texts of {length} tokens: {out}")
+
+
+@contextmanager
+def _executor(scheduler: str | None) -> Iterator[Executor | None]:
+    if scheduler is None:
+        yield None
+        return
+    from ppl_hmm.experiments.cluster import dask_executor
+
+    with dask_executor(scheduler) as executor:
+        yield executor
 
 
 def _show(name: str, tree, out: Path) -> None:
@@ -136,3 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(message: str, status: int) -> None:
     print(f"ppl-hmm: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

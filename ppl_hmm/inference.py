@@ -105,6 +105,26 @@ def posterior(
     return Posterior(*(rows.unflatten(field) for field in (*result, possible)))
 
 
+def initial_posterior(model: HMM, tokens: Text, *, lengths: Text | None = None) -> Tensor:
+    """Return P(H₀|x) (P…,B,K) alone: what tasks need, by one backward pass.
+
+    P(H₀=h|x) ∝ π₀(h) f(x)_h. Parameters and errors as in :func:`posterior`, whose ``initial`` it equals. Cost O(B·T·K²)
+    time, O(B·K) memory.
+    """
+    rows = _LikelihoodRows.of(model, tokens, None, lengths)
+    joint = rows.arrays[0][:, None] * chain.messages_at(*rows.arrays[1:], positions=[-1])[:, :, 0]
+    total = joint.sum(-1, keepdim=True)
+    limits = torch.finfo(total.dtype)
+    faint = total[..., 0] < limits.tiny / limits.eps  # near underflow, or impossible
+    law = joint / torch.where(total > 0, total, 1)
+    if faint.any():
+        exact = chain.forward_backward(*chain.pick(faint, *rows.arrays), positions=[])
+        law[faint] = exact.initial[:, 0]
+        possible = torch.ones_like(faint).masked_scatter(faint, exact.log_evidence[:, 0] > -torch.inf)
+        _raise_if_impossible(rows, possible)
+    return rows.unflatten(law)
+
+
 def masked_conditionals(
     model: HMM,
     tokens: Text,
@@ -142,14 +162,15 @@ def masked_conditionals(
             "probability 0",
             "drop the sequence, or pass impossible='mask' for zero rows",
         )
-    emission = model.emission.reshape(-1, 1, *model.emission.shape[-2:])
+    emission = model.emission.detach().reshape(-1, 1, *model.emission.shape[-2:])
     return rows.unflatten(cavities @ emission)
 
 
 def log_likelihood(model: HMM, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None) -> Tensor:
     """Return log P(x) (P…,B) in nats, differentiable in the model's parameters and the prompt's rows.
 
-    Impossible text gives −inf with gradient zero. Parameters as in :func:`posterior`. Cost O(B·(L+T)·K²).
+    Impossible text gives −inf with gradient zero; gradients are finite (near underflow, entries that are exactly zero
+    count as constants). Parameters as in :func:`posterior`. Cost O(B·(L+T)·K²).
     """
     rows = _LikelihoodRows.of(model, tokens, prompt, lengths)
     return rows.unflatten(chain.log_evidence(*rows.arrays))

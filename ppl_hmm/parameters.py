@@ -99,6 +99,13 @@ class HMM(Record):
         The start state K moves to state h with probability ``startprob_[h]`` and is never visited again, so states
         0..K−1 keep their indices. Its emission row is never used; it is set uniform.
         """
+        if type(model).__name__ != "CategoricalHMM" or not hasattr(model, "emissionprob_"):
+            raise InvalidInput(
+                "from_hmmlearn",
+                "a CategoricalHMM with parameters",
+                type(model).__name__,
+                "fit it, or set startprob_, transmat_ and emissionprob_",
+            )
         start = as_tensor(model.startprob_).double()
         transition, emission = as_tensor(model.transmat_).double(), as_tensor(model.emissionprob_).double()
         n_states, vocabulary_size = emission.shape
@@ -142,6 +149,8 @@ class HMM(Record):
                 "only tokens are supported",
             )
         transition = distribution.transition_logits
+        # Without a time dimension the parameters are constant in time.
+        transition, emission = (logits if logits.ndim > 2 else logits[None] for logits in (transition, emission))
         if transition.shape[-3] != 1 or emission.shape[-3] != 1:
             raise InvalidInput(
                 "DiscreteHMM",
@@ -216,6 +225,13 @@ def prompt_rows(
     """
     record = prompt if isinstance(prompt, SoftPrompt) else SoftPrompt(prompt)  # type: ignore[arg-type]
     rows = record.rows.to(dtype=like.dtype, device=like.device)
+    if not torch.isfinite(rows).all() or ((rows == 0) & (record.rows.to(like.device) != 0)).any():
+        raise InvalidInput(
+            "prompt",
+            f"entries in the range of {like.dtype}",
+            "one too large or too small",
+            "divide each row by its largest entry, or use a float64 model",
+        )
     n_own = len(prompt_shape)
     if tuple(rows.shape[-n_own:]) != prompt_shape or tuple(rows.shape[: -n_own - 1]) not in ((), batch_shape):
         raise InvalidInput(

@@ -1,4 +1,4 @@
-"""Soft prompts learned together with their heads.
+"""Soft prompts: learned together with their heads, or constructed by Theorem P.
 
 For any prompt the best head on G is a convex problem of V weights. So the head is not trained beside the prompt but
 solved for: one damped Newton step of logistic regression for each gradient step on the prompt (variable projection).
@@ -18,22 +18,57 @@ from torch.nn.functional import softplus
 
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.inference import Text
+from ppl_hmm.inference import Prompt, Text
 from ppl_hmm.language_models.probe import probe_features, probe_input
 from ppl_hmm.language_models.protocol import EncodedText, MaskedLM
-from ppl_hmm.parameters import SoftPrompt
+from ppl_hmm.parameters import HMM, SoftPrompt, prompt_rows
 from ppl_hmm.randomness import Seed, generator
+from ppl_hmm.recoverability.certificate import ConditionNotMet
+from ppl_hmm.recoverability.head import RESIDUAL_TOLERANCE
+from ppl_hmm.recoverability.prompt import prompt_certificate
+from ppl_hmm.tasks import PosteriorTask
 from ppl_hmm.text import as_tensor
 
-_STEPS = 200
+_STEPS = 150
 _LEARNING_RATE = 0.3
 # Training needs enough texts to place K likelihoods; the head is fitted to all of them afterwards.
 _TRAINING_TEXTS = 1000
 _PENALTY = 1e-6  # on ‖b‖²/2: small, as conditionals of nearly deterministic models differ by little
 _WARM_UP = 5  # Newton steps before the first gradient
-_FINAL_STEPS = 20
+_FINAL_STEPS = 10
 # Restarts begin between nearly uniform and nearly one-hot prompts.
 _NARROWEST, _WIDEST = 0.5, 3.0
+_FAINTEST_START = 1e-4  # what a zero of a given start becomes, beside 1: training can still raise it
+
+
+def constructed_prompt(
+    model: HMM,
+    task: PosteriorTask,
+    *,
+    prompt_length: int = 1,
+    support_threshold: float = 0.0,
+    tolerance: float = RESIDUAL_TOLERANCE,
+) -> SoftPrompt:
+    """Return a prompt of Theorem P: after it, ``constructed_head(model, task, prompt)`` recovers the task.
+
+    Parameters as in :func:`ppl_hmm.recoverability.prompt.prompt_certificate`; pass the same ``support_threshold`` to
+    ``constructed_head``.
+
+    Raises
+    ------
+    ConditionNotMet
+        No prompt was found that meets the condition; ``.certificate`` is that of the best one.
+
+    Notes
+    -----
+    Source: Wei, Xie & Ma (2021), Theorem 3.6. No prompt found is no proof that none exists.
+    """
+    certificate = prompt_certificate(
+        model, task, prompt_length=prompt_length, support_threshold=support_threshold, tolerance=tolerance
+    )
+    if not certificate.recoverable or certificate.prompt is None:
+        raise ConditionNotMet(certificate, "learn a prompt instead, or allow a support threshold")
+    return certificate.prompt
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,6 +102,7 @@ def fit_prompt(
     prompt_length: int = 1,
     restarts: int = 8,
     seed: Seed | Sequence[Seed],
+    start: Prompt | None = None,
 ) -> PromptFit:
     """Learn a soft prompt and a linear head for binary labels of raw text.
 
@@ -85,6 +121,10 @@ def fit_prompt(
     seed
         One seed, or P seeds; each model draws from its own stream, so a batch changes the training by rounding only.
 
+    start
+        Prompt (P…,L,*prompt_shape) that takes the place of the first random start, e.g. a constructed one; zeros of
+        likelihood rows become small.
+
     Raises
     ------
     InvalidInput
@@ -92,7 +132,7 @@ def fit_prompt(
 
     Notes
     -----
-    Text is encoded once. For an exact model each of 200 steps costs O(restarts·P·1000·V·(K+V)), whatever T is.
+    Text is encoded once. For an exact model each of 150 steps costs O(restarts·P·1000·V·(K+V)), whatever T is.
     Source: Wei, Xie & Ma (2021), §3.2: prompt tuning.
     """
     at_least("prompt_length", prompt_length, 1)
@@ -106,6 +146,8 @@ def fit_prompt(
             "training labels", "both classes 0 and 1, for every model", "one class", "relabel, or redraw the task"
         )
     free_rows = _random_starts(lm, prompt_length, restarts, seed)
+    if start is not None:
+        free_rows[0] = _start(lm, start, free_rows[0])
     free_rows, history = _train(lm, train.first(lm, _TRAINING_TEXTS), free_rows)
     with torch.no_grad():
         rows = _to_rows(free_rows, lm)
@@ -141,7 +183,7 @@ class _LabelledText:
     @classmethod
     def of(cls, lm: MaskedLM, tokens: Text, labels: Text) -> _LabelledText:
         masked = probe_input(lm, tokens)
-        classes = as_tensor(labels)
+        classes = as_tensor(labels, what="labels")
         expected = (*lm.batch_shape, masked.shape[-2])
         if tuple(classes.shape) != expected:
             raise InvalidInput("labels", f"shape {expected}", f"shape {tuple(classes.shape)}", "label every sequence")
@@ -161,7 +203,7 @@ class _LabelledText:
         """Return G (R,P,B,V) at the mask after prompts (R,P,L,…)."""
         prompts = rows.reshape(len(rows), *self.batch_shape, *rows.shape[2:])
         conditionals = self.encoded.conditionals(prompts, positions=[0])
-        return conditionals.reshape(*rows.shape[:2], self.labels.shape[1], -1)
+        return conditionals.reshape(*rows.shape[:2], self.labels.shape[1], -1).to(rows)
 
 
 def _random_starts(lm: MaskedLM, prompt_length: int, restarts: int, seed: Seed | Sequence[Seed]) -> Tensor:
@@ -179,6 +221,22 @@ def _random_starts(lm: MaskedLM, prompt_length: int, restarts: int, seed: Seed |
     spread = torch.linspace(_NARROWEST, _WIDEST, restarts, dtype=torch.float64).reshape(-1, *[1] * (len(shape) - 1))
     starts = [spread * torch.randn(shape, generator=generator(one, "prompt"), dtype=torch.float64) for one in seeds]
     return torch.stack(starts, dim=1)
+
+
+def _start(lm: MaskedLM, start: Prompt, like: Tensor) -> Tensor:
+    """Return unconstrained rows (P,L,*prompt_shape) of a given prompt."""
+    nonnegative = lm.prompt_constraint == "nonnegative"
+    rows = prompt_rows(start, lm.prompt_shape, lm.batch_shape, nonnegative=nonnegative, like=like)
+    rows = rows.expand(*lm.batch_shape, *rows.shape[-1 - len(lm.prompt_shape) :]).reshape(
+        len(like), -1, *lm.prompt_shape
+    )
+    if rows.shape != like.shape:
+        raise InvalidInput("start", f"{like.shape[1]} prompt tokens", f"{rows.shape[1]}", "set prompt_length to match")
+    if not nonnegative:
+        return rows
+    largest = rows.flatten(2).amax(-1).clamp(min=torch.finfo(rows.dtype).tiny)
+    relative = rows / largest.reshape(*largest.shape, *[1] * len(lm.prompt_shape))  # the scale of a row means nothing
+    return relative.clamp(min=_FAINTEST_START).log()
 
 
 def _to_rows(free: Tensor, lm: MaskedLM) -> Tensor:
@@ -201,8 +259,8 @@ def _train(lm: MaskedLM, text: _LabelledText, free_rows: Tensor) -> tuple[Tensor
         better = loss.detach() < best_loss
         best_loss = torch.where(better, loss.detach(), best_loss)
         best_rows[better] = free_rows.detach()[better]
-        optimiser.zero_grad()
-        loss.sum().backward()
+        # Not backward(): a model whose parameters require gradients must not collect any here.
+        (free_rows.grad,) = torch.autograd.grad(loss.sum(), free_rows)
         optimiser.step()
         history.append(loss.detach())
     return best_rows, torch.stack(history)

@@ -10,6 +10,7 @@ import torch
 from ppl_hmm.errors import InvalidInput
 
 Seed = int | torch.Generator
+_SEEDS = 2**63  # what files can hold
 
 
 def generator(seed: Seed, purpose: str) -> torch.Generator:
@@ -20,8 +21,10 @@ def generator(seed: Seed, purpose: str) -> torch.Generator:
     """
     if isinstance(seed, torch.Generator):
         return seed
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise InvalidInput("seed", "a non-negative integer or a torch.Generator", repr(seed), "pass e.g. seed=0")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < _SEEDS:
+        raise InvalidInput(
+            "seed", "a non-negative integer below 2⁶³ or a torch.Generator", repr(seed), "pass e.g. seed=0"
+        )
     entropy = np.random.SeedSequence([int(seed), zlib.crc32(purpose.encode())])
     return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
 

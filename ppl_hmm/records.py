@@ -38,7 +38,8 @@ class Record:
                 "move them with .to(device)",
             )
         for name, tensor in tensors.items():
-            tensor = tensor.to(torch.float32 if single else torch.float64)
+            # A copy, so that nobody else can change a frozen record.
+            tensor = tensor.to(torch.float32 if single else torch.float64, copy=True)
             if not torch.isfinite(tensor).all():
                 where = (~torch.isfinite(tensor)).nonzero()[0].tolist()
                 raise InvalidInput(
@@ -90,6 +91,10 @@ class Record:
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         """Return the record in another floating type or on another device."""
         return self._map(lambda tensor: tensor.to(dtype=dtype or tensor.dtype, device=device or tensor.device))
+
+    def detach(self) -> Self:
+        """Return the record without its autograd graph."""
+        return self._map(torch.Tensor.detach)
 
     def __getitem__(self, index: int | slice | torch.Tensor) -> Self:
         """Select along the first batch dimension."""
@@ -179,10 +184,7 @@ class Record:
 
 
 def _real_tensor(name: str, values: ArrayLike | torch.Tensor) -> torch.Tensor:
-    try:
-        tensor = as_tensor(values)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(name, "a rectangular array of numbers", str(error), "check rows of unequal length") from None
+    tensor = as_tensor(values, what=name)
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise InvalidInput(name, "real numbers", str(tensor.dtype), "convert to float")
     return tensor

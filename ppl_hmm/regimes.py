@@ -8,12 +8,13 @@ H₀ (H₁ ∼ π₀A where the released code has H₁ ∼ π₀), and labels co
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput, at_least, one_of
-from ppl_hmm.inference import Text, posterior
+from ppl_hmm.inference import Text, initial_posterior
 from ppl_hmm.parameters import HMM
 from ppl_hmm.randomness import Seed, generator
 from ppl_hmm.tasks import PosteriorTask
@@ -76,7 +77,7 @@ def random_task(model: HMM, seed: Seed, tokens: Text | None = None) -> Posterior
     stream = generator(seed, "task")
     if tokens is None:
         return _draw_task(model.n_states, stream)
-    initial = posterior(model, tokens).initial
+    initial = initial_posterior(model, tokens)
     for _ in range(_TASK_ATTEMPTS):
         task = _draw_task(model.n_states, stream)
         positive = task.labels(initial).double().mean().item()
@@ -127,7 +128,7 @@ def _degenerate(
 ) -> HMM:
     largest = max(1, min(n_states - 1, vocabulary_size))  # one state has rank one, and can have no less
     rank = largest if rank is None else rank
-    if rank != int(rank) or not 1 <= rank <= largest:
+    if not isinstance(rank, Real) or not 1 <= rank <= largest or rank != int(rank):
         raise InvalidInput("rank of a degenerate model", f"1..{largest}", str(rank), "choose a rank below K, at most V")
     rank = int(rank)
     model = _dirichlet(n_states, vocabulary_size, stream, concentration)
@@ -139,7 +140,7 @@ def _degenerate(
 
 
 def _dirichlet_rows(shape: tuple[int, ...], concentration: float, stream: torch.Generator) -> Tensor:
-    if not 0 < concentration < float("inf"):
+    if not isinstance(concentration, Real) or not 0 < concentration < float("inf"):
         raise InvalidInput("concentration", "a positive finite number", repr(concentration), "pass e.g. 1.0")
     # The public distributions take no generator.
     gamma = torch._standard_gamma(  # type: ignore[attr-defined]

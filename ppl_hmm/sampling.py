@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+import xarray as xr
 from torch import Tensor
 
+from ppl_hmm import schema
+from ppl_hmm._version import __version__
 from ppl_hmm.errors import at_least
 from ppl_hmm.inference import Text
 from ppl_hmm.parameters import HMM
@@ -74,3 +77,26 @@ def sample(model: HMM, n_sequences: int, length: int, seed: Seed, lengths: Text 
         batch_shape=model.batch_shape,
     )
     return Sample(text, torch.stack(path[1:], -1).reshape(*shape, length), path[0].reshape(shape))
+
+
+def as_tree(model: HMM, drawn: Sample, seed: int) -> xr.DataTree:
+    """Return a sample as a tree: ``/model``, ``/observed_data`` (tokens) and ``/latent`` (states, initial state).
+
+    For a single model; −1 among the tokens is ``MASK``.
+    """
+    model._require_single("as_tree")
+    sequence, text = (schema.SEQUENCE,), (schema.SEQUENCE, schema.POSITION)
+    tree = xr.DataTree.from_dict(
+        {
+            f"/{schema.MODEL}": model.to_dataset(),
+            f"/{schema.OBSERVED_DATA}": xr.Dataset({"tokens": (text, drawn.tokens.cpu().numpy())}),
+            f"/{schema.LATENT}": xr.Dataset(
+                {
+                    "states": (text, drawn.states.cpu().numpy()),
+                    "initial_state": (sequence, drawn.initial_state.cpu().numpy()),
+                }
+            ),
+        }
+    )
+    tree.attrs = {"package": "ppl_hmm", "version": __version__, "seed": seed}
+    return tree

@@ -16,6 +16,10 @@ N_STATES = "n_states"
 MODEL = "model"
 SCORE = "score"
 
+# Groups of a sample's tree; its model is in a group called MODEL.
+OBSERVED_DATA = "observed_data"
+LATENT = "latent"
+
 # Groups of an experiment's tree.
 RESULTS = "results"
 PUBLISHED = "published"
@@ -33,6 +37,8 @@ UNDECIDABLE = "undecidable"
 HEAD = "head"
 HEAD_LOG = "head-log"
 PROMPT = "prompt"
+PROMPT_THEOREM = "prompt-theorem"
+PROMPT_THEOREM_THRESHOLD = "prompt-theorem-threshold"
 
 # Values of yes-or-no results; some questions are not asked of some methods.
 NO, YES, NOT_ASKED = 0, 1, -1

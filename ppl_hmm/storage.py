@@ -7,6 +7,7 @@ from typing import Protocol
 
 import xarray as xr
 
+from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import ForeignFile
 from ppl_hmm.heads.linear import LinearHead
@@ -53,7 +54,7 @@ def save(obj: Storable, path: str | Path) -> None:
 
 
 def load(path: str | Path) -> HMM | PosteriorTask | SoftPrompt | LinearHead:
-    """Return the model, task, prompt or head of a netCDF file, by its variables.
+    """Return the model, task, prompt or head of a netCDF file, by its variables; of a sample's file, its model.
 
     Raises
     ------
@@ -63,10 +64,11 @@ def load(path: str | Path) -> HMM | PosteriorTask | SoftPrompt | LinearHead:
         The variables are there but not valid (which, why).
     """
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as file:
-            dataset = file.load()
+        with xr.open_datatree(path, engine="h5netcdf") as file:
+            tree = file.load()
     except (OSError, ValueError) as error:
         raise ForeignFile(f"file {path}", "a netCDF file", str(error).splitlines()[0], "check the path") from None
+    dataset = (tree[schema.MODEL] if schema.MODEL in tree.children else tree).to_dataset()
     found = frozenset(map(str, dataset.variables))
     for variables, kind in _KINDS.items():
         if variables <= found:
@@ -78,3 +80,24 @@ def load(path: str | Path) -> HMM | PosteriorTask | SoftPrompt | LinearHead:
         ", ".join(sorted(found)) or "none",
         "see the names in the documentation of HMM",
     )
+
+
+def save_tree(tree: xr.DataTree, path: str | Path) -> None:
+    """Write a tree to a new netCDF file.
+
+    Raises
+    ------
+    ForeignFile
+        There is a file already, or the place cannot be written.
+    """
+    path = Path(path)
+    if path.exists():
+        raise ForeignFile(f"file {path}", "a new file", "one that exists", "remove it, or choose another name")
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        tree.to_netcdf(aside, engine="h5netcdf")
+        aside.replace(path)
+    except OSError as error:
+        raise ForeignFile(f"file {path}", "a place that can be written", str(error), "choose another path") from None
+    finally:
+        aside.unlink(missing_ok=True)

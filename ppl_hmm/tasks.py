@@ -104,7 +104,10 @@ class PosteriorTask(Record):
         return self._initial(posterior) @ self.weights.transpose(-1, -2)
 
     def _initial(self, posterior: Posterior | ArrayLike | Tensor) -> Tensor:
-        initial = posterior.initial if isinstance(posterior, Posterior) else as_tensor(posterior, self.device)
+        if isinstance(posterior, Posterior):
+            initial = posterior.initial
+        else:
+            initial = as_tensor(posterior, self.device, what="posterior of a task")
         if initial.ndim < 2 or initial.shape[-1] != self.n_states:
             raise InvalidInput(
                 "posterior of a task",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,12 +14,27 @@ from ppl_hmm.errors import InvalidInput
 MASK = -1
 
 
-def as_tensor(values: ArrayLike | torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
-    """Return array-likes (lists, NumPy, xarray, torch) as a tensor, keeping their dtype and autograd graph."""
-    if not isinstance(values, torch.Tensor):
+def as_tensor(
+    values: ArrayLike | torch.Tensor,
+    device: torch.device | None = None,
+    *,
+    what: str = "array",
+    kind: str = "numbers",
+) -> torch.Tensor:
+    """Return array-likes (lists, NumPy, xarray, torch) as a tensor, keeping their dtype and autograd graph.
+
+    Raises
+    ------
+    InvalidInput
+        Ragged, or not of numbers.
+    """
+    if isinstance(values, torch.Tensor):
+        return values.to(device)
+    try:
         # A copy: PyTorch shares memory with NumPy, and warns where that memory is read-only.
-        values = torch.from_numpy(np.array(values))
-    return cast(torch.Tensor, values).to(device)
+        return torch.from_numpy(np.array(values)).to(device)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(what, f"a rectangular array of {kind}", str(error), "check the length of each row") from None
 
 
 def as_tokens(
@@ -47,10 +61,7 @@ def as_tokens(
     InvalidInput
         Float tokens, a wrong rank, an empty batch, a token out of range, a length beyond T.
     """
-    try:
-        checked = as_tensor(tokens, device)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput("tokens", "a rectangular array of integers", str(error), "pad with MASK (-1)") from None
+    checked = as_tensor(tokens, device, what="tokens", kind="integers")
     if checked.is_floating_point() or checked.is_complex() or checked.dtype == torch.bool:
         raise InvalidInput("tokens", "integers", str(checked.dtype), "convert with .astype(int) if the ids are whole")
     batch_shape = tuple(batch_shape)
@@ -78,7 +89,7 @@ def as_tokens(
 
 
 def _mask_past_ends(tokens: torch.Tensor, lengths: ArrayLike | torch.Tensor) -> torch.Tensor:
-    ends = as_tensor(lengths, tokens.device)
+    ends = as_tensor(lengths, tokens.device, what="lengths", kind="integers")
     length = tokens.shape[-1]
     if ends.is_floating_point() or ends.dtype == torch.bool:
         raise InvalidInput("lengths", "integers", str(ends.dtype), "convert with .astype(int)")

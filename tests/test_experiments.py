@@ -3,7 +3,7 @@
 import csv
 import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
@@ -20,9 +20,12 @@ from ppl_hmm.experiments.cells import compute_cell
 from ppl_hmm.experiments.grid import Settings
 from ppl_hmm.experiments.store import OtherConfiguration, open_results
 from ppl_hmm.recoverability.head import head_certificate
+from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.regimes import random_hmm
 
-METHODS = ["head", "head-log", "prompt"]
+LEARNED = ["head", "head-log", "prompt"]
+CONSTRUCTED = {"prompt-theorem": 0.0, "prompt-theorem-threshold": 1e-3}
+METHODS = [*LEARNED, *CONSTRUCTED]
 
 
 def smoke(out, workers=1, **options):
@@ -73,11 +76,40 @@ def test_the_condition_is_the_certificate_of_the_same_model(finished):
     assert condition.sel(n_states=12).values.tolist() == [0, 0]
     assert condition.sel(n_states=4).values.tolist() == [1, 1]
     for seed in (0, 1):
-        model = random_hmm("wei2021", 4, 10, seed)
-        task = ppl_hmm.random_task(
-            model, seed, ppl_hmm.sample(model, 600, experiment.SMOKE["length"], seed).tokens[:300]
-        )
-        assert head_certificate(model, task).recoverable
+        assert head_certificate(*model_and_task(4, seed)).recoverable
+
+
+def model_and_task(n_states, seed):
+    """The model and the task of one point of the smoke run, drawn again."""
+    model = random_hmm("wei2021", n_states, 10, seed)
+    text = ppl_hmm.sample(model, 600, experiment.SMOKE["length"], seed).tokens
+    return model, ppl_hmm.random_task(model, seed, text[:300])
+
+
+@pytest.mark.parametrize("method", CONSTRUCTED)
+def test_the_condition_of_constructed_prompts_is_their_certificate(method, finished):
+    condition = finished[1]["results/condition"].sel({"method": method})
+    for n_states in (4, 12):
+        for seed in (0, 1):
+            found = prompt_certificate(*model_and_task(n_states, seed), support_threshold=CONSTRUCTED[method])
+            assert bool(condition.sel(n_states=n_states, seed=seed)) == found.recoverable
+
+
+def test_constructed_prompts_have_an_accuracy_where_their_condition_holds(finished):
+    results = finished[1][schema.RESULTS].to_dataset().sel({"method": list(CONSTRUCTED)})
+    holds = results["condition"] == schema.YES
+    assert holds.any()
+    assert not holds.all()  # the smoke run shows both
+    xr.testing.assert_equal(results["accuracy"].notnull(), holds)
+
+
+def test_the_theorem_is_right_on_every_decidable_text(finished):
+    """Theorem P, exactly: only texts whose margin is within rounding can be labelled otherwise."""
+    results = finished[1][schema.RESULTS].to_dataset()
+    exact = results.sel({"method": "prompt-theorem"})
+    holds = exact["condition"] == schema.YES
+    assert holds.any()
+    assert (exact["accuracy"] >= 1 - results["undecidable"] - 1e-12).values[holds.values].all()
 
 
 def test_where_the_condition_holds_the_training_text_is_separable(finished):
@@ -109,20 +141,24 @@ def test_schema_of_results(finished):
     assert results["method"].values.tolist() == METHODS
     assert results["n_states"].values.tolist() == [4, 12]
     assert results["seed"].values.tolist() == [0, 1]
+    assert results["accuracy"].sel({"method": LEARNED}).notnull().all()
     for name in ("accuracy", "undecidable"):
-        assert ((results[name] >= 0) & (results[name] <= 1)).all()
+        values = results[name].values[results[name].notnull().values]
+        assert ((values >= 0) & (values <= 1)).all()
         assert results[name].attrs["units"] == "1"
+    assert results["undecidable"].notnull().all()
     for name in ("separable", "condition"):
         assert list(results[name].attrs["flag_values"]) == [-1, 0, 1]
         assert results[name].attrs["flag_meanings"] == "not_asked no yes"
     assert set(np.unique(results["separable"].sel({"method": ["head", "prompt"]}))) <= {0, 1}
-    assert (results["separable"].sel({"method": "head-log"}) == -1).all()
-    assert set(np.unique(results["condition"].sel({"method": "head"}))) <= {0, 1}
+    assert (results["separable"].sel({"method": ["head-log", *CONSTRUCTED]}) == -1).all()
+    assert set(np.unique(results["condition"].sel({"method": ["head", *CONSTRUCTED]}))) <= {0, 1}
     assert (results["condition"].sel({"method": ["head-log", "prompt"]}) == -1).all()
     # Every accuracy is a whole number of the test texts.
-    texts = results["accuracy"].values * experiment.SMOKE["n_test"]
+    accuracy = results["accuracy"].values[results["accuracy"].notnull().values]
+    texts = accuracy * experiment.SMOKE["n_test"]
     np.testing.assert_allclose(texts, texts.round(), atol=1e-9)
-    assert (results["accuracy"] > 0.5).all()
+    assert (accuracy > 0.5).all()
 
 
 def test_published_equals_the_file(finished):
@@ -143,6 +179,7 @@ def test_settings(finished):
     assert list(attributes["states"]) == [4, 12]
     assert attributes["n_seeds"] == 2
     assert attributes["vocabulary_size"] == 10
+    assert attributes["support_threshold"] == 1e-3
     assert {name: attributes[name] for name in experiment.SMOKE} == experiment.SMOKE
     assert finished[1].attrs == {"package": "ppl_hmm", "version": ppl_hmm.__version__}
 
@@ -191,8 +228,8 @@ def test_a_running_store_opens_and_continues(finished, tmp_path, monkeypatch):
     store = runner.Store(out, settings)
     first, second = settings.cells()
     assert (first.n_states, second.n_states) == (12, 4)  # the longest first
-    empty = open_results(out)
-    assert schema.ACCURACY not in empty[schema.RESULTS]
+    with pytest.raises(ForeignFile, match="expected a finished cell, got none yet"):
+        open_results(out)
     runner.write_cell(compute_cell(settings, first), store.cell_path(first))
     results = open_results(out)[schema.RESULTS].to_dataset()
     expected = finished[1][schema.RESULTS].to_dataset()
@@ -208,6 +245,51 @@ def test_a_running_store_opens_and_continues(finished, tmp_path, monkeypatch):
     xr.testing.assert_identical(tree[schema.RESULTS].to_dataset(), expected)
 
 
+def half_store(out, finished):
+    """A running store that has the cell of K = 12 from the finished one, and still lacks K = 4."""
+    settings = Settings(experiment.NAME, experiment.SMOKE_STATES, experiment.SMOKE_SEEDS, **experiment.SMOKE)
+    store = runner.Store(out, settings)
+    first, second = settings.cells()
+    cell = xr.merge([finished[1][group].to_dataset() for group in (schema.RESULTS, schema.TIMINGS)])
+    runner.write_cell(cell.sel(n_states=[first.n_states]), store.cell_path(first))
+    assert store.missing() == [second]
+    return store
+
+
+def test_an_executor_takes_the_place_of_processes(finished, tmp_path, no_computing):
+    """It gets the missing cells, gives the same numbers, and is left running."""
+    out = tmp_path / "half"
+    half_store(out, finished)
+    reports = []
+    with ThreadPoolExecutor(1) as executor:
+        tree = smoke(out, executor=executor, progress=lambda done, total: reports.append((done, total)))
+        assert executor.submit(abs, -1).result() == 1
+    assert reports == [(1, 2), (2, 2)]
+    xr.testing.assert_identical(tree[schema.RESULTS].to_dataset(), finished[1][schema.RESULTS].to_dataset())
+
+
+class _Broken(Executor):
+    """Has lost its workers."""
+
+    def submit(self, *_, **__):
+        job = Future()
+        job.set_exception(BrokenExecutor("its worker is gone"))
+        return job
+
+
+def test_an_executor_is_not_asked_for_a_finished_store(copy, finished, no_computing):
+    xr.testing.assert_identical(smoke(copy, executor=_Broken()), finished[1])
+
+
+def test_an_executor_that_loses_its_workers_keeps_finished_cells(finished, tmp_path, no_computing):
+    store = half_store(tmp_path / "half", finished)
+    before = snapshot(store.path / "cells")
+    with pytest.raises(runner.WorkerLost, match=r"expected to finish its cell.*finished cells are kept"):
+        smoke(store.path, executor=_Broken())
+    assert snapshot(store.path / "cells") == before
+    assert not store.finished
+
+
 def test_another_configuration_is_refused_and_untouched(copy, no_computing):
     before = snapshot(copy)
     with pytest.raises(OtherConfiguration) as caught:
@@ -219,6 +301,8 @@ def test_another_configuration_is_refused_and_untouched(copy, no_computing):
         OtherConfiguration, match=r"expected states=\[4, 8\], n_seeds=1, got states=\[4, 12\], n_seeds=2"
     ):
         experiment.head_vs_prompt((4, 8), 1, copy, **experiment.SMOKE)
+    with pytest.raises(OtherConfiguration, match=r"expected support_threshold=0\.1, got support_threshold=0\.001"):
+        smoke(copy, support_threshold=0.1)
     assert snapshot(copy) == before
 
 
@@ -283,7 +367,7 @@ def test_places_that_cannot_be_used(tmp_path, no_computing):
     ("states", "seeds", "options", "message"),
     [
         ((), 2, {}, "states: expected at least one number of states, got none"),
-        ((0,), 2, {}, "states: expected an integer of at least 1, got 0"),
+        ((0,), 2, {}, "states: expected an integer of at least 2, got 0"),
         ((4, 4), 2, {}, r"states: expected different sizes, got \(4, 4\); drop the repetition"),
         ((4,), 0, {}, "seeds: expected an integer of at least 1, got 0"),
         ((4,), 2, {"workers": 0}, "workers: expected an integer of at least 1, got 0"),

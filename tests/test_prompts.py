@@ -110,7 +110,7 @@ def test_a_batch_equals_one_by_one(regime):
     assert together.validation_score.shape == (2,)
     for p, problem in enumerate(problems):
         alone = problem.fit(restarts=2)
-        # Products of other shapes round differently, and 200 steps amplify it: seen up to 4e-10.
+        # Products of other shapes round differently, and 150 steps amplify it: seen up to 4e-10.
         np.testing.assert_allclose(together.prompt.rows[p], alone.prompt.rows, rtol=0, atol=1e-8)
         np.testing.assert_allclose(together.history[..., p], alone.history, rtol=0, atol=1e-8)
         np.testing.assert_array_equal(together.validation_score[p], alone.validation_score)
@@ -222,7 +222,7 @@ ZEROS = torch.zeros(N_TRAIN, dtype=torch.int64)
         ({"tokens": ZEROS[:, None].expand(-1, 5).double()}, "tokens: expected integers, got torch.float64"),
         ({"tokens": ZEROS}, r"tokens: expected shape \(B, T\), got shape \(300,\)"),
         ({"validation": (ZEROS[:5, None], ZEROS[:4])}, r"labels: expected shape \(5,\), got shape \(4,\)"),
-        ({"seed": -1}, "seed: expected a non-negative integer or a torch.Generator, got -1"),
+        ({"seed": -1}, "seed: expected a non-negative integer below 2⁶³ or a torch.Generator, got -1"),
         ({"seed": [0, 1]}, "seed: expected one seed, or 1, one for each model, got 2 seeds"),
     ],
 )

@@ -32,12 +32,14 @@ class Floor(NamedTuple):
 
     @classmethod
     def of(cls, transition: Float[Tensor, "P K K"], table: Float[Tensor, "P R K"]) -> Floor:
-        """Return tiny / (smallest positive entry of A · smallest of the table).
+        """Return tiny · max(1, largest entry of the table) / (smallest positive entry of A · smallest of the table).
 
-        One step multiplies by an entry of each, so weights that stay above never vanish: zeros are then exact zeros.
+        One step multiplies by an entry of each and divides by a total of at most the largest likelihood, so weights
+        that stay above never vanish: zeros are then exact zeros.
         """
         smallest = [torch.where(array > 0, array, 1).detach().flatten(1).amin(-1) for array in (transition, table)]
-        each = torch.finfo(table.dtype).tiny / smallest[0] / smallest[1]
+        largest = table.detach().flatten(1).amax(-1).clamp(min=1)
+        each = torch.finfo(table.dtype).tiny / smallest[0] / smallest[1] * largest
         return cls(each[:, None, None], float(each.max()))
 
 

@@ -81,11 +81,22 @@ def _rows(table: Tensor, ids: Ids) -> Callable[[int], Tensor]:
 
 
 def log_evidence(initial: Initial, transition: Transition, table: Table, ids: Ids) -> Float[Tensor, "P B"]:
-    """Return log P(x) in nats, −inf for impossible text, differentiable with finite gradients. Cost O(B·T·K²)."""
-    evidence, lost = _log_evidence(SCALED, initial, transition, table, ids)
-    if lost.any():
-        exact, _ = _log_evidence(LOG, *pick(lost, initial, transition, table, ids))
-        evidence = evidence.masked_scatter(lost, exact[:, 0])
+    """Return log P(x) in nats, −inf for impossible text, differentiable. Cost O(B·T·K²).
+
+    Gradients are finite. Near underflow, where logarithms take over, an entry that is exactly zero counts as a
+    constant: its derivative is zero.
+    """
+    arrays = (initial, transition, table)
+    evidence, lost = _log_evidence(SCALED, *arrays, ids)
+    if not lost.any():
+        return evidence
+    # The scaled tape of a lost sequence may overflow, so nothing of it is kept: the others are computed again.
+    in_log = lost.any(0)
+    evidence = torch.empty_like(evidence)
+    if not in_log.all():
+        evidence[:, ~in_log] = _log_evidence(SCALED, *arrays, ids[:, ~in_log])[0]
+    for few in in_chunks(in_log.expand_as(lost), transition):
+        evidence[few] = _log_evidence(LOG, *pick(few, *arrays, ids))[0][:, 0]
     return evidence
 
 
@@ -128,7 +139,7 @@ def forward_backward(
     arrays = (initial, transition, table, ids)
     result, lost = _forward_backward(SCALED, *arrays, positions, own_token)
     if lost.any():
-        for few in _in_chunks(lost, transition):
+        for few in in_chunks(lost, transition):
             exact, _ = _forward_backward(LOG, *pick(few, *arrays), positions, own_token)
             for field, values in zip(result, exact, strict=True):
                 field[few] = values[:, 0]
@@ -186,7 +197,7 @@ def messages_at(transition: Transition, table: Table, ids: Ids, positions: Seque
     """
     messages, lost = _messages_at(SCALED, transition, table, ids, positions)
     if lost.any():
-        for few in _in_chunks(lost, transition):
+        for few in in_chunks(lost, transition):
             _, *picked = pick(few, table[:, 0], transition, table, ids)
             messages[few] = _messages_at(LOG, picked[0], picked[1], picked[2], positions)[0][:, 0]
     return messages
@@ -215,7 +226,7 @@ def pick(
     return initial[model], transition[model], table[model], ids[model, sequence][:, None]
 
 
-def _in_chunks(chosen: Tensor, transition: Transition) -> Iterator[Tensor]:
+def in_chunks(chosen: Tensor, transition: Transition) -> Iterator[Tensor]:
     """Yield masks (P,B) that mark the chosen pairs, few at a time: logarithms take K² entries a pair."""
     pairs = chosen.nonzero()
     for chunk in chunks(len(pairs), LOG_CHUNK_ENTRIES // transition[0].numel()):

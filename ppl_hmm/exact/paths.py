@@ -22,6 +22,7 @@ from ppl_hmm.exact.chain import (
     Transition,
     backward,
     chunks,
+    in_chunks,
     pick,
 )
 from ppl_hmm.randomness import categorical
@@ -52,9 +53,9 @@ def sample_paths(
     """Return D draws from P(H₀..H_T | x) for each sequence; x must be possible. Cost O(B·T·K·(K+D))."""
     arrays = (initial, transition, table, ids)
     draws, lost = _decode(SCALED, *arrays, n_draws, lambda law: categorical(law, generator))
-    if lost.any():
-        exact, _ = _decode(LOG, *pick(lost, *arrays), n_draws, lambda law: categorical(law.softmax(-1), generator))
-        draws[lost] = exact[:, 0]
+    for few in in_chunks(lost, transition):
+        exact, _ = _decode(LOG, *pick(few, *arrays), n_draws, lambda law: categorical(law.softmax(-1), generator))
+        draws[few] = exact[:, 0]
     return draws
 
 

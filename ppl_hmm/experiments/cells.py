@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Literal, cast
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ppl_hmm import schema
 from ppl_hmm.experiments.grid import Cell, Settings
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.inference import posterior
-from ppl_hmm.language_models.oracle import OracleLM
-from ppl_hmm.language_models.probe import probe_features
+from ppl_hmm.inference import initial_posterior
+from ppl_hmm.language_models.oracle import OracleLM, OracleText
+from ppl_hmm.language_models.probe import probe_input
 from ppl_hmm.parameters import HMM, SoftPrompt
 from ppl_hmm.prompts import fit_prompt
 from ppl_hmm.recoverability.head import head_certificate
+from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.recoverability.witness import separability
 from ppl_hmm.regimes import random_hmm, random_task
 from ppl_hmm.sampling import sample
 from ppl_hmm.tasks import PosteriorTask
 
-METHODS = (schema.HEAD, schema.HEAD_LOG, schema.PROMPT)
-
 
 def compute_cell(settings: Settings, cell: Cell) -> xr.Dataset:
-    """Return accuracy, separability, condition and undecidable share of each method, for one cell.
+    """Return accuracy, separability and condition of each method, and the undecidable share, for one cell.
 
     The same settings and cell give the same numbers in every process: the number of threads is a setting.
     """
@@ -73,7 +74,7 @@ def _draw(settings: Settings, cell: Cell) -> _Data:
     tokens, tasks, labels, decidable = [], [], [], []
     for p, seed in enumerate(cell.seeds):
         text = sample(models[p], ends[-1], settings.length, seed).tokens
-        initial = posterior(models[p], text).initial
+        initial = initial_posterior(models[p], text)
         task = random_task(models[p], seed, text[train])
         tokens.append(text)
         tasks.append(task)
@@ -86,7 +87,51 @@ def _draw(settings: Settings, cell: Cell) -> _Data:
 def _results(settings: Settings, cell: Cell) -> xr.Dataset:
     data = _draw(settings, cell)
     lm = OracleLM(data.models)
-    n_models = len(cell.seeds)
+    encoded = lm.encode(probe_input(lm, data.tokens))
+    answers = [*_head_answers(data, encoded), _prompt_answer(settings, cell, data, lm, encoded)]
+    for method, threshold in (
+        (schema.PROMPT_THEOREM, 0.0),
+        (schema.PROMPT_THEOREM_THRESHOLD, settings.support_threshold),
+    ):
+        answers.append(_theorem_answer(method, threshold, data, encoded))
+    by_method = (schema.METHOD, schema.N_STATES, schema.SEED)
+    undecidable = 1 - data.decidable[:, data.test].double().mean(dim=1)
+    return xr.Dataset(
+        {
+            schema.ACCURACY: (by_method, _stack(answer.accuracy for answer in answers), {"units": "1"}),
+            schema.SEPARABLE: (by_method, _stack(answer.separable for answer in answers), schema.FLAGS),
+            schema.CONDITION: (by_method, _stack(answer.condition for answer in answers), schema.FLAGS),
+            schema.UNDECIDABLE: (by_method[1:], undecidable.numpy()[None], {"units": "1"}),
+        },
+        coords={
+            schema.METHOD: [answer.method for answer in answers],
+            schema.N_STATES: [cell.n_states],
+            schema.SEED: list(cell.seeds),
+        },
+    )
+
+
+class _Answer(NamedTuple):
+    """What one method reaches on each of the P models of a cell."""
+
+    method: str
+    accuracy: np.ndarray  # on test text; NaN where the method has nothing to offer
+    separable: np.ndarray  # does some linear head separate the decidable training text?
+    condition: np.ndarray  # does the theorem's condition hold?
+
+
+def _head_answers(data: _Data, encoded: OracleText) -> Iterator[_Answer]:
+    """Yield the answers of learned heads without a prompt."""
+    features = _features(encoded, None)
+    condition = [head_certificate(data.models[p], task).recoverable for p, task in enumerate(data.tasks)]
+    heads = _select_heads(features, data, "probability")
+    yield _Answer(schema.HEAD, _accuracy(heads, features, data), _separable(features, data), _yes_or_no(condition))
+    heads = _select_heads(features, data, "log")
+    yield _Answer(schema.HEAD_LOG, _accuracy(heads, features, data), _not_asked(data), _not_asked(data))
+
+
+def _prompt_answer(settings: Settings, cell: Cell, data: _Data, lm: OracleLM, encoded: OracleText) -> _Answer:
+    """Return the answer of the learned prompt with its head."""
     fit = fit_prompt(
         lm,
         data.tokens[:, data.train],
@@ -96,50 +141,63 @@ def _results(settings: Settings, cell: Cell) -> xr.Dataset:
         restarts=settings.restarts,
         seed=cell.seeds,
     )
-    plain, prompted = _features(lm, data, None), _features(lm, data, fit.prompt)
-    heads = {
-        schema.HEAD: (plain, _select_heads(plain, data, "probability")),
-        schema.HEAD_LOG: (plain, _select_heads(plain, data, "log")),
-        schema.PROMPT: (prompted, cast(list[LinearHead], fit.head)),
-    }
-    labels, decidable = data.labels.numpy(), data.decidable.numpy()
-    accuracy = [
-        [head[p].score(features[p, data.test], labels[p, data.test]) for p in range(n_models)]
-        for features, head in heads.values()
+    features = _features(encoded, fit.prompt)
+    heads = cast(list[LinearHead], fit.head)
+    return _Answer(schema.PROMPT, _accuracy(heads, features, data), _separable(features, data), _not_asked(data))
+
+
+def _theorem_answer(method: str, support_threshold: float, data: _Data, encoded: OracleText) -> _Answer:
+    """Return the answer of the prompts and heads that Theorem P constructs; no accuracy where its condition fails."""
+    certificates = [
+        prompt_certificate(data.models[p], task, support_threshold=support_threshold)
+        for p, task in enumerate(data.tasks)
     ]
-    separable = np.full((len(METHODS), n_models), schema.NOT_ASKED, dtype=np.int8)
-    condition = separable.copy()
-    for p in range(n_models):
-        kept = decidable[p, data.train]
-        for method, features in ((schema.HEAD, plain), (schema.PROMPT, prompted)):
-            answer = separability(features[p, data.train][kept], labels[p, data.train][kept])
-            separable[METHODS.index(method), p] = answer.separable
-        condition[METHODS.index(schema.HEAD), p] = head_certificate(data.models[p], data.tasks[p]).recoverable
-    by_method = (schema.METHOD, schema.N_STATES, schema.SEED)
-    return xr.Dataset(
-        {
-            schema.ACCURACY: (by_method, np.array(accuracy)[:, None], {"units": "1"}),
-            schema.SEPARABLE: (by_method, separable[:, None], schema.FLAGS),
-            schema.CONDITION: (by_method, condition[:, None], schema.FLAGS),
-            schema.UNDECIDABLE: (by_method[1:], 1 - decidable[:, data.test].mean(axis=1)[None], {"units": "1"}),
-        },
-        coords={schema.METHOD: list(METHODS), schema.N_STATES: [cell.n_states], schema.SEED: list(cell.seeds)},
+    features = _features(encoded, SoftPrompt.stack([cast(SoftPrompt, found.prompt) for found in certificates]))
+    heads = [LinearHead.from_weights(found.weights.numpy()) for found in certificates]
+    holds = np.array([found.recoverable for found in certificates])
+    accuracy = np.where(holds, _accuracy(heads, features, data), np.nan)
+    return _Answer(method, accuracy, _not_asked(data), _yes_or_no(holds))
+
+
+def _features(encoded: OracleText, prompt: SoftPrompt | None) -> np.ndarray:
+    """Return G (P,B,V) at the mask in front of the text; zeros where the prompt leaves no state possible."""
+    return encoded.conditionals(None if prompt is None else prompt.rows, positions=[0])[..., 0, :].numpy()
+
+
+def _select_heads(features: np.ndarray, data: _Data, scale: Literal["probability", "log"]) -> list[LinearHead]:
+    labels = data.labels.numpy()
+    train, held_out = data.train, data.validation
+    return [
+        LinearHead.select(own[train], y[train], own[held_out], y[held_out], features=scale)
+        for own, y in zip(features, labels, strict=True)
+    ]
+
+
+def _accuracy(heads: list[LinearHead], features: np.ndarray, data: _Data) -> np.ndarray:
+    labels = data.labels.numpy()
+    return np.array(
+        [head.score(own[data.test], y[data.test]) for head, own, y in zip(heads, features, labels, strict=True)]
     )
 
 
-def _features(lm: OracleLM, data: _Data, prompt: SoftPrompt | None) -> np.ndarray:
-    return probe_features(lm, data.tokens, prompt=prompt, impossible="mask").numpy()
+def _separable(features: np.ndarray, data: _Data) -> np.ndarray:
+    answers = _not_asked(data)
+    for p in range(len(features)):
+        kept = data.decidable[p, data.train].numpy()
+        if kept.any():
+            labels = data.labels[p, data.train].numpy()
+            answers[p] = separability(features[p, data.train][kept], labels[kept]).separable
+    return answers
 
 
-def _select_heads(conditionals: np.ndarray, data: _Data, features: Literal["probability", "log"]) -> list[LinearHead]:
-    labels = data.labels.numpy()
-    return [
-        LinearHead.select(
-            conditionals[p, data.train],
-            labels[p, data.train],
-            conditionals[p, data.validation],
-            labels[p, data.validation],
-            features=features,
-        )
-        for p in range(len(conditionals))
-    ]
+def _yes_or_no(answers: ArrayLike) -> np.ndarray:
+    return np.where(answers, schema.YES, schema.NO).astype(np.int8)
+
+
+def _not_asked(data: _Data) -> np.ndarray:
+    return np.full(len(data.tasks), schema.NOT_ASKED, dtype=np.int8)
+
+
+def _stack(rows: Iterable[np.ndarray]) -> np.ndarray:
+    """Return (method, n_states, seed) for one number of states."""
+    return np.array(list(rows))[:, None]

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import Any
 
 from ppl_hmm.errors import InvalidInput, at_least
 
 SEEDS_PER_CELL = 5
 VOCABULARY_SIZE = 10
+SMALLEST_MODEL = 2  # with one state every posterior is the same, and no task has two classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Settings:
         Sequences.
     prompt_length, restarts
         Of the learned prompts.
+    support_threshold
+        δ of the second constructed prompt.
     threads
         Threads of linear algebra in a cell.
     """
@@ -61,13 +65,16 @@ class Settings:
     n_test: int = 1000
     prompt_length: int = 1
     restarts: int = 8
+    support_threshold: float = 1e-3
     threads: int = 1
 
     def __post_init__(self) -> None:
         if not self.states:
             raise InvalidInput("states", "at least one number of states", "none", "pass e.g. states=(4, 8)")
         for n_states in self.states:
-            at_least("states", n_states, 1)
+            at_least("states", n_states, SMALLEST_MODEL)
+        if not isinstance(self.support_threshold, Real) or not self.support_threshold >= 0:
+            raise InvalidInput("support_threshold", "a non-negative number", repr(self.support_threshold), "pass 1e-3")
         if len(set(self.states)) < len(self.states):
             raise InvalidInput("states", "different sizes", str(self.states), "drop the repetition")
         for name in (
@@ -106,4 +113,4 @@ class Settings:
 
 def as_states(states: Sequence[int]) -> tuple[int, ...]:
     """Return sizes in increasing order."""
-    return tuple(sorted(at_least("states", n_states, 1) for n_states in states))
+    return tuple(sorted(at_least("states", n_states, SMALLEST_MODEL) for n_states in states))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -18,7 +20,7 @@ NAME = "head-vs-prompt"
 STATES = (4, 8, 10, 15, 25, 30)
 N_SEEDS = 20
 #: Settings of a run that takes seconds: the same code on little text.
-SMOKE = {"length": 20, "n_train": 300, "n_validation": 100, "n_test": 200, "restarts": 2}
+SMOKE: dict[str, Any] = {"length": 20, "n_train": 300, "n_validation": 100, "n_test": 200, "restarts": 2}
 SMOKE_STATES = (4, 12)
 SMOKE_SEEDS = 2
 
@@ -29,13 +31,15 @@ def head_vs_prompt(
     out: str | Path,
     *,
     workers: int = 2,
+    executor: Executor | None = None,
     progress: Progress | None = None,
-    **sizes: int,
+    **sizes: Any,
 ) -> xr.DataTree:
     """Compute the experiment, or continue it, and return its tree.
 
     At each number of hidden states and each seed: a random ``wei2021`` model and task, exact conditionals G in front of
-    raw text, a linear head on probabilities, one on log-probabilities, and a learned prompt with its head.
+    raw text, a linear head on probabilities, one on log-probabilities, a learned prompt with its head, and the prompts
+    and heads that Theorem P constructs, exactly and with a support threshold, where its condition holds.
 
     Parameters
     ----------
@@ -46,7 +50,9 @@ def head_vs_prompt(
     out
         Directory of the results. A finished one is returned as it is; one of another configuration is refused.
     workers
-        Processes; the numbers do not depend on it.
+        Processes; 1 computes in this one. The numbers do not depend on it.
+    executor
+        Any ``concurrent.futures.Executor`` in place of processes, such as that of a Dask client.
     progress
         Called with (cells done, cells in all).
     sizes
@@ -66,4 +72,4 @@ def head_vs_prompt(
     """
     settings = Settings(NAME, as_states(states), at_least("seeds", seeds, 1), **sizes)
     at_least("workers", workers, 1)  # before anything is written
-    return run(compute_cell, Store(out, settings), workers=workers, progress=progress)
+    return run(compute_cell, Store(out, settings), workers=workers, executor=executor, progress=progress)

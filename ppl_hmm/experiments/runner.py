@@ -1,16 +1,16 @@
-"""Run the cells of an experiment, in this process or in several."""
+"""Run the cells of an experiment: in this process, in a pool of processes, or on any executor."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import xarray as xr
@@ -27,10 +27,25 @@ class WorkerLost(PplHmmError):
     """A worker process died; finished cells are kept."""
 
 
-def run(compute: Compute, store: Store, *, workers: int = 2, progress: Progress | None = None) -> xr.DataTree:
+def run(
+    compute: Compute,
+    store: Store,
+    *,
+    workers: int = 2,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> xr.DataTree:
     """Compute the cells that ``store`` lacks and return the gathered tree.
 
-    Every finished cell is stored by its worker at once: after a kill the same call goes on where it stopped.
+    Every finished cell is stored by its worker at once: after a kill the same call goes on where it stopped. Workers
+    elsewhere need the package and the directory of the store.
+
+    Parameters
+    ----------
+    workers
+        Processes of the pool; 1 computes in this process.
+    executor
+        Any ``concurrent.futures.Executor``, in place of the pool; it is left running.
 
     Raises
     ------
@@ -47,24 +62,36 @@ def run(compute: Compute, store: Store, *, workers: int = 2, progress: Progress 
             progress(n_finished + n_done, total)
 
     report(0)
-    if missing:
-        with _pool(min(workers, len(missing))) as pool:
-            jobs = [
-                pool.submit(_compute_and_store, compute, store.settings, cell, store.cell_path(cell))
-                for cell in missing
-            ]
-            try:
-                for n_done, job in enumerate(as_completed(jobs), start=1):
-                    job.result()
-                    report(n_done)
-            except BrokenProcessPool:
-                raise WorkerLost(
-                    "a worker process",
-                    "to finish its cell",
-                    "it was killed, or ran out of memory",
-                    "run the same command again: finished cells are kept",
-                ) from None
+    for n_done, _ in enumerate(_completions(compute, store, missing, workers, executor), start=1):
+        report(n_done)
     return store.finish()
+
+
+def _completions(
+    compute: Compute, store: Store, cells: list[Cell], workers: int, executor: Executor | None
+) -> Iterator[None]:
+    """Compute and store the cells, yielding whenever one is finished."""
+    tasks = [(compute, store.settings, cell, store.cell_path(cell)) for cell in cells]
+    if executor is None and min(workers, len(tasks)) <= 1:
+        for task in tasks:
+            yield _compute_and_store(*task)
+        return
+    with nullcontext(executor) if executor is not None else _pool(min(workers, len(tasks))) as pool:
+        jobs = []
+        try:
+            jobs += [pool.submit(_compute_and_store, *task) for task in tasks]
+            for job in as_completed(jobs):
+                yield job.result()
+        except BrokenExecutor:
+            raise WorkerLost(
+                "a worker process",
+                "to finish its cell",
+                "it was killed, or ran out of memory",
+                "run the same command again: finished cells are kept",
+            ) from None
+        finally:
+            for job in jobs:
+                job.cancel()
 
 
 def _compute_and_store(compute: Compute, settings: Settings, cell: Cell, path: Path) -> None:
@@ -90,6 +117,7 @@ def _pool(workers: int) -> Iterator[Executor]:
 def _prepare_worker(parent: int) -> None:
     """Leave Ctrl-C to the parent, and end when the parent is gone: nobody else would end this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an orderly exit: libraries give their semaphores back
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -73,7 +73,7 @@ class Store:
 
     def cell_path(self, cell: Cell) -> Path:
         """Return where the finished cell is stored."""
-        return self.path / _CELLS / f"{cell.name}.zarr"
+        return self.path.resolve() / _CELLS / f"{cell.name}.zarr"
 
     def finish(self) -> xr.DataTree:
         """Gather the cells into one tree, write it, drop the cells, and return it."""
@@ -106,8 +106,13 @@ def open_results(path: str | Path) -> xr.DataTree:
     configuration = _read_configuration(path)
     if not (path / _RESULTS).exists():
         return _gather(path, configuration)
-    with xr.open_datatree(path / _RESULTS, engine="zarr") as tree:
-        return tree.load()
+    try:
+        with xr.open_datatree(path / _RESULTS, engine="zarr") as tree:
+            return tree.load()
+    except (OSError, KeyError, ValueError) as error:
+        raise ForeignFile(
+            f"store {path / _RESULTS}", "a complete Zarr store", str(error), "remove it and run the experiment again"
+        ) from None
 
 
 def _gather(path: Path, configuration: dict[str, Any]) -> xr.DataTree:
@@ -116,6 +121,8 @@ def _gather(path: Path, configuration: dict[str, Any]) -> xr.DataTree:
     for cell_path in sorted((path / _CELLS).glob("*.zarr")):
         with xr.open_dataset(cell_path, engine="zarr") as cell:
             cells.append(cell.load())
+    if not cells:
+        raise ForeignFile(f"experiment in {path}", "a finished cell", "none yet", "wait for the first, or run it")
     results = _combine(cells, settings)
     tree = xr.DataTree.from_dict(
         {

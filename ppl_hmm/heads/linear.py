@@ -66,9 +66,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fit to features X (B,V) and labels y (B,) by penalised logistic regression."""
-        one_of("value of 'features'", self.features, ("probability", "log"))
-        if not 0 < self.floor < 1:
-            raise InvalidInput("floor", "a probability above 0", repr(self.floor), "pass e.g. 1e-30")
+        self._check_features()
         X, y = validate_data(self, X, y)  # type: ignore[assignment]
         regression = LogisticRegression(C=self.C, solver="newton-cholesky", max_iter=_MAX_ITERATIONS)
         with warnings.catch_warnings():
@@ -154,7 +152,21 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         head.coef_ = dataset["coefficients"].transpose(schema.SCORE, schema.TOKEN).values
         head.intercept_, head.classes_ = dataset["intercepts"].values, dataset["classes"].values
         head.n_features_in_ = head.coef_.shape[1]
+        n_scores = 1 if len(head.classes_) == 2 else len(head.classes_)
+        if head.coef_.shape[0] != n_scores or head.intercept_.shape != (n_scores,):
+            raise InvalidInput(
+                "scores of a LinearHead",
+                f"{n_scores} for {len(head.classes_)} classes",
+                f"{head.coef_.shape[0]} and {len(head.intercept_)} intercepts",
+                "fit the head again",
+            )
+        head._check_features()
         return head
+
+    def _check_features(self) -> None:
+        one_of("value of 'features'", self.features, ("probability", "log"))
+        if not 0 < self.floor < 1:
+            raise InvalidInput("floor", "a probability above 0", repr(self.floor), "pass e.g. 1e-30")
 
     def _transform(self, X: np.ndarray) -> np.ndarray:
         return np.log(np.maximum(X, self.floor)) if self.features == "log" else X
@@ -168,7 +180,10 @@ def constructed_head(
     support_threshold: float = 0.0,
     tolerance: float = RESIDUAL_TOLERANCE,
 ) -> LinearHead:
-    """Return the head of Theorem H, or of Theorem P for a given prompt: 1(bᵀG ≥ 0) = F*(x) for every text x.
+    """Return the head of Theorem H, or of Theorem P for a given prompt: 1(bᵀG ≥ 0) = F*(x).
+
+    So for every text whose |margin| exceeds the certificate's ``margin_error`` and whose score exceeds float64's
+    rounding, 4e-16·‖b‖₁.
 
     Parameters as in :func:`ppl_hmm.recoverability.head.head_certificate`.
 

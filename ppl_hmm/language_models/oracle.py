@@ -78,6 +78,7 @@ class OracleText:
     """
 
     def __init__(self, model: HMM, tokens: Tensor) -> None:
+        model = model.detach()  # differentiable in prompts, not in parameters
         n_models = model.initial.shape[:-1].numel()
         n_states, vocabulary_size = model.n_states, model.vocabulary_size
         self._batch_shape = model.batch_shape
@@ -99,6 +100,7 @@ class OracleText:
         n_models, n_states = self._initial.shape
         if prompt is None:
             prompt = self._initial.new_ones(*self._batch_shape, 0, n_states)
+        prompt = prompt.to(self._initial)
         prompt = prompt.expand(*torch.broadcast_shapes(prompt.shape[:-2], self._batch_shape), *prompt.shape[-2:])
         n_prompts = prompt.shape[: prompt.ndim - 2 - len(self._batch_shape)].numel()  # as many for each model
         rows = prompt.reshape(n_prompts, n_models, *prompt.shape[-2:])

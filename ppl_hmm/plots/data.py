@@ -16,17 +16,20 @@ def head_vs_prompt(tree: xr.DataTree) -> xr.Dataset:
     -------
     xarray.Dataset
         ``mean``, ``low``, ``high`` (method, n_states): accuracy over seeds with its 95 % interval, in [0, 1];
-        ``separable`` (method, n_states): share of models whose training text the LP separates;
+        ``separable``, ``condition`` (method, n_states): shares of models whose training text the LP separates, and that
+        meet the theorem's condition, NaN where not asked;
         ``published``, ``published_half_width``: the paper's, NaN where it has none; attribute ``vocabulary_size``.
     """
     results, published = tree[schema.RESULTS].to_dataset(), tree[schema.PUBLISHED].to_dataset()
     curves = mean_and_interval(results[schema.ACCURACY])
     curves["separable"] = share_of_yes(results[schema.SEPARABLE])
+    curves["condition"] = share_of_yes(results[schema.CONDITION])
     same_points = {schema.METHOD: results[schema.METHOD], schema.N_STATES: results[schema.N_STATES]}
     curves["published"] = published["accuracy"].reindex(same_points)
     curves["published_half_width"] = published["half_width"].reindex(same_points)
     curves.attrs["vocabulary_size"] = tree[schema.SETTINGS].attrs["vocabulary_size"]
     curves.attrs["n_seeds"] = tree[schema.SETTINGS].attrs["n_seeds"]
+    curves.attrs["support_threshold"] = tree[schema.SETTINGS].attrs["support_threshold"]
     return curves
 
 

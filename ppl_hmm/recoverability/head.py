@@ -18,6 +18,8 @@ non-stationary models are ours.
 
 from __future__ import annotations
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,7 @@ from ppl_hmm.tasks import PosteriorTask
 
 #: Largest relative residual that counts as solved, by default.
 RESIDUAL_TOLERANCE = 1e-9
+_ROUNDING = 4  # sums of K products in float64 are off by at most a few K·eps
 
 
 def entering_law(model: HMM, prompt: Prompt | None = None) -> Tensor:
@@ -86,8 +89,9 @@ def head_certificate(
             "use a task of the model's size",
         )
     for name, value in (("support_threshold", support_threshold), ("tolerance", tolerance)):
-        if not value >= 0:
+        if not isinstance(value, Real) or not value >= 0:
             raise InvalidInput(name, "a non-negative number", repr(value), "pass e.g. 0.0")
+    model = model.detach().to(torch.float64)
     law = entering_law(model, prompt)
     targets = task_targets(model, task)
     entered = law > support_threshold
@@ -120,12 +124,17 @@ def head_certificate(
 def margin_error(model: HMM, law: Tensor, weights: Tensor, targets: Tensor) -> float:
     """Return the most that heads (C,V), the mask being entered by ``law`` (K,), move the margin of any text.
 
-    max_h |Aᵀ(q∘Wb − π₀∘μ)|_h / (π₀A)_h. A text whose margin is larger in absolute value is classified right. Where
-    (π₀A)_h = 0 the numerator must vanish; it counts as it is, as rounding is all that may be left of it.
+    max_h |Aᵀ(q∘Wb − π₀∘μ)|_h / (π₀A)_h; for more than two classes the margin is a difference of scores, so the range
+    of Aᵀ(…) over classes counts. A text whose margin is larger in absolute value is classified right. Where (π₀A)_h = 0
+    the numerator must vanish up to its own rounding: text may come from h almost surely, and still be possible.
     """
     error = (law * (weights @ model.emission.mT) - targets) @ model.transition
+    size = (law * (weights.abs() @ model.emission.mT) + targets.abs()) @ model.transition
+    rounding = _ROUNDING * model.n_states * torch.finfo(error.dtype).eps * size.amax(0)
+    change = error[0].abs() if len(error) == 1 else error.amax(0) - error.amin(0)
     first = model.initial @ model.transition
-    return float((error.abs() / torch.where(first > 0, first, 1)).max())
+    unbounded = torch.where(change > rounding, torch.inf, 0.0)
+    return float(torch.where(first > 0, change / torch.where(first > 0, first, 1), unbounded).max())
 
 
 def _candidates(model: HMM, law: Tensor, entered: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -164,13 +173,13 @@ def _reasons(
 
 
 def task_targets(model: HMM, task: PosteriorTask) -> Tensor:
-    """Return π₀∘μ (1,K) for two classes, or π₀∘(w_c − mean) (C,K) for more: only differences between classes matter."""
+    """Return π₀∘μ (1,K) for two classes, or π₀∘(w_c − w_0) (C,K) for more: only differences between classes matter."""
     return model.initial * task_contrasts(task).to(model.initial)
 
 
 def task_contrasts(task: PosteriorTask) -> Tensor:
-    """Return μ (1,K) for two classes, or w_c − mean (C,K)."""
-    return task.contrast[None] if task.n_classes == 2 else task.weights - task.weights.mean(0)
+    """Return μ (1,K) for two classes, or w_c − w_0 (C,K), zero where all classes agree."""
+    return task.contrast[None] if task.n_classes == 2 else task.weights - task.weights[0]
 
 
 def smallest_row_singular_value(rows: Tensor) -> float:

@@ -12,6 +12,8 @@ so a good prompt enters the states that the task needs and few others. Two searc
 - *aliases*: states with equal rows of W cannot be told apart by a head, but a task that treats them alike up to scale
   needs only q ∝ |π₀∘μ| among them: a mixed-integer programme for v with the fewest distinct rows in S.
 
+Single states are tried as well: a transition of low rank may ask for less than the condition does.
+
 Source: Wei, Xie & Ma (2021), Assumption 3.5 and Theorem 3.6 (u = 1_B); residual form, weights and L > 1 are ours.
 """
 
@@ -71,6 +73,8 @@ def prompt_certificate(
     up to :data:`COVER_LIMIT` sets; each costs a singular value decomposition of at most V rows.
     """
     at_least("prompt_length", prompt_length, 1)
+    model._require_single("prompt_certificate")
+    model = model.detach().to(torch.float64, "cpu")
     options = {"support_threshold": support_threshold, "tolerance": tolerance}
     best = head_certificate(model, task, transparent_prompt(model, prompt_length), **options)
     needed = (task_targets(model, task) != 0).any(0)
@@ -113,6 +117,7 @@ def _proposals(
     weights = _alias_weights(model, task_targets(model, task), reachable)
     if weights is not None:
         yield weights
+    yield from torch.eye(model.n_states, dtype=model.dtype)[reachable]
 
 
 def best_cover(moves: Tensor, needed: Tensor, emission: Tensor) -> list[int] | None:
@@ -152,7 +157,7 @@ def _alias_weights(model: HMM, targets: Tensor, reachable: Tensor) -> Tensor | N
     """
     groups = alias_groups(model.emission)
     needed = [group for group in groups if (targets[:, group] != 0).any()]
-    if all(len(group) == 1 for group in groups) or not _same_direction(targets, needed):
+    if not needed or all(len(group) == 1 for group in groups) or not _same_direction(targets, needed):
         return None
     transition = np.where(reachable[:, None].numpy(), model.transition.detach().numpy(), 0.0)
     size = targets.abs().amax(0).numpy() / float(targets.abs().max())

@@ -33,6 +33,12 @@ def separability(features: ArrayLike, labels: ArrayLike) -> Separability:
     labels
         (B,) in {0, 1}. Leave undecidable texts out.
 
+    Returns
+    -------
+    Separability
+        ``separable=False`` says that no head has a margin above 1e-9: texts that nearly coincide may still be told
+        apart by one with a smaller margin.
+
     Raises
     ------
     InvalidInput

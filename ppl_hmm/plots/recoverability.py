@@ -1,0 +1,149 @@
+"""What a task asks and what a head sees: posteriors of three states in a triangle, margins against a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.patches import Polygon
+from numpy.typing import ArrayLike
+
+from ppl_hmm.errors import InvalidInput
+
+_CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
+# Colours told apart by colour-blind readers (Okabe & Ito); markers tell groups apart without colour.
+_GROUP_STYLES = (("#56B4E9", "o"), ("#E69F00", "^"), ("#009E73", "s"))
+_BOUNDARY = "#D55E00"
+_JOINED = {"color": "black", "linewidth": 1.2, "linestyle": "--", "zorder": 4}
+
+
+def simplex_coordinates(posteriors: ArrayLike) -> np.ndarray:
+    """Return the points (…,2) of laws of three states (…,3) in the triangle with corners (0,0), (1,0), (½,√3/2).
+
+    Raises :class:`InvalidInput` for a trailing dimension other than three.
+    """
+    laws = np.asarray(posteriors, dtype=float)
+    if laws.shape[-1:] != (3,):
+        raise InvalidInput(
+            "laws in a triangle", "shape (…, 3)", f"shape {laws.shape}", "choose a model of three states"
+        )
+    return laws @ _CORNERS
+
+
+def decision_boundary(contrast: ArrayLike) -> np.ndarray:
+    """Return the two laws (2,3) between which μᵀp = 0 crosses the triangle; (0,3) where μ (3,) has only one sign.
+
+    The ends are on the edges between a state with μ > 0 and one with μ ≤ 0, or the other way round.
+    """
+    mu = np.asarray(contrast, dtype=float)
+    ends = []
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        if mu[i] * mu[j] <= 0 and mu[i] != mu[j]:
+            law = np.zeros(3)
+            law[[i, j]] = np.abs(mu[[j, i]]) / np.abs(mu[[i, j]]).sum()
+            if not any(np.allclose(law, end) for end in ends):
+                ends.append(law)
+    return np.array(ends) if len(ends) == 2 else np.empty((0, 3))
+
+
+def draw_posterior_simplex(
+    posteriors: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    state_names: Sequence[str],
+    group_names: Sequence[str] = (),
+    contrast: ArrayLike | None = None,
+    joined: Sequence[int] = (),
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw laws of three states (B,3) as points of a triangle, a corner for certainty of each state.
+
+    Parameters
+    ----------
+    posteriors
+        (B,3), e.g. P(H₀|x).
+    groups
+        (B,) in {0, 1, 2}: a colour and a marker for each, called ``group_names`` in the legend.
+    state_names
+        Three names, for the corners.
+    contrast
+        μ (3,): draws the line μᵀp = 0.
+    joined
+        Indices of points to join by a dashed line.
+    axes
+        Where to draw; a new figure by default.
+    """
+    axes = axes or pyplot.subplots(figsize=(4.5, 4.2), layout="constrained")[1]
+    points = simplex_coordinates(posteriors)
+    axes.add_patch(Polygon(_CORNERS.tolist(), closed=True, fill=False, edgecolor="0.4", linewidth=1))
+    for name, corner, (side, above) in zip(
+        state_names, _CORNERS, (("left", -0.03), ("right", -0.03), ("center", 0.03)), strict=True
+    ):
+        axes.text(corner[0], corner[1] + above, name, ha=side, va="bottom" if above > 0 else "top")
+    _scatter(axes, points, groups, group_names)
+    if contrast is not None:
+        ends = simplex_coordinates(decision_boundary(contrast))
+        axes.plot(*ends.T, color=_BOUNDARY, linewidth=1.5, label="decision boundary", zorder=1)
+    if len(joined):
+        axes.plot(*points[list(joined)].T, **_JOINED, label="equal $G$")
+    axes.set(xlim=(-0.06, 1.06), ylim=(-0.12, 0.98), aspect="equal")
+    axes.set_axis_off()
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=2, fontsize=8, frameon=False)
+    return axes
+
+
+def draw_margins(
+    predictions: ArrayLike,
+    margins: ArrayLike,
+    *,
+    group_names: Sequence[str] = ("label 0", "label 1"),
+    threshold: float | None = None,
+    joined: Sequence[int] = (),
+    axes: Axes | None = None,
+) -> Axes:
+    """Draw the margin μᵀP(H₀|x) of each text (B,) against one prediction of the language model (B,).
+
+    A threshold on the prediction recovers the labels iff some vertical line has one sign of the margin on each side.
+
+    Parameters
+    ----------
+    predictions, margins
+        (B,) each; the sign of the margin is the label.
+    threshold
+        Where to draw a vertical line.
+    group_names, joined, axes
+        As in :func:`draw_posterior_simplex`.
+    """
+    axes = axes or pyplot.subplots(figsize=(4.5, 3.6), layout="constrained")[1]
+    points = np.stack([np.asarray(predictions, dtype=float), np.asarray(margins, dtype=float)], axis=-1)
+    axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    _scatter(axes, points, points[:, 1] >= 0, group_names)
+    if threshold is not None:
+        axes.axvline(threshold, color=_BOUNDARY, linewidth=1.5, label="the head's threshold", zorder=1)
+    if len(joined):
+        axes.plot(*points[list(joined)].T, **_JOINED, label="the two texts")
+    axes.set_ylabel(r"margin $\mu^\top P(H_0 \mid x)$")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
+    return axes
+
+
+def _scatter(axes: Axes, points: np.ndarray, groups: ArrayLike | None, names: Sequence[str]) -> None:
+    members = np.zeros(len(points), dtype=int) if groups is None else np.asarray(groups).astype(int)
+    if not np.isin(members, range(len(_GROUP_STYLES))).all():
+        raise InvalidInput("groups of points", "0, 1 or 2", str(np.unique(members).tolist()), "merge some groups")
+    for group in np.unique(members):
+        colour, marker = _GROUP_STYLES[group]
+        axes.scatter(
+            *points[members == group].T,
+            s=22,
+            color=colour,
+            marker=marker,
+            edgecolor="black",
+            linewidth=0.3,
+            zorder=3,
+            label=names[group] if group < len(names) else None,
+        )

@@ -1,0 +1,160 @@
+"""Experiments survive kills, interruptions and other executors, and end in the same store."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import xarray as xr
+from distributed import Client, LocalCluster
+
+from ppl_hmm import head_vs_prompt, open_results
+from ppl_hmm.experiments.grid import Settings
+from ppl_hmm.experiments.head_vs_prompt import NAME, SMOKE
+from ppl_hmm.experiments.store import OtherConfiguration, Store
+
+# Four cells of about a second each: enough to be killed between two of them.
+STATES, SEEDS = (4, 12), 10
+COMMAND = [sys.executable, "-m", "ppl_hmm.cli", "reproduce", NAME, "--smoke", "--states", "4,12", "--seeds", str(SEEDS)]
+PATIENCE = 120
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> xr.DataTree:
+    return head_vs_prompt(STATES, SEEDS, tmp_path_factory.mktemp("whole") / "out", workers=1, **SMOKE)
+
+
+def start(out, *options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [*COMMAND, "--out", str(out), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_a_cell(out) -> dict[str, float]:
+    """Return the seconds of each finished cell, as soon as there is one and before all are."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        cells = [path for path in (out / "cells").glob("states*.zarr") if path.is_dir()]
+        if cells:
+            assert not (out / "results.zarr").exists(), "too late: the run is finished"
+            return {path.name: float(xr.open_zarr(path)["seconds"].values.flat[0]) for path in cells}
+        time.sleep(0.02)
+    raise AssertionError("no cell was finished")
+
+
+def wait_for_orphans(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE)
+    assert not alive, "workers outlived their parent"
+
+
+def finish(out) -> xr.DataTree:
+    completed = subprocess.run(
+        [*COMMAND, "--out", str(out)], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert completed.returncode == 0, completed.stderr
+    return open_results(out)
+
+
+def assert_same(tree: xr.DataTree, other: xr.DataTree) -> None:
+    for group in ("results", "published", "settings"):
+        xr.testing.assert_identical(tree[group].to_dataset(), other[group].to_dataset())
+
+
+def assert_kept(tree: xr.DataTree, finished: dict[str, float]) -> None:
+    """The wall time of a cell is never the same twice: equal times say that it was not computed again."""
+    seconds = tree["timings"]["seconds"]
+    for name, before in finished.items():
+        n_states, seed = int(name.split("-")[1]), int(name.split("-")[3])
+        assert float(seconds.sel(n_states=n_states, seed=seed)) == before
+
+
+def test_a_killed_run_is_continued(tmp_path, uninterrupted):
+    out = tmp_path / "out"
+    process = start(out)
+    finished = wait_for_a_cell(out)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    wait_for_orphans(workers)
+    partial = open_results(out)
+    assert 0 < int(partial["results"]["accuracy"].notnull().sum()) < partial["results"]["accuracy"].size
+    tree = finish(out)
+    assert_same(tree, uninterrupted)
+    assert_kept(tree, finished)
+    assert not (out / "cells").exists()
+
+
+def test_a_killed_worker_is_reported_and_the_run_continued(tmp_path, uninterrupted):
+    out = tmp_path / "out"
+    process = start(out)
+    finished = wait_for_a_cell(out)
+    busiest = max(psutil.Process(process.pid).children(recursive=True), key=lambda child: sum(child.cpu_times()[:2]))
+    busiest.kill()
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    # After it, Python's resource tracker may complain of what the dead worker left behind.
+    assert any(
+        line.startswith("ppl-hmm: a worker process: expected to finish its cell") for line in errors.splitlines()
+    )
+    assert "Traceback" not in errors
+    tree = finish(out)
+    assert_same(tree, uninterrupted)
+    assert_kept(tree, finished)
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path, uninterrupted):
+    out = tmp_path / "out"
+    process = start(out)
+    finished = wait_for_a_cell(out)
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "ppl-hmm: interrupted; the same command goes on where this one stopped"
+    assert "Traceback" not in errors
+    tree = finish(out)
+    assert_same(tree, uninterrupted)
+    assert_kept(tree, finished)
+
+
+def test_processes_change_nothing(tmp_path, uninterrupted):
+    assert_same(head_vs_prompt(STATES, SEEDS, tmp_path / "out", workers=2, **SMOKE), uninterrupted)
+
+
+# Dask's own start and stop leave sockets and event loops to the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_cluster_changes_nothing(tmp_path, uninterrupted):
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        with Client(cluster) as client:
+            tree = head_vs_prompt(STATES, SEEDS, tmp_path / "api", executor=client.get_executor(pure=False), **SMOKE)
+        assert_same(tree, uninterrupted)
+        process = start(tmp_path / "cli", "--scheduler", cluster.scheduler_address)
+        _, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, errors
+        assert_same(open_results(tmp_path / "cli"), uninterrupted)
+
+
+def contents(path) -> dict[str, tuple[float, bytes]]:
+    return {str(file): (file.stat().st_mtime, file.read_bytes()) for file in path.rglob("*") if file.is_file()}
+
+
+def test_a_store_of_another_version_or_settings_is_refused_untouched(tmp_path):
+    settings = Settings(NAME, STATES, SEEDS, **SMOKE)
+    Store(tmp_path / "out", settings)
+    text = (tmp_path / "out" / "settings.json").read_text()
+    before = contents(tmp_path)
+    with pytest.raises(OtherConfiguration, match=r"expected n_seeds=11, got n_seeds=10; choose another --out"):
+        Store(tmp_path / "out", Settings(NAME, STATES, SEEDS + 1, **SMOKE))
+    assert contents(tmp_path) == before
+    older = text.replace('"version": "', '"version": "0.0.')
+    (tmp_path / "out" / "settings.json").write_text(older)
+    before = contents(tmp_path)
+    with pytest.raises(OtherConfiguration, match=r"expected version .*, got version 0\.0\."):
+        Store(tmp_path / "out", settings)
+    assert contents(tmp_path) == before
