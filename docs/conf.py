@@ -14,6 +14,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # formulas are read without a network, too
     "sphinx.ext.viewcode",
 ]
 templates_path = ["_templates"]
