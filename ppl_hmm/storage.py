@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -93,7 +94,11 @@ def save_tree(tree: xr.DataTree, path: str | Path) -> None:
     path = Path(path)
     if path.exists():
         raise ForeignFile(f"file {path}", "a new file", "one that exists", "remove it, or choose another name")
-    aside = path.with_name(f".{path.name}.part")
+    if not path.parent.is_dir():
+        raise ForeignFile(
+            f"file {path}", "a place that can be written", "no such directory", "make the directory first"
+        )
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         tree.to_netcdf(aside, engine="h5netcdf")
         aside.replace(path)

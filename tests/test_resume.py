@@ -12,9 +12,11 @@ import xarray as xr
 from distributed import Client, LocalCluster
 
 from ppl_hmm import head_vs_prompt, open_results
+from ppl_hmm.errors import ForeignFile
+from ppl_hmm.experiments.cells import compute_cell
 from ppl_hmm.experiments.grid import Settings
 from ppl_hmm.experiments.head_vs_prompt import NAME, SMOKE
-from ppl_hmm.experiments.store import OtherConfiguration, Store
+from ppl_hmm.experiments.store import OtherConfiguration, Store, write_cell
 
 # Four cells of about a second each: enough to be killed between two of them.
 STATES, SEEDS = (4, 12), 10
@@ -158,3 +160,34 @@ def test_a_store_of_another_version_or_settings_is_refused_untouched(tmp_path):
     with pytest.raises(OtherConfiguration, match=r"expected version .*, got version 0\.0\."):
         Store(tmp_path / "out", settings)
     assert contents(tmp_path) == before
+
+
+def test_missing_files_are_found_and_computed_again(tmp_path, uninterrupted):
+    """Zarr reads a missing file as zeros; a store knows its files."""
+    out = tmp_path / "out"
+    settings = Settings(NAME, STATES, SEEDS, **SMOKE)
+    store = Store(out, settings)
+    first = next(settings.cells())
+    write_cell(compute_cell(settings, first), store.cell_path(first))
+    assert first not in store.missing()
+    chunk = next(store.cell_path(first).glob("condition/0*"))
+    chunk.unlink()
+    assert first in store.missing()
+    assert_same(head_vs_prompt(STATES, SEEDS, out, workers=1, **SMOKE), uninterrupted)
+    next((out / "results.zarr").glob("results/condition/0*")).unlink()
+    with pytest.raises(ForeignFile, match="expected a complete store, got missing files"):
+        open_results(out)
+
+
+def test_two_runs_at_once_end_in_one_store(tmp_path, uninterrupted):
+    out = tmp_path / "out"
+    processes = [start(out, "--workers", "1") for _ in range(2)]
+    for process in processes:
+        _, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, errors
+    assert_same(open_results(out), uninterrupted)
+
+
+def test_a_run_killed_before_its_settings_were_written_is_begun_again(tmp_path):
+    (tmp_path / ".settings.json.1.part").write_text('{"pack')
+    assert len(Store(tmp_path, Settings(NAME, STATES, SEEDS, **SMOKE)).missing()) == 4

@@ -486,7 +486,7 @@ def test_the_theorem_and_its_inputs_are_on_the_certificate():
     assert certificate.theorem == "Theorem H (3.3)"
     assert certificate.tolerance == 1e-8
     assert certificate.model.identical(model)
-    assert certificate.task is task
+    assert certificate.task.identical(task)
     assert certificate.prompt is None
 
 

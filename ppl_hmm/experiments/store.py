@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from ppl_hmm.reference import published
 _SETTINGS = "settings.json"
 _CELLS = "cells"
 _RESULTS = "results.zarr"
+_FILES = ".files.json"
 
 
 class OtherConfiguration(PplHmmError):
@@ -51,10 +52,13 @@ class Store:
         self.settings = settings
         configuration = {"package": "ppl_hmm", "version": __version__, "settings": settings.as_attributes()}
         try:
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            if _occupied(self.path):
                 _require_same(_read_configuration(self.path), configuration, self.path)
-            (self.path / _CELLS).mkdir(parents=True, exist_ok=True)
-            _write_aside(self.path / _SETTINGS, lambda aside: aside.write_text(json.dumps(configuration, indent=2)))
+            else:
+                self.path.mkdir(parents=True, exist_ok=True)
+                _write_aside(self.path / _SETTINGS, lambda aside: aside.write_text(json.dumps(configuration, indent=2)))
+            if not self.finished:
+                (self.path / _CELLS).mkdir(exist_ok=True)
         except ForeignFile:
             raise
         except OSError as error:
@@ -64,7 +68,13 @@ class Store:
 
     def missing(self) -> list[Cell]:
         """Return the cells still to compute, in the order of the grid."""
-        return [] if self.finished else [cell for cell in self.settings.cells() if not self.cell_path(cell).exists()]
+        if self.finished:
+            return []
+        cells = list(self.settings.cells())
+        for cell in cells:
+            if not _intact(self.cell_path(cell)):  # e.g. partly deleted
+                shutil.rmtree(self.cell_path(cell), ignore_errors=True)
+        return [cell for cell in cells if not self.cell_path(cell).exists()]
 
     @property
     def finished(self) -> bool:
@@ -79,14 +89,15 @@ class Store:
         """Gather the cells into one tree, write it, drop the cells, and return it."""
         if not self.finished:
             tree = _gather(self.path, _read_configuration(self.path))
-            _write_aside(self.path / _RESULTS, lambda aside: tree.to_zarr(aside, zarr_format=2))
+            if not self.finished:  # another run of the same command may have been faster
+                _write_aside(self.path / _RESULTS, lambda aside: _write_zarr(tree, aside))
         shutil.rmtree(self.path / _CELLS, ignore_errors=True)
         return open_results(self.path)
 
 
 def write_cell(results: xr.Dataset, path: Path) -> None:
     """Write a cell's results aside and rename."""
-    _write_aside(path, lambda aside: results.to_zarr(aside, zarr_format=2))
+    _write_aside(path, lambda aside: _write_zarr(results, aside))
 
 
 def open_results(path: str | Path) -> xr.DataTree:
@@ -106,19 +117,18 @@ def open_results(path: str | Path) -> xr.DataTree:
     configuration = _read_configuration(path)
     if not (path / _RESULTS).exists():
         return _gather(path, configuration)
-    try:
-        with xr.open_datatree(path / _RESULTS, engine="zarr") as tree:
-            return tree.load()
-    except (OSError, KeyError, ValueError) as error:
+    if not _intact(path / _RESULTS):
         raise ForeignFile(
-            f"store {path / _RESULTS}", "a complete Zarr store", str(error), "remove it and run the experiment again"
-        ) from None
+            f"store {path / _RESULTS}", "a complete store", "missing files", "remove it and run the experiment again"
+        )
+    with xr.open_datatree(path / _RESULTS, engine="zarr") as tree:
+        return tree.load()
 
 
 def _gather(path: Path, configuration: dict[str, Any]) -> xr.DataTree:
     settings = Settings.from_attributes(configuration["settings"])
     cells = []
-    for cell_path in sorted((path / _CELLS).glob("*.zarr")):
+    for cell_path in filter(_intact, sorted((path / _CELLS).glob("*.zarr"))):
         with xr.open_dataset(cell_path, engine="zarr") as cell:
             cells.append(cell.load())
     if not cells:
@@ -191,8 +201,35 @@ def _require_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> 
     )
 
 
-def _write_aside(path: Path, write) -> None:
+def _occupied(path: Path) -> bool:
+    """Say whether there is anything but what a run leaves that was killed before it wrote its settings."""
+    if not path.is_dir():
+        return path.exists()
+    return any(not entry.name.startswith(f".{_SETTINGS}.") for entry in path.iterdir())
+
+
+def _write_zarr(data: xr.Dataset | xr.DataTree, path: Path) -> None:
+    """Write a store with a list of its files: Zarr takes a missing file for a block of zeros."""
+    data.to_zarr(path, zarr_format=2)
+    files = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    (path / _FILES).write_text(json.dumps(files))
+
+
+def _intact(path: Path) -> bool:
+    """Say whether the store at ``path`` has all its files."""
+    try:
+        return all((path / file).is_file() for file in json.loads((path / _FILES).read_text()))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _write_aside(path: Path, write: Callable[[Path], object]) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     shutil.rmtree(aside, ignore_errors=True)
     write(aside)
-    aside.replace(path)
+    try:
+        aside.replace(path)
+    except OSError:
+        if not path.is_dir():
+            raise
+        shutil.rmtree(aside)  # another run wrote the same numbers first

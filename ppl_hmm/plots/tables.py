@@ -40,7 +40,7 @@ def _head_vs_prompt(tree: xr.DataTree) -> Group:
         "Share of models in %",
         ("K", "separable", "…prompted", "Theorem H", "Theorem P", "with δ", "undecided"),
         "separable: a linear head separates the training text, also after the learned prompt\n"
-        f"Theorem: its condition holds; δ = {threshold}: up to rarer moves, measured and not proved\n"
+        f"Theorem: its condition holds; δ = {threshold}: rarer moves left out, also needed ones; not proved\n"
         "undecided: share of test texts whose margin is within rounding",
     )
     undecidable = tree[schema.RESULTS].to_dataset()[schema.UNDECIDABLE].mean(schema.SEED)

@@ -91,7 +91,7 @@ def head_certificate(
     for name, value in (("support_threshold", support_threshold), ("tolerance", tolerance)):
         if not isinstance(value, Real) or not value >= 0:
             raise InvalidInput(name, "a non-negative number", repr(value), "pass e.g. 0.0")
-    model = model.detach().to(torch.float64)
+    model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     law = entering_law(model, prompt)
     targets = task_targets(model, task)
     entered = law > support_threshold

@@ -74,7 +74,7 @@ def prompt_certificate(
     """
     at_least("prompt_length", prompt_length, 1)
     model._require_single("prompt_certificate")
-    model = model.detach().to(torch.float64, "cpu")
+    model, task = model.detach().to(torch.float64, "cpu"), task.detach().to(torch.float64, "cpu")
     options = {"support_threshold": support_threshold, "tolerance": tolerance}
     best = head_certificate(model, task, transparent_prompt(model, prompt_length), **options)
     needed = (task_targets(model, task) != 0).any(0)
