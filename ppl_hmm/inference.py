@@ -169,8 +169,9 @@ def masked_conditionals(
 def log_likelihood(model: HMM, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None) -> Tensor:
     """Return log P(x) (P…,B) in nats, differentiable in the model's parameters and the prompt's rows.
 
-    Impossible text gives −inf with gradient zero; gradients are finite (near underflow, entries that are exactly zero
-    count as constants). Parameters as in :func:`posterior`. Cost O(B·(L+T)·K²).
+    Impossible text gives −inf with gradient zero; gradients are finite where the true derivatives fit a
+    float (near underflow, entries that are exactly zero count as constants). Parameters as in :func:`posterior`.
+    Cost O(B·(L+T)·K²).
     """
     rows = _LikelihoodRows.of(model, tokens, prompt, lengths)
     return rows.unflatten(chain.log_evidence(*rows.arrays))

@@ -83,8 +83,8 @@ def _rows(table: Tensor, ids: Ids) -> Callable[[int], Tensor]:
 def log_evidence(initial: Initial, transition: Transition, table: Table, ids: Ids) -> Float[Tensor, "P B"]:
     """Return log P(x) in nats, −inf for impossible text, differentiable. Cost O(B·T·K²).
 
-    Gradients are finite. Near underflow, where logarithms take over, an entry that is exactly zero counts as a
-    constant: its derivative is zero.
+    Gradients are finite where the true derivatives fit a float. Near underflow, where logarithms take over, an entry
+    that is exactly zero counts as a constant: its derivative is zero.
     """
     arrays = (initial, transition, table)
     evidence, lost = _log_evidence(SCALED, *arrays, ids)

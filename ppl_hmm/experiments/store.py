@@ -59,8 +59,6 @@ class Store:
                 _write_aside(self.path / _SETTINGS, lambda aside: aside.write_text(json.dumps(configuration, indent=2)))
             if not self.finished:
                 (self.path / _CELLS).mkdir(exist_ok=True)
-        except ForeignFile:
-            raise
         except OSError as error:
             raise ForeignFile(
                 f"output {self.path}", "a directory that can be written", str(error), "choose another --out"
