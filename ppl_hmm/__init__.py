@@ -12,21 +12,28 @@ if TYPE_CHECKING:
     from ppl_hmm.experiments.head_vs_prompt import head_vs_prompt
     from ppl_hmm.experiments.store import open_results
     from ppl_hmm.heads.linear import LinearHead, constructed_head
-    from ppl_hmm.inference import log_likelihood, masked_conditionals, posterior, sample_posterior, viterbi
+    from ppl_hmm.inference import (
+        log_likelihood,
+        masked_conditionals,
+        memory_posterior,
+        posterior,
+        sample_posterior,
+        viterbi,
+    )
     from ppl_hmm.language_models.oracle import OracleLM
     from ppl_hmm.language_models.probe import probe_features
     from ppl_hmm.language_models.protocol import MaskedLM
     from ppl_hmm.models.hmm import hmm_program
-    from ppl_hmm.parameters import HMM, SoftPrompt
+    from ppl_hmm.parameters import HMM, MemoryHMM, MemoryPrompt, SoftPrompt
     from ppl_hmm.prompts import PromptFit, constructed_prompt, fit_prompt
     from ppl_hmm.recoverability.certificate import Certificate, ConditionNotMet
     from ppl_hmm.recoverability.head import head_certificate
     from ppl_hmm.recoverability.prompt import prompt_certificate
     from ppl_hmm.recoverability.witness import separability
-    from ppl_hmm.regimes import random_hmm, random_task
+    from ppl_hmm.regimes import random_hmm, random_memory_hmm, random_task
     from ppl_hmm.sampling import sample
     from ppl_hmm.storage import load, save
-    from ppl_hmm.tasks import PosteriorTask
+    from ppl_hmm.tasks import MemoryTask, PosteriorTask
     from ppl_hmm.text import MASK
 
 # Where each public name lives: imported at first use, so that ``import ppl_hmm`` loads no library.
@@ -35,21 +42,28 @@ _MODULE_OF = {
     "experiments.head_vs_prompt": ("head_vs_prompt",),
     "experiments.store": ("open_results",),
     "heads.linear": ("LinearHead", "constructed_head"),
-    "inference": ("log_likelihood", "masked_conditionals", "posterior", "sample_posterior", "viterbi"),
+    "inference": (
+        "log_likelihood",
+        "masked_conditionals",
+        "memory_posterior",
+        "posterior",
+        "sample_posterior",
+        "viterbi",
+    ),
     "language_models.oracle": ("OracleLM",),
     "language_models.probe": ("probe_features",),
     "language_models.protocol": ("MaskedLM",),
     "models.hmm": ("hmm_program",),
-    "parameters": ("HMM", "SoftPrompt"),
+    "parameters": ("HMM", "MemoryHMM", "MemoryPrompt", "SoftPrompt"),
     "prompts": ("PromptFit", "constructed_prompt", "fit_prompt"),
     "recoverability.certificate": ("Certificate", "ConditionNotMet"),
     "recoverability.head": ("head_certificate",),
     "recoverability.prompt": ("prompt_certificate",),
     "recoverability.witness": ("separability",),
-    "regimes": ("random_hmm", "random_task"),
+    "regimes": ("random_hmm", "random_memory_hmm", "random_task"),
     "sampling": ("sample",),
     "storage": ("load", "save"),
-    "tasks": ("PosteriorTask",),
+    "tasks": ("MemoryTask", "PosteriorTask"),
     "text": ("MASK",),
 }
 _HOME = {name: module for module, names in _MODULE_OF.items() for name in names}
@@ -64,6 +78,9 @@ __all__ = [
     "InvalidInput",
     "LinearHead",
     "MaskedLM",
+    "MemoryHMM",
+    "MemoryPrompt",
+    "MemoryTask",
     "OracleLM",
     "PosteriorTask",
     "PplHmmError",
@@ -78,11 +95,13 @@ __all__ = [
     "load",
     "log_likelihood",
     "masked_conditionals",
+    "memory_posterior",
     "open_results",
     "posterior",
     "probe_features",
     "prompt_certificate",
     "random_hmm",
+    "random_memory_hmm",
     "random_task",
     "sample",
     "sample_posterior",

@@ -7,22 +7,18 @@ reported; logarithms are natural (nats). Source: Wei, Xie & Ma (2021), §2.
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ppl_hmm.errors import ImpossibleText, InvalidInput, at_least, one_of
-from ppl_hmm.exact import chain, paths
-from ppl_hmm.parameters import HMM, prompt_rows
+from ppl_hmm.errors import ImpossibleText, at_least, one_of
+from ppl_hmm.exact import chain, memory
+from ppl_hmm.parameters import HMM, MemoryHMM
 from ppl_hmm.randomness import Seed, generator
-from ppl_hmm.text import as_tokens
+from ppl_hmm.rows import LikelihoodRows, Model, Prompt, Text
 
-Text = ArrayLike | Tensor
-Prompt = object  # SoftPrompt, or rows as an array-like
 Impossible = Literal["raise", "mask"]
 
 
@@ -49,24 +45,45 @@ class Posterior:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class MemoryPosterior(Posterior):
+    """Exact posterior of the hidden states and the memory given text; states are averaged over memories.
+
+    Attributes
+    ----------
+    memory
+        (P…,B,N,m): P(M_j=a | x).
+    """
+
+    memory: Tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class BestPath:
-    """Most probable path. ``states`` (P…,B,T), ``initial_state`` (P…,B), ``log_probability`` (P…,B) = log P(h,x)."""
+    """Most probable path. ``states`` (P…,B,T), ``initial_state`` (P…,B), ``log_probability`` (P…,B) = log P(h,x).
+
+    For memory models the most probable pair of a memory (``memory`` (P…,B,N)) and a path, and log P(M,h,x).
+    """
 
     states: Tensor
     initial_state: Tensor
     log_probability: Tensor
+    memory: Tensor | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PosteriorDraws:
-    """Draws from P(H₀..H_T | x): ``states`` (P…,B,n_draws,T) and ``initial_state`` (P…,B,n_draws)."""
+    """Draws from P(H₀..H_T | x): ``states`` (P…,B,n_draws,T) and ``initial_state`` (P…,B,n_draws).
+
+    For memory models from P(M, H₀..H_T | x), with ``memory`` (P…,B,n_draws,N).
+    """
 
     states: Tensor
     initial_state: Tensor
+    memory: Tensor | None = None
 
 
 def posterior(
-    model: HMM,
+    model: Model,
     tokens: Text,
     *,
     prompt: Prompt | None = None,
@@ -78,11 +95,11 @@ def posterior(
     Parameters
     ----------
     model
-        K states, V tokens, optional leading batch dimensions P….
+        :class:`~ppl_hmm.HMM` or :class:`~ppl_hmm.MemoryHMM`: K states, V tokens, optional leading batch dimensions P….
     tokens
         Integers 0..V−1, or ``MASK`` (−1) where nothing is observed.
     prompt
-        :class:`SoftPrompt` or rows (L,K) of likelihoods, put before the text.
+        :class:`SoftPrompt` or rows of likelihoods, put before the text: (L,K), or (L,m,K) for a memory model.
     lengths
         (B,): later positions count as ``MASK``.
     impossible
@@ -95,14 +112,16 @@ def posterior(
 
     Notes
     -----
-    Cost O(B·(L+T)·K²) time, O(B·T·K) memory.
+    Cost O(B·(L+T)·K²) time, O(B·T·K) memory; with a memory m^N times the time, and the same memory.
     """
-    rows = _LikelihoodRows.of(model, tokens, prompt, lengths)
-    result = chain.forward_backward(*rows.arrays, rows.text_positions)
+    rows = LikelihoodRows.of(model, tokens, prompt, lengths)
+    result = memory.forward_backward(rows.text, rows.text_positions)
     possible = result.log_evidence > -torch.inf
     if _checked(impossible) == "raise":
         _raise_if_impossible(rows, possible)
-    return Posterior(*(rows.unflatten(field) for field in (*result, possible)))
+    log_evidence, initial, smoothed, of_memory = (rows.unflatten(field) for field in result)
+    states = Posterior(log_evidence, initial, smoothed, rows.unflatten(possible))
+    return MemoryPosterior(**vars(states), memory=of_memory) if isinstance(model, MemoryHMM) else states
 
 
 def initial_posterior(model: HMM, tokens: Text, *, lengths: Text | None = None) -> Tensor:
@@ -111,22 +130,44 @@ def initial_posterior(model: HMM, tokens: Text, *, lengths: Text | None = None) 
     P(H₀=h|x) ∝ π₀(h) f(x)_h. Parameters and errors as in :func:`posterior`, whose ``initial`` it equals. Cost O(B·T·K²)
     time, O(B·K) memory.
     """
-    rows = _LikelihoodRows.of(model, tokens, None, lengths)
-    joint = rows.arrays[0][:, None] * chain.messages_at(*rows.arrays[1:], positions=[-1])[:, :, 0]
+    rows = LikelihoodRows.of(model, tokens, None, lengths)
+    (everything,) = memory.blocks(rows.text)
+    messages, _ = chain.messages_at(*everything.arrays[1:], positions=[-1])
+    joint = everything.initial[:, None] * messages[:, :, 0]
     total = joint.sum(-1, keepdim=True)
     limits = torch.finfo(total.dtype)
     faint = total[..., 0] < limits.tiny / limits.eps  # near underflow, or impossible
     law = joint / torch.where(total > 0, total, 1)
     if faint.any():
-        exact = chain.forward_backward(*chain.pick(faint, *rows.arrays), positions=[])
+        exact = chain.forward_backward(*chain.pick(faint, *everything.arrays), positions=[])
         law[faint] = exact.initial[:, 0]
         possible = torch.ones_like(faint).masked_scatter(faint, exact.log_evidence[:, 0] > -torch.inf)
         _raise_if_impossible(rows, possible)
     return rows.unflatten(law)
 
 
+@torch.no_grad()
+def memory_posterior(
+    model: MemoryHMM, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None, joint: bool = False
+) -> Tensor:
+    """Return P(M_j=a | x) (P…,B,N,m) alone: what tasks need, by one forward pass.
+
+    Parameters and errors as in :func:`posterior`, whose ``memory`` it equals. With ``joint``, P(M|x) (P…,B,m,…,m): one
+    dimension for each of the N cells. Cost O(m^N·B·(L+T)·K²) time, O(m^N·B) memory.
+    """
+    rows = LikelihoodRows.of(model, tokens, prompt, lengths)
+    log_joint = memory.log_joint_memory(rows.text)
+    _raise_if_impossible(rows, (log_joint > -torch.inf).any(-1))
+    law = rows.unflatten(log_joint.softmax(-1)).unflatten(-1, (model.n_memory_values,) * model.n_cells)
+    if joint:
+        return law
+    cells = range(-model.n_cells, 0)
+    others = [[other for other in cells if other != cell] for cell in cells]
+    return torch.stack([law.sum(rest) if rest else law for rest in others], dim=-2)  # sum over no cell is the law
+
+
 def masked_conditionals(
-    model: HMM,
+    model: Model,
     tokens: Text,
     *,
     prompt: Prompt | None = None,
@@ -146,14 +187,16 @@ def masked_conditionals(
 
     Notes
     -----
-    Cost O(B·(L+T)·K² + B·positions·K·V). Source: Wei, Xie & Ma (2021), §2, the masked LM G.
+    Cost O(B·(L+T)·K² + B·positions·K·V); with a memory m^N times that.
+    Source: Wei, Xie & Ma (2021), §2, the masked LM G.
     """
-    rows = _LikelihoodRows.of(model, tokens, prompt, lengths)
+    rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     chosen = rows.positions(positions)
     different = sorted(set(chosen))
-    cavities = chain.forward_backward(*rows.arrays, different, own_token=False).marginals
-    cavities = cavities[:, :, [different.index(t) for t in chosen]]
-    possible = cavities.sum(-1) > 0
+    conditionals = memory.conditionals(rows.text, different, model.vocabulary_size)
+    if chosen != different:
+        conditionals = conditionals[:, :, [different.index(t) for t in chosen]]
+    possible = conditionals.sum(-1) > 0
     if _checked(impossible) == "raise" and not possible.all():
         _, sequence, slot = (~possible).nonzero()[0].tolist()
         raise ImpossibleText(
@@ -162,130 +205,62 @@ def masked_conditionals(
             "probability 0",
             "drop the sequence, or pass impossible='mask' for zero rows",
         )
-    emission = model.emission.detach().reshape(-1, 1, *model.emission.shape[-2:])
-    return rows.unflatten(cavities @ emission)
+    return rows.unflatten(conditionals)
 
 
-def log_likelihood(model: HMM, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None) -> Tensor:
+def log_likelihood(model: Model, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None) -> Tensor:
     """Return log P(x) (P…,B) in nats, differentiable in the model's parameters and the prompt's rows.
 
     Impossible text gives −inf with gradient zero; gradients are finite where the true derivatives fit a
     float (near underflow, entries that are exactly zero count as constants). Parameters as in :func:`posterior`.
     Cost O(B·(L+T)·K²).
     """
-    rows = _LikelihoodRows.of(model, tokens, prompt, lengths)
-    return rows.unflatten(chain.log_evidence(*rows.arrays))
+    rows = LikelihoodRows.of(model, tokens, prompt, lengths)
+    return rows.unflatten(memory.log_evidence(rows.text))
 
 
 def viterbi(
-    model: HMM,
+    model: Model,
     tokens: Text,
     *,
     prompt: Prompt | None = None,
     lengths: Text | None = None,
     impossible: Impossible = "raise",
 ) -> BestPath:
-    """Return the most probable path of hidden states, ties to the lowest state.
+    """Return the most probable path of hidden states, with its memory where there is one; ties to the lowest.
 
     With ``impossible='mask'`` the states of impossible text are −1 and its log-probability −inf. Parameters and errors
     as in :func:`posterior`. Cost O(B·(L+T)·K²).
     """
-    rows = _LikelihoodRows.of(model, tokens, prompt, lengths)
-    best = paths.best_path(*rows.arrays)
-    log_probability = paths.log_joint(*rows.arrays, best)[..., 0]
+    rows = LikelihoodRows.of(model, tokens, prompt, lengths)
+    best, remembered, log_probability = memory.best_path(rows.text)
     possible = log_probability > -torch.inf
     if _checked(impossible) == "raise":
         _raise_if_impossible(rows, possible)
-    states = rows.unflatten(torch.where(possible[..., None], best[:, :, 0], -1))
-    return BestPath(states[..., 1 + rows.n_prompt :], states[..., 0], rows.unflatten(log_probability))
+    states, remembered = (rows.unflatten(torch.where(possible[..., None], found, -1)) for found in (best, remembered))
+    return BestPath(
+        states[..., 1 + rows.n_prompt :],
+        states[..., 0],
+        rows.unflatten(log_probability),
+        remembered if isinstance(model, MemoryHMM) else None,
+    )
 
 
 def sample_posterior(
-    model: HMM, tokens: Text, n_draws: int, seed: Seed, *, prompt: Prompt | None = None, lengths: Text | None = None
+    model: Model, tokens: Text, n_draws: int, seed: Seed, *, prompt: Prompt | None = None, lengths: Text | None = None
 ) -> PosteriorDraws:
-    """Return ``n_draws`` exact, independent draws from P(H₀..H_T | x) for each sequence.
+    """Return ``n_draws`` exact, independent draws from P(H₀..H_T | x), or P(M, H₀..H_T | x), for each sequence.
 
     Parameters and errors as in :func:`posterior`; the same seed gives the same draws. Cost O(B·T·K·(K+n_draws)).
     """
     n_draws = at_least("n_draws", n_draws, 1)
-    rows = _LikelihoodRows.of(model, tokens, prompt, lengths)
-    _raise_if_impossible(rows, chain.log_evidence(*rows.arrays) > -torch.inf)
-    draws = rows.unflatten(paths.sample_paths(*rows.arrays, n_draws, generator(seed, "posterior")))
-    return PosteriorDraws(draws[..., 1 + rows.n_prompt :], draws[..., 0])
-
-
-class _LikelihoodRows(NamedTuple):
-    """A text, its prompt and its model as the chain's arrays: one table of likelihood rows, and row numbers.
-
-    Rows 0..V−1 are the columns of W, row V is the mask's row of ones, rows V+1.. are the prompt's tokens.
-    """
-
-    arrays: tuple[Tensor, Tensor, Tensor, Tensor]  # initial (P,K), transition (P,K,K), table (P,R,K), ids (P,B,L+T)
-    batch_shape: tuple[int, ...]
-    n_prompt: int
-
-    @classmethod
-    def of(cls, model: HMM, tokens: Text, prompt: Prompt | None, lengths: Text | None) -> _LikelihoodRows:
-        batch_shape = model.batch_shape
-        text = as_tokens(tokens, model.vocabulary_size, lengths=lengths, batch_shape=batch_shape, device=model.device)
-        table = likelihood_table(model, prompt)
-        n_models, n_prompt = len(table), table.shape[1] - model.vocabulary_size - 1
-        ids = mask_as_row(text, model.vocabulary_size).expand(*batch_shape, *text.shape[-2:])
-        ids = ids.reshape(n_models, *text.shape[-2:])
-        prompt_ids = model.vocabulary_size + 1 + torch.arange(n_prompt, device=ids.device)
-        ids = torch.cat([prompt_ids.expand(*ids.shape[:2], -1), ids], dim=-1)
-        initial = model.initial.reshape(n_models, model.n_states)
-        transition = model.transition.reshape(n_models, model.n_states, model.n_states)
-        return cls((initial, transition, table, ids), batch_shape, n_prompt)
-
-    @property
-    def text_positions(self) -> range:
-        return range(self.n_prompt, self.arrays[-1].shape[-1])
-
-    def positions(self, positions: Sequence[int] | None) -> list[int]:
-        return [self.n_prompt + t for t in check_positions(positions, len(self.text_positions))]
-
-    def unflatten(self, values: Tensor) -> Tensor:
-        """Give results (P,B,…) their batch dimensions back."""
-        return values.reshape(*self.batch_shape, *values.shape[1:])
-
-
-def likelihood_table(model: HMM, prompt: Prompt | None = None) -> Tensor:
-    """Return the table (P,V+1+L,K) of likelihood rows: tokens, the mask, then the prompt's tokens."""
-    tokens = model.emission.transpose(-1, -2)
-    parts = [tokens, torch.ones_like(tokens[..., :1, :])]
-    if prompt is not None:
-        rows = prompt_rows(prompt, (model.n_states,), model.batch_shape, nonnegative=True, like=tokens)
-        parts.append(rows.expand(*model.batch_shape, *rows.shape[-2:]))
-    table = torch.cat(parts, dim=-2)
-    return table.reshape(-1, *table.shape[-2:])
-
-
-def mask_as_row(tokens: Tensor, vocabulary_size: int) -> Tensor:
-    """Return row numbers of :func:`likelihood_table` for tokens: ``MASK`` becomes row V."""
-    return torch.where(tokens < 0, vocabulary_size, tokens)
-
-
-def check_positions(positions: Sequence[int] | None, length: int) -> list[int]:
-    """Return non-negative positions of a text of ``length`` tokens; all by default.
-
-    Raises
-    ------
-    InvalidInput
-        A position outside the text, or none at all.
-    """
-    if positions is None:
-        return list(range(length))
-    try:
-        chosen = [operator.index(position) for position in positions]
-    except TypeError:
-        raise InvalidInput("positions", "integers", repr(positions), "pass e.g. positions=[0]") from None
-    for position in chosen:
-        if not -length <= position < length:
-            raise InvalidInput("positions", f"{-length}..{length - 1}", str(position), "count from 0 over the text")
-    if not chosen:
-        raise InvalidInput("positions", "at least one position", "none", "pass positions=None for all")
-    return [position % length for position in chosen]
+    rows = LikelihoodRows.of(model, tokens, prompt, lengths)
+    _raise_if_impossible(rows, memory.log_evidence(rows.text) > -torch.inf)
+    drawn = memory.sample_paths(rows.text, n_draws, generator(seed, "posterior"))
+    states, remembered = map(rows.unflatten, drawn)
+    return PosteriorDraws(
+        states[..., 1 + rows.n_prompt :], states[..., 0], remembered if isinstance(model, MemoryHMM) else None
+    )
 
 
 def _checked(impossible: Impossible) -> Impossible:
@@ -293,13 +268,11 @@ def _checked(impossible: Impossible) -> Impossible:
     return impossible
 
 
-def _raise_if_impossible(rows: _LikelihoodRows, possible: Tensor) -> None:
+def _raise_if_impossible(rows: LikelihoodRows, possible: Tensor) -> None:
     if possible.all():
         return
     model, sequence = (~possible).nonzero()[0].tolist()
-    one = torch.zeros_like(possible)
-    one[model, sequence] = True
-    first = chain.first_impossible(*chain.pick(one, *rows.arrays)) - rows.n_prompt
+    first = memory.first_impossible(rows.pick(model, sequence)) - rows.n_prompt
     where = f"position {first}" if first >= 0 else f"prompt token {first + rows.n_prompt}"
     name = f"sequence {sequence}" + (f" under model {model}" if rows.batch_shape else "")
     raise ImpossibleText(

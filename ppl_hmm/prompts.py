@@ -18,7 +18,6 @@ from torch.nn.functional import softplus
 
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.inference import Prompt, Text
 from ppl_hmm.language_models.probe import probe_features, probe_input
 from ppl_hmm.language_models.protocol import EncodedText, MaskedLM
 from ppl_hmm.parameters import HMM, SoftPrompt, prompt_rows
@@ -26,6 +25,7 @@ from ppl_hmm.randomness import Seed, generator
 from ppl_hmm.recoverability.certificate import ConditionNotMet
 from ppl_hmm.recoverability.head import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.prompt import prompt_certificate
+from ppl_hmm.rows import Prompt, Text
 from ppl_hmm.tasks import PosteriorTask
 from ppl_hmm.text import as_tensor
 

@@ -1,7 +1,8 @@
 """Frozen records of labelled tensors: what models, tasks and prompts have in common.
 
 A record is a frozen dataclass whose fields are tensors. ``dimensions`` names the trailing axes of each field; axes
-before them are batch dimensions P…, the same for all fields.
+before them are batch dimensions P…, the same for all fields. ``integers`` names the fields that hold indices; the
+others are real.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ class Record:
     """Base of the package's parameter records."""
 
     dimensions: ClassVar[dict[str, tuple[str, ...]]]
+    integers: ClassVar[frozenset[str]] = frozenset()
 
     def _convert(self) -> None:
-        """Turn every field into a float tensor: float32 if all are, float64 otherwise; finite, on one device."""
-        tensors = {name: _real_tensor(name, getattr(self, name)) for name in self.dimensions}
-        single = all(tensor.dtype == torch.float32 for tensor in tensors.values())
+        """Turn fields into tensors on one device: indices int64, others float32 if all of them are, else float64."""
+        tensors = {name: self._checked_kind(name, getattr(self, name)) for name in self.dimensions}
+        single = all(tensors[name].dtype == torch.float32 for name in tensors if name not in self.integers)
+        real = torch.float32 if single else torch.float64
         devices = {tensor.device for tensor in tensors.values()}
         if len(devices) > 1:
             raise InvalidInput(
@@ -39,7 +42,7 @@ class Record:
             )
         for name, tensor in tensors.items():
             # A copy, so that nobody else can change a frozen record.
-            tensor = tensor.to(torch.float32 if single else torch.float64, copy=True)
+            tensor = tensor.to(torch.int64 if name in self.integers else real, copy=True)
             if not torch.isfinite(tensor).all():
                 where = (~torch.isfinite(tensor)).nonzero()[0].tolist()
                 raise InvalidInput(
@@ -50,6 +53,15 @@ class Record:
                 )
             object.__setattr__(self, name, tensor)
         self._check_ranks()
+
+    @classmethod
+    def _checked_kind(cls, name: str, values: ArrayLike | torch.Tensor) -> torch.Tensor:
+        tensor = as_tensor(values, what=name)
+        if tensor.is_complex() or tensor.dtype == torch.bool:
+            raise InvalidInput(name, "real numbers", str(tensor.dtype), "convert to float")
+        if name in cls.integers and tensor.is_floating_point():
+            raise InvalidInput(name, "integers", str(tensor.dtype), "convert with .astype(int)")
+        return tensor
 
     def _check_ranks(self) -> None:
         batch_shapes = {}
@@ -80,8 +92,8 @@ class Record:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating type shared by all fields."""
-        return getattr(self, next(iter(self.dimensions))).dtype
+        """Floating type shared by all real fields."""
+        return next(getattr(self, name).dtype for name in self.dimensions if name not in self.integers)
 
     @property
     def device(self) -> torch.device:
@@ -90,7 +102,12 @@ class Record:
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
         """Return the record in another floating type or on another device."""
-        return self._map(lambda tensor: tensor.to(dtype=dtype or tensor.dtype, device=device or tensor.device))
+
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+            return tensor.to(dtype=wanted, device=device or tensor.device)
+
+        return self._map(move)
 
     def detach(self) -> Self:
         """Return the record without its autograd graph."""
@@ -122,6 +139,16 @@ class Record:
             mine.shape == theirs.shape and torch.allclose(mine.double(), theirs.double(), rtol=rtol, atol=atol)
             for mine, theirs in self._pairs(other)
         )
+
+    def require_single(self, what: str) -> None:
+        """Raise :class:`InvalidInput` for a batch, where ``what`` is defined on one record."""
+        if self.batch_shape:
+            raise InvalidInput(
+                what,
+                f"a single {type(self).__name__}",
+                f"batch dimensions {self.batch_shape}",
+                "pass them one by one: [records[i] for i in range(n)]",
+            )
 
     def _pairs(self, other: object):
         return [(getattr(self, name), getattr(other, name)) for name in self.dimensions]
@@ -179,12 +206,5 @@ class Record:
                     f"dimensions {tuple(map(str, variable.dims))}",
                     "rename the dimension",
                 )
-            tensors[name] = _real_tensor(name, variable.transpose(..., *dimensions).values)
+            tensors[name] = cls._checked_kind(name, variable.transpose(..., *dimensions).values)
         return cls(**tensors)
-
-
-def _real_tensor(name: str, values: ArrayLike | torch.Tensor) -> torch.Tensor:
-    tensor = as_tensor(values, what=name)
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        raise InvalidInput(name, "real numbers", str(tensor.dtype), "convert to float")
-    return tensor

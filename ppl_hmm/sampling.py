@@ -11,9 +11,9 @@ from torch import Tensor
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import at_least
-from ppl_hmm.inference import Text
 from ppl_hmm.parameters import HMM
 from ppl_hmm.randomness import Seed, categorical, generator
+from ppl_hmm.rows import Model, Text, by_memory_value
 from ppl_hmm.text import as_tokens
 
 
@@ -29,17 +29,21 @@ class Sample:
         (B,T): H_1..H_T.
     initial_state
         (B,): H₀.
+    memory
+        (B,N): M_1..M_N of a memory model; None without a memory.
     """
 
     tokens: Tensor
     states: Tensor
     initial_state: Tensor
+    memory: Tensor | None = None
 
 
-def sample(model: HMM, n_sequences: int, length: int, seed: Seed, lengths: Text | None = None) -> Sample:
+def sample(model: Model, n_sequences: int, length: int, seed: Seed, lengths: Text | None = None) -> Sample:
     """Return ``n_sequences`` independent texts of ``length`` tokens from the model, with their hidden states.
 
-    H₀ ∼ π₀, then for t = 1..T: H_t ∼ A[H_{t-1}], X_t ∼ W[H_t]. A batch of models P… gives (P…,B,…). The same seed
+    H₀ ∼ π₀, then for t = 1..T: H_t ∼ A[H_{t-1}], X_t ∼ W[H_t]; with a memory M ∼ P(M) first, and X_t ∼ W[M_cell, H_t]
+    where cell is the one that H_t reads. A batch of models P… gives (P…,B,…). The same seed
     gives the same sample on every device.
 
     Parameters
@@ -58,17 +62,25 @@ def sample(model: HMM, n_sequences: int, length: int, seed: Seed, lengths: Text 
     """
     n_sequences, length = at_least("n_sequences", n_sequences, 1), at_least("length", length, 1)
     stream = generator(seed, "sample")
-    initial, transition, emission = (
-        getattr(model, name).detach().reshape(-1, *getattr(model, name).shape[len(model.batch_shape) :])
-        for name in model.dimensions
-    )
+    initial = model.initial.detach().reshape(-1, model.n_states)
+    transition = model.transition.detach().reshape(-1, model.n_states, model.n_states)
+    emission = by_memory_value(model, model.emission.detach()).mT  # (P…,m,K,V), m = 1 without a memory
+    emission = emission.reshape(-1, *emission.shape[-3:])
     each_model = torch.arange(len(initial), device=model.device)[:, None]
+    if isinstance(model, HMM):
+        memory, cell_of_state = None, torch.zeros_like(initial, dtype=torch.int64)
+        held = initial.new_zeros(len(initial), n_sequences, 1).long()
+    else:
+        prior = model.memory_prior.detach().reshape(-1, 1, *model.memory_prior.shape[-2:])
+        held = memory = categorical(prior.expand(-1, n_sequences, -1, -1), stream)
+        cell_of_state = model.cell_of_state.reshape(-1, model.n_states)
     state = categorical(initial[:, None].expand(-1, n_sequences, -1), stream)
     path, tokens = [state], []
     for _ in range(length):
         state = categorical(transition[each_model, state], stream)
         path.append(state)
-        tokens.append(categorical(emission[each_model, state], stream))
+        value = torch.take_along_dim(held, cell_of_state[each_model, state][..., None], dim=-1)[..., 0]
+        tokens.append(categorical(emission[each_model, value, state], stream))
     shape = (*model.batch_shape, n_sequences)
     text = as_tokens(
         torch.stack(tokens, -1).reshape(*shape, length),
@@ -76,26 +88,32 @@ def sample(model: HMM, n_sequences: int, length: int, seed: Seed, lengths: Text 
         lengths=lengths,
         batch_shape=model.batch_shape,
     )
-    return Sample(text, torch.stack(path[1:], -1).reshape(*shape, length), path[0].reshape(shape))
+    return Sample(
+        text,
+        torch.stack(path[1:], -1).reshape(*shape, length),
+        path[0].reshape(shape),
+        None if memory is None else memory.reshape(*shape, -1),
+    )
 
 
-def as_tree(model: HMM, drawn: Sample, seed: int) -> xr.DataTree:
-    """Return a sample as a tree: ``/model``, ``/observed_data`` (tokens) and ``/latent`` (states, initial state).
+def as_tree(model: Model, drawn: Sample, seed: int) -> xr.DataTree:
+    """Return a sample as a tree: ``/model``, ``/observed_data`` (tokens) and ``/latent`` (states, memory).
 
     For a single model; −1 among the tokens is ``MASK``.
     """
-    model._require_single("as_tree")
+    model.require_single("as_tree")
     sequence, text = (schema.SEQUENCE,), (schema.SEQUENCE, schema.POSITION)
+    latent = {
+        "states": (text, drawn.states.cpu().numpy()),
+        "initial_state": (sequence, drawn.initial_state.cpu().numpy()),
+    }
+    if drawn.memory is not None:
+        latent["memory"] = ((schema.SEQUENCE, schema.CELL), drawn.memory.cpu().numpy())
     tree = xr.DataTree.from_dict(
         {
             f"/{schema.MODEL}": model.to_dataset(),
             f"/{schema.OBSERVED_DATA}": xr.Dataset({"tokens": (text, drawn.tokens.cpu().numpy())}),
-            f"/{schema.LATENT}": xr.Dataset(
-                {
-                    "states": (text, drawn.states.cpu().numpy()),
-                    "initial_state": (sequence, drawn.initial_state.cpu().numpy()),
-                }
-            ),
+            f"/{schema.LATENT}": xr.Dataset(latent),
         }
     )
     tree.attrs = {"package": "ppl_hmm", "version": __version__, "seed": seed}

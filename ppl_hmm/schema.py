@@ -8,6 +8,8 @@ POSITION = "position"
 TOKEN = "token"
 STATE = "state"
 STATE_NEXT = "state_next"
+CELL = "cell"
+MEMORY_VALUE = "memory_value"
 CLASS = "class"
 PROMPT_POSITION = "prompt_position"
 METHOD = "method"
@@ -39,6 +41,12 @@ HEAD_LOG = "head-log"
 PROMPT = "prompt"
 PROMPT_THEOREM = "prompt-theorem"
 PROMPT_THEOREM_THRESHOLD = "prompt-theorem-threshold"
+
+# Methods of the memory-vs-vanilla experiment.
+ATTENTION_SOFTMAX = "attention-softmax"
+ATTENTION_HARD = "attention-hard"
+ATTENTION_THEOREM = "attention-theorem"
+VANILLA_LINEAR = "vanilla-linear"
 
 # Values of yes-or-no results; some questions are not asked of some methods.
 NO, YES, NOT_ASKED = 0, 1, -1

@@ -12,13 +12,17 @@ from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import ForeignFile
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.parameters import HMM, SoftPrompt
-from ppl_hmm.tasks import PosteriorTask
+from ppl_hmm.parameters import HMM, MemoryHMM, MemoryPrompt, SoftPrompt
+from ppl_hmm.tasks import MemoryTask, PosteriorTask
 
-# A file is recognised by its variables, so that files written by plain xarray load as well.
+# A file is recognised by its variables and dimensions, so that files written by plain xarray load as well. What asks
+# for more comes first.
 _KINDS = {
+    frozenset({"memory_prior", "initial", "transition", "cell_of_state", "emission"}): MemoryHMM,
     frozenset({"initial", "transition", "emission"}): HMM,
+    frozenset({"weights", "target_cell"}): MemoryTask,
     frozenset({"weights"}): PosteriorTask,
+    frozenset({"rows", schema.MEMORY_VALUE}): MemoryPrompt,
     frozenset({"rows"}): SoftPrompt,
     frozenset({"coefficients", "intercepts", "classes"}): LinearHead,
 }
@@ -54,7 +58,7 @@ def save(obj: Storable, path: str | Path) -> None:
         raise ForeignFile(f"file {path}", "a place that can be written", str(error), "choose another path") from None
 
 
-def load(path: str | Path) -> HMM | PosteriorTask | SoftPrompt | LinearHead:
+def load(path: str | Path) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | SoftPrompt | LinearHead:
     """Return the model, task, prompt or head of a netCDF file, by its variables; of a sample's file, its model.
 
     Raises
@@ -70,7 +74,7 @@ def load(path: str | Path) -> HMM | PosteriorTask | SoftPrompt | LinearHead:
     except (OSError, ValueError) as error:
         raise ForeignFile(f"file {path}", "a netCDF file", str(error).splitlines()[0], "check the path") from None
     dataset = (tree[schema.MODEL] if schema.MODEL in tree.children else tree).to_dataset()
-    found = frozenset(map(str, dataset.variables))
+    found = frozenset(map(str, [*dataset.variables, *dataset.dims]))
     for variables, kind in _KINDS.items():
         if variables <= found:
             return kind.from_dataset(dataset)
@@ -78,7 +82,7 @@ def load(path: str | Path) -> HMM | PosteriorTask | SoftPrompt | LinearHead:
     raise ForeignFile(
         f"file {path}",
         f"variables {wanted}",
-        ", ".join(sorted(found)) or "none",
+        ", ".join(sorted(map(str, dataset.variables))) or "none",
         "see the names in the documentation of HMM",
     )
 

@@ -1,7 +1,8 @@
 """Downstream tasks: labels as functions of the exact posterior.
 
-The label of a text is deterministic: F*(x) = 1(μᵀP(H₀|x) ≥ 0), or argmax_c w_cᵀP(H₀|x) for C classes. It comes from
-the raw text alone, without mask or prompt. Source: Wei, Xie & Ma (2021), §3, the downstream task.
+The label of a text is deterministic: F*(x) = 1(μᵀp(x) ≥ 0), or argmax_c w_cᵀp(x) for C classes, where p(x) is the
+posterior of one latent: P(H₀|x), or P(M_{j*}|x) for a memory model. It comes from the raw text alone, without mask or
+prompt. Source: Wei, Xie & Ma (2021), §3 and §4, the downstream tasks.
 """
 
 from __future__ import annotations
@@ -15,17 +16,108 @@ from torch import Tensor
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.inference import Posterior
+from ppl_hmm.inference import MemoryPosterior, Posterior
 from ppl_hmm.records import Record
 from ppl_hmm.text import as_tensor
 
 # A margin within this share of ‖μ‖_∞ is below what float64 arithmetic on the posterior decides.
 _RELATIVE_TOLERANCE = 1e-12
 
+Law = Posterior | ArrayLike | Tensor
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PosteriorTask(Record):
-    """Classify a text by its posterior of the initial state.
+class Task(Record):
+    """Base of tasks: weights (P…,C,n) on the posterior (P…,B,n) of one latent with n values."""
+
+    weights: Tensor
+
+    def __post_init__(self) -> None:
+        self._convert()
+        if self.n_classes < 2 or self.weights.shape[-1] < 1:
+            raise InvalidInput(
+                "weights of a task",
+                "shape (C, K), or (C, m) for a memory, with at least two classes",
+                f"shape {tuple(self.weights.shape)}",
+                "give one row of weights for each class",
+            )
+
+    @property
+    def n_classes(self) -> int:
+        """C."""
+        return self.weights.shape[-2]
+
+    @property
+    def contrast(self) -> Tensor:
+        """μ = w_1 − w_0 (P…,n), for two classes."""
+        if self.n_classes != 2:
+            raise InvalidInput(
+                "contrast μ of a task", "two classes", f"{self.n_classes} classes", "compare classes pair by pair"
+            )
+        return self.weights[..., 1, :] - self.weights[..., 0, :]
+
+    @property
+    def contrasts(self) -> Tensor:
+        """μ (P…,1,n) for two classes, or w_c − w_0 (P…,C,n): only differences between classes matter."""
+        return self.contrast[..., None, :] if self.n_classes == 2 else self.weights - self.weights[..., :1, :]
+
+    @property
+    def scale(self) -> Tensor:
+        """‖μ‖_∞ (P…), the largest difference of weights over all pairs of classes: no margin is larger."""
+        return (self.weights.amax(-2) - self.weights.amin(-2)).amax(-1)
+
+    @property
+    def tolerance(self) -> Tensor:
+        """τ (P…): margins within it are undecidable by default; 1e-12·‖μ‖_∞, over all pairs of classes."""
+        return _RELATIVE_TOLERANCE * self.scale
+
+    def labels(self, posterior: Law) -> Tensor:
+        """Return the class (P…,B) of each text from its posterior, or from the law (P…,B,n) itself; ties go up."""
+        if self.n_classes == 2:
+            return (self._binary_margins(posterior) >= 0).long()
+        # argmax takes the first of equals: look from the highest class down.
+        return self.n_classes - 1 - self._scores(posterior).flip(-1).argmax(-1)
+
+    def margins(self, posterior: Law) -> Tensor:
+        """Return the margin (P…,B): signed μᵀp for two classes, top minus second score for more."""
+        if self.n_classes == 2:
+            return self._binary_margins(posterior)
+        top = self._scores(posterior).topk(2, dim=-1).values
+        return top[..., 0] - top[..., 1]
+
+    def decidable(self, posterior: Law, tolerance: float | None = None) -> Tensor:
+        """Say for each text (P…,B) whether |margin| exceeds the tolerance (default: :attr:`tolerance`)."""
+        limit = self.tolerance[..., None] if tolerance is None else tolerance
+        return self.margins(posterior).abs() > limit
+
+    def _binary_margins(self, posterior: Law) -> Tensor:
+        return (self._law(posterior) @ self.contrast[..., None])[..., 0]
+
+    def _scores(self, posterior: Law) -> Tensor:
+        return self._law(posterior) @ self.weights.mT
+
+    def _law(self, posterior: Law) -> Tensor:
+        if isinstance(posterior, Posterior):
+            law = self._law_of(posterior)
+        else:
+            law = as_tensor(posterior, self.device, what="posterior of a task")
+        n_values = self.weights.shape[-1]
+        if law.ndim < 2 or law.shape[-1] != n_values:
+            raise InvalidInput(
+                "posterior of a task",
+                f"laws of shape (…, B, {n_values})",
+                f"shape {tuple(law.shape)}",
+                "use a model and a task of the same size",
+            )
+        return law.to(self.weights)
+
+    def _law_of(self, posterior: Posterior) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PosteriorTask(Task):
+    """Classify a text by its posterior of the initial state, P(H₀|x).
 
     Parameters
     ----------
@@ -38,81 +130,69 @@ class PosteriorTask(Record):
         Fewer than two classes, or a non-finite weight.
     """
 
-    weights: torch.Tensor
-
     dimensions: ClassVar[dict[str, tuple[str, ...]]] = {"weights": (schema.CLASS, schema.STATE)}
-
-    def __post_init__(self) -> None:
-        self._convert()
-        if self.n_classes < 2 or self.n_states < 1:
-            raise InvalidInput(
-                "weights of a task",
-                "shape (C, K) with at least two classes",
-                f"shape {tuple(self.weights.shape)}",
-                "give one row of weights for each class",
-            )
-
-    @property
-    def n_classes(self) -> int:
-        """C."""
-        return self.weights.shape[-2]
 
     @property
     def n_states(self) -> int:
         """K."""
         return self.weights.shape[-1]
 
-    @property
-    def contrast(self) -> Tensor:
-        """μ = w_1 − w_0 (P…,K), for two classes."""
-        if self.n_classes != 2:
+    def _law_of(self, posterior: Posterior) -> Tensor:
+        return posterior.initial
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemoryTask(Task):
+    """Classify a text by its posterior of one memory cell, P(M_{j*}|x).
+
+    Parameters
+    ----------
+    weights
+        (P…,C,m): w_c for each of C ≥ 2 classes; for two classes μ = w_1 − w_0.
+    target_cell
+        (P…) integer: j*, counted from 0.
+
+    Raises
+    ------
+    InvalidInput
+        Fewer than two classes, a non-finite weight, a cell that is no integer or negative.
+    """
+
+    target_cell: Tensor
+
+    dimensions: ClassVar[dict[str, tuple[str, ...]]] = {
+        "weights": (schema.CLASS, schema.MEMORY_VALUE),
+        "target_cell": (),
+    }
+    integers: ClassVar[frozenset[str]] = frozenset({"target_cell"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.target_cell < 0).any():
             raise InvalidInput(
-                "contrast μ of a task", "two classes", f"{self.n_classes} classes", "compare classes pair by pair"
+                "target_cell", "a cell counted from 0", str(int(self.target_cell.min())), "pass e.g. target_cell=0"
             )
-        return self.weights[..., 1, :] - self.weights[..., 0, :]
 
     @property
-    def tolerance(self) -> Tensor:
-        """τ (P…): margins within it are undecidable by default; 1e-12·‖μ‖_∞, over all pairs of classes."""
-        spread = self.weights.amax(-2) - self.weights.amin(-2)
-        return _RELATIVE_TOLERANCE * spread.amax(-1)
+    def n_memory_values(self) -> int:
+        """M."""
+        return self.weights.shape[-1]
 
-    def labels(self, posterior: Posterior | ArrayLike | Tensor) -> Tensor:
-        """Return the class (P…,B) of each text from its posterior, or from P(H₀|x) (P…,B,K); ties go up."""
-        scores = self._scores(posterior)
-        if self.n_classes == 2:
-            return (self._binary_margins(posterior) >= 0).long()
-        # argmax takes the first of equals: look from the highest class down.
-        return self.n_classes - 1 - scores.flip(-1).argmax(-1)
-
-    def margins(self, posterior: Posterior | ArrayLike | Tensor) -> Tensor:
-        """Return the margin (P…,B): signed μᵀP(H₀|x) for two classes, top minus second score for more."""
-        if self.n_classes == 2:
-            return self._binary_margins(posterior)
-        top = self._scores(posterior).topk(2, dim=-1).values
-        return top[..., 0] - top[..., 1]
-
-    def decidable(self, posterior: Posterior | ArrayLike | Tensor, tolerance: float | None = None) -> Tensor:
-        """Say for each text (P…,B) whether |margin| exceeds the tolerance (default: :attr:`tolerance`)."""
-        limit = self.tolerance[..., None] if tolerance is None else tolerance
-        return self.margins(posterior).abs() > limit
-
-    def _binary_margins(self, posterior) -> Tensor:
-        return (self._initial(posterior) @ self.contrast[..., None])[..., 0]
-
-    def _scores(self, posterior) -> Tensor:
-        return self._initial(posterior) @ self.weights.transpose(-1, -2)
-
-    def _initial(self, posterior: Posterior | ArrayLike | Tensor) -> Tensor:
-        if isinstance(posterior, Posterior):
-            initial = posterior.initial
-        else:
-            initial = as_tensor(posterior, self.device, what="posterior of a task")
-        if initial.ndim < 2 or initial.shape[-1] != self.n_states:
+    def _law_of(self, posterior: Posterior) -> Tensor:
+        if not isinstance(posterior, MemoryPosterior):
             raise InvalidInput(
-                "posterior of a task",
-                f"P(H₀|x) of shape (…, B, {self.n_states})",
-                f"shape {tuple(initial.shape)}",
-                "use a model and a task with the same states",
+                "posterior of a MemoryTask",
+                "that of a MemoryHMM",
+                type(posterior).__name__,
+                "pass posterior(memory_model, tokens)",
             )
-        return initial.to(self.weights)
+        memory = posterior.memory  # (P…,B,N,m)
+        if (self.target_cell >= memory.shape[-2]).any():
+            raise InvalidInput(
+                "target_cell",
+                f"a cell in 0..{memory.shape[-2] - 1}",
+                str(int(self.target_cell.max())),
+                "use a model and a task with the same cells",
+            )
+        cell = self.target_cell.to(memory.device)[..., None, None, None]
+        return torch.take_along_dim(memory, cell, dim=-2)[..., 0, :]

@@ -2,6 +2,9 @@
 
 P(h_0..h_S, rows) = π₀(h_0) ∏_t A[h_{t-1}, h_t] · row_t(h_t), where the rows are those of the prompt, then of the text:
 W[:, x_t] for a token, ones for MASK. Logarithms are natural and used throughout, so that nothing underflows.
+
+With a memory M = (M_1..M_N) the sum also goes over every memory, one by one. Given M, state h emits by
+W[M_cell(h), h, :] and a prompt's row is u[M_cell(h), h], so P(M, h_0..h_S, rows) is P(M) times the line above.
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppl_hmm.parameters import HMM
+from ppl_hmm.parameters import HMM, MemoryHMM
 from ppl_hmm.text import MASK
 
-# Cases are drawn so that one text has at most this many paths.
+# Cases are drawn so that one text has at most this many paths, or pairs of a memory and a path.
 MAX_PATHS = 4096
+MAX_PAIRS = 8192
 
 
 @functools.cache
@@ -114,7 +118,7 @@ def truth(model: HMM, tokens: np.ndarray, prompt: np.ndarray | None = None) -> T
 class Case(NamedTuple):
     """A random model with text; ``lengths`` and ``prompt`` may be None."""
 
-    model: HMM
+    model: HMM | MemoryHMM
     tokens: np.ndarray
     lengths: np.ndarray | None
     prompt: np.ndarray | None
@@ -165,4 +169,127 @@ def random_case(seed: int) -> Case:
         tokens,
         rng.integers(0, length + 1, size=3) if rng.random() < 0.3 else None,
         random_prompt(rng, n_prompt, int(n_states)) if n_prompt else None,
+    )
+
+
+# Models with a memory.
+
+
+class Given(NamedTuple):
+    """What a memory makes of a model and a prompt: a plain model with plain rows."""
+
+    memory: tuple[int, ...]
+    log_prior: float
+    model: HMM
+    prompt: np.ndarray | None  # (L,K)
+
+
+def given_memories(model: MemoryHMM, prompt: np.ndarray | None = None) -> list[Given]:
+    """Return the plain model of every memory (M_1, ..., M_N), in lexicographic order."""
+    prior, emission = model.memory_prior.numpy(), model.emission.numpy()
+    given = []
+    for memory in itertools.product(range(model.n_memory_values), repeat=model.n_cells):
+        read = [memory[cell] for cell in model.cell_of_state.tolist()]  # by each state
+        with np.errstate(divide="ignore"):  # log 0 = -inf is meant
+            log_prior = sum(np.log(prior[cell, value]) for cell, value in enumerate(memory))
+        emits = np.array([emission[value, state] for state, value in enumerate(read)])
+        rows = None
+        if prompt is not None:
+            rows = np.array([[row[value, state] for state, value in enumerate(read)] for row in prompt])
+        given.append(Given(memory, float(log_prior), HMM(model.initial, model.transition, emits), rows))
+    return given
+
+
+def memory_log_joint(given: list[Given], text: np.ndarray) -> np.ndarray:
+    """Return log P(memory, path, text): a row for each memory, a column for each of ``all_paths``."""
+    return np.array([each.log_prior + log_joint(each.model, text, each.prompt) for each in given])
+
+
+def normalised(logs: np.ndarray) -> np.ndarray:
+    """Return exp(logs) divided by its sum; zeros where that is zero."""
+    total = np.logaddexp.reduce(logs, axis=None)
+    return np.zeros_like(logs) if total == -np.inf else np.exp(logs - total)
+
+
+class MemoryTruth(NamedTuple):
+    """Brute-force answers for a batch of texts under a memory model; prompt positions are left out."""
+
+    log_evidence: np.ndarray  # (B,)
+    initial: np.ndarray  # (B,K)
+    smoothed: np.ndarray  # (B,T,K)
+    conditionals: np.ndarray  # (B,T,V)
+    memory: np.ndarray  # (B,N,m)
+    joint: np.ndarray  # (B,m,...,m): P(M | text)
+
+
+def memory_truth(model: MemoryHMM, tokens: np.ndarray, prompt: np.ndarray | None = None) -> MemoryTruth:
+    """Return everything at once for tokens (B,T)."""
+    given, n_prompt = given_memories(model, prompt), 0 if prompt is None else len(prompt)
+    memories = np.array([each.memory for each in given])
+    paths = all_paths(model.n_states, n_prompt + tokens.shape[1])
+    answers = []
+    for text in tokens:
+        logs = memory_log_joint(given, text)
+        law = normalised(logs)
+        of_memory, of_path = law.sum(1), law.sum(0)
+        states = np.array(
+            [[of_path[paths[:, t] == h].sum() for h in range(model.n_states)] for t in range(paths.shape[1])]
+        )
+        cells = np.array(
+            [[of_memory[memories[:, j] == a].sum() for a in range(model.n_memory_values)] for j in range(model.n_cells)]
+        )
+        conditionals = []
+        for i in range(len(text)):
+            changed = [np.concatenate([text[:i], [v], text[i + 1 :]]) for v in range(model.vocabulary_size)]
+            evidence = [np.logaddexp.reduce(memory_log_joint(given, each), axis=None) for each in changed]
+            conditionals.append(normalised(np.array(evidence)))
+        joint = of_memory.reshape((model.n_memory_values,) * model.n_cells)
+        answers.append(
+            (np.logaddexp.reduce(logs, axis=None), states[0], states[1 + n_prompt :], conditionals, cells, joint)
+        )
+    return MemoryTruth(*(np.array(field) for field in zip(*answers, strict=True)))
+
+
+def random_memory_model(
+    rng: np.random.Generator, n_cells: int, n_values: int, n_states: int, vocabulary_size: int
+) -> MemoryHMM:
+    """Return a random memory model; half have exact zeros everywhere, a third repeat a state's rows, a third a value's.
+
+    Cells that no state reads are included.
+    """
+    zeros = rng.choice([0.0, 0.4])
+    emission = random_rows(rng, n_values, n_states, vocabulary_size, zeros=zeros)
+    if rng.random() < 1 / 3:
+        emission[:, -1] = emission[:, 0]
+    if rng.random() < 1 / 3:
+        emission[-1] = emission[0]
+    return MemoryHMM(
+        random_rows(rng, n_cells, n_values, zeros=zeros),
+        random_rows(rng, n_states, zeros=zeros),
+        random_rows(rng, n_states, n_states, zeros=zeros),
+        rng.integers(n_cells, size=n_states),
+        emission,
+    )
+
+
+def random_memory_case(seed: int) -> Case:
+    """Return a random case of a memory model: N, m <= 3, K, V, T <= 4; zeros, repeats, masks, prompts, ragged lengths.
+
+    K = 1, m = 1, N = 1 and T = 1 are included; the prompt is (L,m,K).
+    """
+    rng = np.random.default_rng(seed)
+    n_cells, n_values = map(int, rng.integers(1, 4, size=2))
+    n_states, vocabulary_size = map(int, rng.integers(1, 5, size=2))
+    n_prompt = int(rng.choice([0, 1, 2], p=[0.5, 0.25, 0.25]))
+    n_memories = n_values**n_cells
+    longest = next(t for t in (4, 3, 2, 1) if n_memories * n_states ** (n_prompt + t + 1) <= MAX_PAIRS)
+    length = int(rng.integers(1, longest + 1))
+    tokens = rng.integers(vocabulary_size, size=(3, length))
+    tokens[rng.random(tokens.shape) < 0.2] = MASK
+    prompt = random_prompt(rng, n_prompt, n_values * n_states).reshape(n_prompt, n_values, n_states)
+    return Case(
+        random_memory_model(rng, n_cells, n_values, n_states, vocabulary_size),
+        tokens,
+        rng.integers(0, length + 1, size=3) if rng.random() < 0.3 else None,
+        prompt if n_prompt else None,
     )

@@ -148,7 +148,7 @@ PARAMETERS = [
         "('state', 'token')",
         "('state', 'word')",
     ),
-    case("hmmlearn of a batch", lambda: HMM.stack([MODEL, MODEL]).to_hmmlearn(), "to_hmmlearn", "single model", "(2,)"),
+    case("hmmlearn of a batch", lambda: HMM.stack([MODEL, MODEL]).to_hmmlearn(), "to_hmmlearn", "single HMM", "(2,)"),
     case("empty prompt", lambda: SoftPrompt(np.ones((0, 2))), "prompt", "at least one prompt token", "(0, 2)"),
     case("NaN in a prompt", lambda: SoftPrompt([[np.nan, 1.0]]), "rows[0, 0]", "finite", "nan"),
 ]
@@ -420,7 +420,7 @@ def test_bad_tasks():
     check(lambda: PosteriorTask([1.0, 2.0]), "weights", "at least 2 dimensions", "(2,)")
     check(lambda: PosteriorTask([[np.nan, 0.0], [0.0, 1.0]]), "weights[0, 0]", "finite", "nan")
     check(lambda: PosteriorTask(np.ones((2, 0))), "weights of a task", "(C, K)", "(2, 0)")
-    check(lambda: random_task(HMM.stack([MODEL, MODEL]), 0), "random_task", "single model", "(2,)")
+    check(lambda: random_task(HMM.stack([MODEL, MODEL]), 0), "random_task", "single HMM", "(2,)")
 
 
 def test_posteriors_of_another_shape():

@@ -444,7 +444,7 @@ def test_sample_what_is_no_model(call, model_file, tmp_path):
     before = snapshot(tmp_path)
     for name, message in {
         "task.nc": "expected a model, got PosteriorTask; pass a file of an HMM",
-        "batch.nc": "expected a single model, got batch dimensions (2,)",
+        "batch.nc": "expected a single HMM, got batch dimensions (2,)",
         "thesis.tex": "expected a netCDF file",
         "absent.nc": "expected a netCDF file",
     }.items():

@@ -14,22 +14,28 @@ from ppl_hmm import inference
 from ppl_hmm.errors import ImpossibleText, InvalidInput
 from ppl_hmm.models import enumeration
 from ppl_hmm.models.hmm import hmm_program
-from ppl_hmm.parameters import HMM
+from ppl_hmm.models.memory import memory_program
+from ppl_hmm.parameters import HMM, MemoryHMM
 
 N_DRAWS = 20_000
 
 agree = functools.partial(torch.testing.assert_close, rtol=0, atol=1e-10)
 
 
-def evidence(model, tokens, **arguments):
+def evidence(model, tokens, program=hmm_program, **arguments):
     """Return the log-evidence of the whole plate."""
     elbo = TraceEnum_ELBO(max_plate_nesting=1)
-    return -elbo.loss(hmm_program, lambda *_, **__: None, model, tokens, **arguments)
+    return -elbo.loss(program, lambda *_, **__: None, model, tokens, **arguments)
 
 
 def toggling():
     """Return a model whose state stays and shows itself: text that changes is impossible."""
     return HMM([0.5, 0.5], [[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]])
+
+
+def telling():
+    """Return a model whose state stays and tells the value of its own cell."""
+    return MemoryHMM([[0.5, 0.5]] * 2, [0.5, 0.5], [[1.0, 0.0], [0.0, 1.0]], [0, 1], [[[1, 0]] * 2, [[0, 1]] * 2])
 
 
 @pytest.mark.parametrize("seed", range(100))
@@ -39,6 +45,14 @@ def test_evidence_of_the_plate_is_the_sum_of_log_likelihoods(seed):
     assert evidence(case.model, case.tokens, lengths=case.lengths, prompt=case.prompt) == pytest.approx(
         ours.item(), rel=0, abs=1e-10
     )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_evidence_of_the_plate_is_the_sum_of_log_likelihoods_with_a_memory(seed):
+    case = oracle.random_memory_case(seed)
+    options = {"lengths": case.lengths, "prompt": case.prompt}
+    ours = inference.log_likelihood(case.model, case.tokens, **options).sum()
+    assert evidence(case.model, case.tokens, memory_program, **options) == pytest.approx(ours.item(), rel=0, abs=1e-10)
 
 
 def test_evidence_of_a_predicted_position_is_that_of_the_masked_text():
@@ -62,6 +76,39 @@ def test_sites():
     ]
     assert samples["token_1"]["is_observed"]
     assert not samples["token_2"]["is_observed"]
+
+
+def test_sites_with_a_memory():
+    arguments = {"prompt": [[[1.0, 2.0], [3.0, 4.0]]], "predict": (1,)}
+    trace = poutine.trace(memory_program).get_trace(telling(), [[0, -1]], **arguments)
+    names = [
+        "memory_1",
+        "memory_2",
+        "state_0",
+        "prompt_state_1",
+        "prompt_1",
+        "state_1",
+        "token_1",
+        "state_2",
+        "token_2",
+    ]
+    samples = {name: site for name, site in trace.nodes.items() if site["type"] == "sample" and name != "sequence"}
+    assert list(samples) == names
+    assert [name for name in names if samples[name]["is_observed"]] == ["prompt_1", "token_1"]
+
+
+def test_every_sequence_has_a_memory_of_its_own():
+    nodes = poutine.trace(memory_program).get_trace(telling(), np.full((1000, 3), -1)).nodes
+    assert nodes["memory_1"]["value"].shape == (1000,)
+    assert nodes["memory_1"]["value"].unique().tolist() == [0, 1]
+
+
+def test_enumeration_recycles_the_dimensions_of_states_and_keeps_those_of_the_memory():
+    enumerated = poutine.trace(poutine.enum(memory_program, first_available_dim=-2))
+    nodes = enumerated.get_trace(telling(), np.zeros((2, 30), int)).nodes
+    # Innermost the plate, then two cells, the silent state, and two states of the chain in turn.
+    assert [nodes[f"memory_{j}"]["value"].ndim for j in (1, 2)] == [2, 3]
+    assert max(nodes[f"state_{t}"]["value"].ndim for t in range(31)) == 6
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -89,6 +136,24 @@ def test_infer_discrete_draws_paths_from_the_posterior(seed):
         standard_error = np.sqrt(expected * (1 - expected).clip(min=0) / N_DRAWS)
         # 1e-10: probability zero or one has no standard error, only rounding.
         assert (np.abs(frequency - expected) <= 4 * standard_error + 1e-10).all()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_infer_discrete_draws_memories_and_states_from_the_posterior(seed):
+    rng = np.random.default_rng(seed)
+    model, prompt = oracle.random_memory_model(rng, 2, 2, 2, 3), rng.gamma(1.0, size=(1, 2, 2))
+    text = np.array([-1, 0])
+    law = oracle.normalised(oracle.memory_log_joint(oracle.given_memories(model, prompt), text)).reshape((2,) * 6)
+
+    sampler = poutine.trace(infer_discrete(memory_program, first_available_dim=-2, temperature=1))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        nodes = sampler.get_trace(model, np.tile(text, (N_DRAWS, 1)), prompt=prompt).nodes
+    sites = ("memory_1", "memory_2", "state_0", "prompt_state_1", "state_1", "state_2")
+    frequency = np.zeros((2,) * 6)
+    np.add.at(frequency, tuple(nodes[site]["value"] for site in sites), 1 / N_DRAWS)
+    standard_error = np.sqrt(law * (1 - law).clip(min=0) / N_DRAWS)
+    assert (np.abs(frequency - law) <= 4 * standard_error + 1e-10).all()
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -142,7 +207,7 @@ def test_float32_parameters_give_float32_results():
 @pytest.mark.parametrize(
     ("model", "tokens", "arguments", "message"),
     [
-        (HMM.stack([toggling()] * 2), [[0]], {}, "expected a single model, got batch dimensions (2,)"),
+        (HMM.stack([toggling()] * 2), [[0]], {}, "expected a single HMM, got batch dimensions (2,)"),
         (toggling(), [[0, 2]], {}, "token out of range at sequence 0, position 1: expected an id in 0..1"),
         (toggling(), [[0]], {"lengths": [2]}, "length of sequence 0: expected 0..1"),
         (toggling(), [[0]], {"prompt": [[1.0, -1.0]]}, "prompt row entry [0, 1]: expected a non-negative likelihood"),
@@ -155,9 +220,27 @@ def test_bad_arguments_are_named(function, model, tokens, arguments, message):
     assert message in str(caught.value)
 
 
-def test_a_position_outside_the_text_is_named():
+@pytest.mark.parametrize("function", [memory_program, enumeration.posterior, enumeration.masked_conditionals])
+@pytest.mark.parametrize(
+    ("model", "tokens", "arguments", "message"),
+    [
+        (MemoryHMM.stack([telling()] * 2), [[0]], {}, "expected a single MemoryHMM, got batch dimensions (2,)"),
+        (telling(), [[0, 2]], {}, "token out of range at sequence 0, position 1: expected an id in 0..1"),
+        (telling(), [[0]], {"lengths": [2]}, "length of sequence 0: expected 0..1"),
+        (telling(), [[0]], {"prompt": [[[1.0, 1.0], [1.0, -1.0]]]}, "prompt row entry [0, 1, 1]: expected a non-neg"),
+        (telling(), [[0]], {"prompt": [[1.0, 1.0]]}, "prompt: expected shape ('L', 2, 2), got shape (1, 2)"),
+    ],
+)
+def test_bad_arguments_are_named_with_a_memory(function, model, tokens, arguments, message):
+    with pytest.raises(InvalidInput) as caught:
+        function(model, tokens, **arguments)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("program", "model"), [(hmm_program, toggling()), (memory_program, telling())])
+def test_a_position_outside_the_text_is_named(program, model):
     with pytest.raises(InvalidInput, match=r"positions: expected -2\.\.1, got 2"):
-        hmm_program(toggling(), [[0, 1]], predict=(2,))
+        program(model, [[0, 1]], predict=(2,))
 
 
 def test_impossible_text_is_named():
@@ -165,3 +248,5 @@ def test_impossible_text_is_named():
         enumeration.posterior(toggling(), [[0, 0], [0, 1]])
     with pytest.raises(ImpossibleText, match="context of position 2 in sequence 0: expected text of positive"):
         enumeration.masked_conditionals(toggling(), [[0, 1, 0]], positions=[2])
+    with pytest.raises(ImpossibleText, match="sequence 1: expected text of positive probability"):
+        enumeration.posterior(telling(), [[0, 0], [0, 1]])

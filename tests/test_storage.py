@@ -238,7 +238,8 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_other_objects_are_not_saved(value, tmp_path):
     with pytest.raises(
         ForeignFile,
-        match=f"object to save: expected HMM, LinearHead, PosteriorTask, SoftPrompt, got {type(value).__name__}",
+        match="object to save: expected HMM, LinearHead, MemoryHMM, MemoryPrompt, MemoryTask, PosteriorTask, "
+        f"SoftPrompt, got {type(value).__name__}",
     ):
         save(value, tmp_path / "file.nc")
     assert not list(tmp_path.iterdir())

@@ -498,7 +498,7 @@ def test_the_theorem_and_its_inputs_are_on_the_certificate():
         ({"support_threshold": -0.1}, "support_threshold: expected a non-negative number, got -0.1"),
         ({"task": binary(np.ones(4))}, r"task: expected one task on 3 states, got weights \(2, 4\)"),
         ({"task": PosteriorTask(np.ones((5, 2, 3)))}, r"task: expected one task on 3 states, got weights \(5, 2, 3\)"),
-        ({"model": HMM.stack([random_hmm("dirichlet", 3, 4, s) for s in (0, 1)])}, "expected a single model"),
+        ({"model": HMM.stack([random_hmm("dirichlet", 3, 4, s) for s in (0, 1)])}, "expected a single HMM"),
     ],
 )
 def test_bad_arguments(options, message):

@@ -893,7 +893,7 @@ BATCH = HMM.stack([random_hmm("dirichlet", 3, 4, s) for s in (0, 1)])
         ({"support_threshold": -0.1}, "support_threshold: expected a non-negative number, got -0.1"),
         ({"support_threshold": float("nan")}, "support_threshold: expected a non-negative number, got nan"),
         ({"tolerance": -1.0}, "tolerance: expected a non-negative number, got -1.0"),
-        ({"model": BATCH}, r"expected a single model, got batch dimensions \(2,\)"),
+        ({"model": BATCH}, r"expected a single HMM, got batch dimensions \(2,\)"),
         ({"task": binary(np.ones(4))}, r"task: expected one task on 3 states, got weights \(2, 4\)"),
         ({"task": PosteriorTask(np.ones((5, 2, 3)))}, r"task: expected one task on 3 states, got weights \(5, 2, 3\)"),
     ],

@@ -134,10 +134,10 @@ class _Logarithmic:
 
 class _Log(_Logarithmic):
     def advance(self, law: Law, matrix: Matrix) -> Law:
-        return _log_sum_exp(law[..., :, None] + matrix[:, None], dim=-2)
+        return log_sum_exp(law[..., :, None] + matrix[:, None], dim=-2)
 
     def normalise(self, law: Law) -> tuple[Law, Weight]:
-        return self._subtract(law, _log_sum_exp(law, dim=-1, keepdim=True))
+        return self._subtract(law, log_sum_exp(law, dim=-1, keepdim=True))
 
 
 class _Maximum(_Logarithmic):
@@ -148,8 +148,8 @@ class _Maximum(_Logarithmic):
         return self._subtract(law, law.amax(-1, keepdim=True))
 
 
-def _log_sum_exp(values: Tensor, dim: int, keepdim: bool = False) -> Tensor:
-    # torch.logsumexp has NaN gradients where all terms are −inf; here they are zero.
+def log_sum_exp(values: Tensor, dim: int, keepdim: bool = False) -> Tensor:
+    """Return log Σ exp(values) along ``dim``; where all are −inf it is −inf, with gradient zero (not torch's NaN)."""
     top = values.detach().amax(dim, keepdim=True).clamp(min=torch.finfo(values.dtype).min)
     total = (values - top).exp().sum(dim, keepdim=True)
     result = safe_log(total) + torch.where(total > 0, top, 0)

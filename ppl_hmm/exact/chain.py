@@ -12,13 +12,13 @@ Everything else is a product of the two. Source: Rabiner (1989), §III; Wei, Xie
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ppl_hmm.exact.algebra import LOG, SCALED, Algebra, Floor
+from ppl_hmm.exact.algebra import LOG, SCALED, Algebra, Floor, Law
 
 Initial = Float[Tensor, "P K"]
 Transition = Float[Tensor, "P K K"]
@@ -35,36 +35,38 @@ class ForwardBackward(NamedTuple):
     log_evidence: Float[Tensor, "P B"]  # log P(x), natural logarithm; −inf for impossible text
     initial: Float[Tensor, "P B K"]  # P(H₀ | x)
     marginals: Float[Tensor, "P B N K"]  # P(H_t | x), or the cavity P(H_t | x_{-t})
+    log_contexts: Float[Tensor, "P B N"] | None  # log P(x_{-t}), with cavities
 
 
 def forward(
-    algebra: Algebra, initial: Initial, transition: Transition, table: Table, ids: Ids
+    algebra: Algebra, start: Law, transition: Transition, table: Table, ids: Ids
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield (predicted_t, filtered_t, total_t) for t = 1..T: (P,B,K), (P,B,K), (P,B,1), in ``algebra``.
 
+    ``start`` is the law of H₀ as probabilities, the same for all sequences (P,1,K) or not (P,B,K);
     total_t = P(row t | rows before). Differentiable. Cost O(B·T·K²).
     """
-    initial, transition = algebra.represent(initial), algebra.represent(transition)
+    filtered, transition = algebra.represent(start), algebra.represent(transition)
     likelihood = _rows(algebra.represent(table), ids)
-    filtered = initial[:, None]
     for t in range(ids.shape[-1]):
         predicted = algebra.advance(filtered, transition)
         filtered, total = algebra.normalise(algebra.weigh(predicted, likelihood(t)))
         yield predicted, filtered, total
 
 
-def backward(algebra: Algebra, transition: Transition, table: Table, ids: Ids) -> Iterator[Tensor]:
-    """Yield message_t (P,B,K) for t = T..0, each normalised, in ``algebra``; message_T is uniform.
+def backward(algebra: Algebra, transition: Transition, table: Table, ids: Ids) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (message_t, total_t) for t = T..0: (P,B,K), (P,B,1), in ``algebra``; message_T is one for each state.
 
-    Differentiable. Cost O(B·T·K²).
+    Messages before T are normalised: P(rows after t | H_t=h) = message_t(h) · ∏_{s≥t} total_s. Differentiable.
+    Cost O(B·T·K²).
     """
     reverse = algebra.represent(transition).transpose(-1, -2)
     likelihood = _rows(algebra.represent(table), ids)
     message = algebra.represent(table.new_ones(*ids.shape[:2], table.shape[-1]))
-    yield message
+    yield message, message[..., :1]
     for t in reversed(range(ids.shape[-1])):
-        message, _ = algebra.normalise(algebra.advance(algebra.weigh(message, likelihood(t)), reverse))
-        yield message
+        message, total = algebra.normalise(algebra.advance(algebra.weigh(message, likelihood(t)), reverse))
+        yield message, total
 
 
 def _rows(table: Tensor, ids: Ids) -> Callable[[int], Tensor]:
@@ -100,12 +102,6 @@ def log_evidence(initial: Initial, transition: Transition, table: Table, ids: Id
     return evidence
 
 
-def first_impossible(initial: Initial, transition: Transition, table: Table, ids: Ids) -> int:
-    """Return the first row (0-based) that leaves the first sequence of the first model impossible."""
-    totals = [float(total[0, 0, 0]) for _, _, total in forward(LOG, initial, transition, table, ids)]
-    return totals.index(-torch.inf)
-
-
 def _log_evidence(
     algebra: Algebra, initial: Initial, transition: Transition, table: Table, ids: Ids
 ) -> tuple[Tensor, Tensor]:
@@ -113,7 +109,7 @@ def _log_evidence(
     floor = Floor.of(transition, table)
     lost = algebra.faint(algebra.represent(initial)[:, None], floor).expand(ids.shape[:2])
     totals = []
-    for _, filtered, total in forward(algebra, initial, transition, table, ids):
+    for _, filtered, total in forward(algebra, initial[:, None], transition, table, ids):
         lost = lost | algebra.faint(filtered, floor)
         totals.append(total[..., 0])
     logs = algebra.logarithm(torch.stack(totals))
@@ -140,9 +136,10 @@ def forward_backward(
     result, lost = _forward_backward(SCALED, *arrays, positions, own_token)
     if lost.any():
         for few in in_chunks(lost, transition):
-            exact, _ = _forward_backward(LOG, *pick(few, *arrays), positions, own_token)
+            exact, _ = _forward_backward(LOG, *pick(few, *arrays), positions=positions, own_token=own_token)
             for field, values in zip(result, exact, strict=True):
-                field[few] = values[:, 0]
+                if field is not None and values is not None:
+                    field[few] = values[:, 0]
     return result
 
 
@@ -159,6 +156,7 @@ def _forward_backward(
     n_models, n_sequences, length = ids.shape
     # Time-major storage: each step writes one contiguous block.
     marginals = table.new_empty(len(positions), n_models, n_sequences, table.shape[-1])
+    log_contexts = None if own_token else table.new_empty(len(positions), n_models, n_sequences)
     slots = {t: slot for slot, t in enumerate(positions)}
     floor = Floor.of(transition, table)
     # A total so small that entries a rounding error below it are no longer floats: weights have cancelled out.
@@ -166,17 +164,22 @@ def _forward_backward(
     lost = algebra.faint(algebra.represent(initial)[:, None], floor).expand(n_models, n_sequences)
 
     totals = []
-    for t, (predicted, filtered, total) in enumerate(forward(algebra, initial, transition, table, ids)):
+    for t, (predicted, filtered, total) in enumerate(forward(algebra, initial[:, None], transition, table, ids)):
         lost = lost | algebra.faint(filtered, floor)
         totals.append(total[..., 0])
         if t in slots:
             marginals[slots[t]] = filtered if own_token else predicted
-    log_evidence = algebra.logarithm(torch.stack(totals)).sum(0)
+    log_totals = algebra.logarithm(torch.stack(totals))
+    log_evidence = log_totals.sum(0)
 
     law_of_start = algebra.represent(initial)[:, None]
     start = law_of_start
-    for t, message in zip(range(length - 1, -2, -1), backward(algebra, transition, table, ids), strict=True):
+    log_after = table.new_zeros(n_models, n_sequences)  # of the message's totals
+    steps = zip(range(length - 1, -2, -1), backward(algebra, transition, table, ids), strict=True)
+    for t, (message, message_total) in steps:
         lost = lost | algebra.faint(message, floor)
+        if log_contexts is not None:
+            log_after = log_after + algebra.logarithm(message_total[..., 0])
         if t in slots or t < 0:
             before = marginals[slots[t]] if t >= 0 else law_of_start
             law, total = algebra.normalise(algebra.weigh(before, message))
@@ -184,46 +187,62 @@ def _forward_backward(
                 lost = lost | (total[..., 0] < smallest_total)
             if t >= 0:
                 marginals[slots[t]] = algebra.probabilities(law)
+                if log_contexts is not None:
+                    log_before = log_totals[:t].sum(0)
+                    log_contexts[slots[t]] = log_before + algebra.logarithm(total[..., 0]) + log_after
             else:
                 start = algebra.probabilities(law)
-    return ForwardBackward(log_evidence, start, marginals.permute(1, 2, 0, 3)), lost
+    if log_contexts is not None:
+        log_contexts = log_contexts.permute(1, 2, 0)
+    return ForwardBackward(log_evidence, start, marginals.permute(1, 2, 0, 3), log_contexts), lost
 
 
 @torch.no_grad()
-def messages_at(transition: Transition, table: Table, ids: Ids, positions: Sequence[int]) -> Float[Tensor, "P B N K"]:
+def messages_at(
+    transition: Transition, table: Table, ids: Ids, positions: Sequence[int]
+) -> tuple[Float[Tensor, "P B N K"], Float[Tensor, "P B N"]]:
     """Return the normalised backward messages after rows ``positions`` (0-based; −1 is f, the message to H₀).
 
-    They do not depend on what comes before those rows. Cost O(B·T·K²).
+    And the logarithms of what they were divided by. Neither depends on what comes before those rows. Cost O(B·T·K²).
     """
-    messages, lost = _messages_at(SCALED, transition, table, ids, positions)
+    arrays = (transition, table, ids)
+    *result, lost = _messages_at(SCALED, *arrays, positions)
     if lost.any():
         for few in in_chunks(lost, transition):
-            _, *picked = pick(few, table[:, 0], transition, table, ids)
-            messages[few] = _messages_at(LOG, picked[0], picked[1], picked[2], positions)[0][:, 0]
-    return messages
+            *exact, _ = _messages_at(LOG, *pick(few, *arrays), positions=positions)
+            for field, values in zip(result, exact, strict=True):
+                field[few] = values[:, 0]
+    return result[0], result[1]
 
 
 def _messages_at(
     algebra: Algebra, transition: Transition, table: Table, ids: Ids, positions: Sequence[int]
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     floor = Floor.of(transition, table)
     lost = torch.zeros(ids.shape[:2], dtype=torch.bool, device=ids.device)
-    kept: dict[int, Tensor] = {}
-    for t, message in zip(range(ids.shape[-1] - 1, -2, -1), backward(algebra, transition, table, ids), strict=True):
+    messages: dict[int, Tensor] = {}
+    log_scales: dict[int, Tensor] = {}
+    log_scale = table.new_zeros(ids.shape[:2])
+    steps = zip(range(ids.shape[-1] - 1, -2, -1), backward(algebra, transition, table, ids), strict=True)
+    for t, (message, total) in steps:
         lost = lost | algebra.faint(message, floor)
+        log_scale = log_scale + algebra.logarithm(total[..., 0])
         if t in positions:
-            kept[t] = algebra.probabilities(message)
-        if len(kept) == len(set(positions)):
+            messages[t], log_scales[t] = algebra.probabilities(message), log_scale
+        if len(messages) == len(set(positions)):
             break
-    return torch.stack([kept[t].expand(*ids.shape[:2], -1) for t in positions], dim=2), lost
+    stacked = torch.stack([messages[t] for t in positions], dim=2)
+    return stacked, torch.stack([log_scales[t] for t in positions], dim=2), lost
 
 
-def pick(
-    chosen: Tensor, initial: Initial, transition: Transition, table: Table, ids: Ids
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the chosen (model, sequence) pairs, marked in (P,B), as that many models of one sequence each."""
+def pick(chosen: Tensor, *arrays: Tensor) -> Any:
+    """Return the chosen (model, sequence) pairs, marked in (P,B), as that many models of one sequence each.
+
+    The last of ``arrays`` are the ids, the others belong to models.
+    """
+    *of_models, ids = arrays
     model, sequence = chosen.nonzero(as_tuple=True)
-    return initial[model], transition[model], table[model], ids[model, sequence][:, None]
+    return *(array[model] for array in of_models), ids[model, sequence][:, None]
 
 
 def in_chunks(chosen: Tensor, transition: Transition) -> Iterator[Tensor]:

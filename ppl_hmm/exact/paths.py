@@ -54,7 +54,9 @@ def sample_paths(
     arrays = (initial, transition, table, ids)
     draws, lost = _decode(SCALED, *arrays, n_draws, lambda law: categorical(law, generator))
     for few in in_chunks(lost, transition):
-        exact, _ = _decode(LOG, *pick(few, *arrays), n_draws, lambda law: categorical(law.softmax(-1), generator))
+        exact, _ = _decode(
+            LOG, *pick(few, *arrays), n_paths=n_draws, choose=lambda law: categorical(law.softmax(-1), generator)
+        )
         draws[few] = exact[:, 0]
     return draws
 
@@ -82,7 +84,7 @@ def _decode(
     Also say which sequences (P,B) may have lost weight to underflow.
     """
     floor = Floor.of(transition, table)
-    messages = list(backward(algebra, transition, table, ids))[::-1]  # message_0..message_T
+    messages = [message for message, _ in backward(algebra, transition, table, ids)][::-1]  # message_0..message_T
     lost = torch.zeros(ids.shape[:2], dtype=torch.bool, device=ids.device)
     for message in messages:
         lost = lost | algebra.faint(message, floor)

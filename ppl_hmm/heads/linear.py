@@ -17,10 +17,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput, one_of
-from ppl_hmm.inference import Prompt
 from ppl_hmm.parameters import HMM
 from ppl_hmm.recoverability.certificate import ConditionNotMet
 from ppl_hmm.recoverability.head import RESIDUAL_TOLERANCE, head_certificate
+from ppl_hmm.rows import Prompt
 from ppl_hmm.tasks import PosteriorTask
 
 #: Inverse regularisation strengths that ``LinearHead.select`` tries by default.

@@ -1,28 +1,30 @@
-"""The perfect masked language model of an HMM: its exact conditionals G."""
+"""The perfect masked language model of an HMM, with or without memory: its exact conditionals G."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ppl_hmm.exact import chain
-from ppl_hmm.exact.algebra import SCALED, Floor
-from ppl_hmm.inference import Prompt, Text, check_positions, likelihood_table, mask_as_row
-from ppl_hmm.parameters import HMM, prompt_rows
+from ppl_hmm.exact import chain, memory
+from ppl_hmm.exact.algebra import SCALED, Floor, safe_log
+from ppl_hmm.inference import masked_conditionals
+from ppl_hmm.parameters import prompt_rows
+from ppl_hmm.parameters.memory import select_rows
+from ppl_hmm.rows import LikelihoodRows, Model, Prompt, Text, by_memory_value, prompt_shape
 from ppl_hmm.text import as_tokens
 
 
 class OracleLM:
     """Exact masked language model of ``model``, or of a batch of models P….
 
-    G_i(x)[v] = Σ_h cavity_i(h) W[h,v]; prompt tokens are likelihood rows u_l (K,), non-negative.
-    Source: Wei, Xie & Ma (2021), §2.
+    G_i(x)[v] = Σ_h cavity_i(h) W[h,v]; prompt tokens are likelihood rows u_l, non-negative: (K,), or (m,K) for a
+    :class:`~ppl_hmm.MemoryHMM`. Source: Wei, Xie & Ma (2021), §2.
     """
 
-    def __init__(self, model: HMM) -> None:
+    def __init__(self, model: Model) -> None:
         self.model = model
 
     @property
@@ -37,8 +39,8 @@ class OracleLM:
 
     @property
     def prompt_shape(self) -> tuple[int, ...]:
-        """(K,): a likelihood for each state."""
-        return (self.model.n_states,)
+        """(K,), a likelihood for each state; (m,K) with a memory, for each value of the cell that it reads."""
+        return prompt_shape(self.model)
 
     @property
     def prompt_constraint(self) -> Literal["nonnegative", "real"]:
@@ -62,88 +64,105 @@ class OracleLM:
         positions: Sequence[int] | None = None,
         lengths: Text | None = None,
     ) -> Tensor:
-        """Return G (P…,B,positions,V), rows of zeros for impossible contexts; errors as ``masked_conditionals``."""
-        text = self.encode(tokens, lengths)
+        """Return G (P…,B,positions,V), rows of zeros for impossible contexts; errors as ``masked_conditionals``.
+
+        Differentiable in the prompt where it requires a gradient.
+        """
         if prompt is not None:
-            prompt = prompt_rows(
-                prompt, self.prompt_shape, self.batch_shape, nonnegative=True, like=self.model.emission
-            )
-        return text.conditionals(prompt, positions)
+            model = self.model
+            prompt = prompt_rows(prompt, prompt_shape(model), self.batch_shape, nonnegative=True, like=model.emission)
+            if prompt.requires_grad:
+                return self.encode(tokens, lengths).conditionals(prompt, positions)
+        return masked_conditionals(
+            self.model, tokens, prompt=prompt, positions=positions, lengths=lengths, impossible="mask"
+        )
 
 
 class OracleText:
     """Text encoded by its backward messages, which no prompt changes: a prompt acts on what enters from the left.
 
-    ``tokens`` are checked. Cost O(B·T·K²) at the first use of a position; then, at position 0, O(B·K·V) a prompt.
+    ``tokens`` are checked. Cost O(C·B·T·K²) at the first use of a position, C = m^N memories (1 for an HMM); then, at
+    position 0, O(C·B·K·V) a prompt. Messages of all memories are kept: O(C·B·K) for each position.
     """
 
-    def __init__(self, model: HMM, tokens: Tensor) -> None:
-        model = model.detach()  # differentiable in prompts, not in parameters
-        n_models = model.initial.shape[:-1].numel()
-        n_states, vocabulary_size = model.n_states, model.vocabulary_size
-        self._batch_shape = model.batch_shape
-        self._initial = model.initial.reshape(n_models, n_states)
-        self._transition = model.transition.reshape(n_models, n_states, n_states)
-        self._emission = model.emission.reshape(n_models, n_states, vocabulary_size)
-        self._table = likelihood_table(model)
-        ids = mask_as_row(tokens, vocabulary_size).expand(*model.batch_shape, *tokens.shape[-2:])
-        self._ids = ids.reshape(n_models, *tokens.shape[-2:])
-        self._messages: dict[int, Tensor] = {}
+    def __init__(self, model: Model, tokens: Tensor) -> None:
+        self._model = model.detach()  # differentiable in prompts, not in parameters
+        self._rows = LikelihoodRows.of(self._model, tokens)
+        text = self._rows.text
+        self._chains = memory.block_of(text, range(text.n_memories))
+        tables = self._chains.table.unflatten(1, (text.n_memories, -1))
+        self._emission = tables[:, :, : model.vocabulary_size].mT  # (P,C,K,V)
+        self._messages: dict[int, tuple[Tensor, Tensor]] = {}
 
     def conditionals(self, prompt: Tensor | None = None, positions: Sequence[int] | None = None) -> Tensor:
-        """Return G (…,P…,B,positions,V) after prompt rows (…,P…,L,K), or (L,K) for all models.
+        """Return G (…,P…,B,positions,V) after prompt rows (…,P…,L,*prompt_shape), or (L,*prompt_shape) for all models.
 
         Differentiable in the rows, but for contexts near underflow, whose gradient is zero. A context of probability
         zero has a row of zeros.
         """
-        chosen = check_positions(positions, self._ids.shape[-1])
-        n_models, n_states = self._initial.shape
-        if prompt is None:
-            prompt = self._initial.new_ones(*self._batch_shape, 0, n_states)
-        prompt = prompt.to(self._initial)
-        prompt = prompt.expand(*torch.broadcast_shapes(prompt.shape[:-2], self._batch_shape), *prompt.shape[-2:])
-        n_prompts = prompt.shape[: prompt.ndim - 2 - len(self._batch_shape)].numel()  # as many for each model
-        rows = prompt.reshape(n_prompts, n_models, *prompt.shape[-2:])
-        conditionals = torch.stack(self._all_conditionals(rows, chosen), dim=-2)
-        return conditionals.reshape(*prompt.shape[:-2], *conditionals.shape[2:])
-
-    def _all_conditionals(self, rows: Tensor, chosen: list[int]) -> list[Tensor]:
-        """Return G (R,P,B,V) at each chosen position, for prompts (R,P,L,K)."""
-        n_prompts = len(rows)
-        initial, transition, table, ids = (
-            array.expand(n_prompts, *array.shape).flatten(0, 1)
-            for array in (self._initial, self._transition, self._table, self._ids[..., : max(chosen) + 1])
-        )
-        prompts = rows.flatten(0, 1)
-        floor = Floor.of(transition, torch.cat([table, prompts], dim=1))
-        law = initial
-        faint = SCALED.faint(law[:, None], floor)  # (R·P,B or 1): has some weight come near underflow?
-        prompt_ids = torch.arange(rows.shape[2], device=rows.device).expand(*law.shape[:1], 1, -1)
-        for _, filtered, _ in chain.forward(SCALED, initial, transition, prompts, prompt_ids):
-            law = filtered[:, 0]
-            faint = faint | SCALED.faint(filtered, floor)
-        entered, lost = [], []
-        for predicted, filtered, _ in chain.forward(SCALED, law, transition, table, ids):
-            entered.append(predicted)
-            lost.append(faint)
-            faint = faint | SCALED.faint(filtered, floor)
+        batch_shape, shape = self._model.batch_shape, prompt_shape(self._model)
+        chosen = self._rows.positions(positions)
+        prompt = (self._chains.initial.new_ones(0, *shape) if prompt is None else prompt).to(self._chains.initial)
+        own = slice(-1 - len(shape), None)
+        leading = torch.broadcast_shapes(prompt.shape[: own.start], batch_shape)
+        rows = prompt.expand(*leading, *prompt.shape[own])
+        n_prompts = leading[: len(leading) - len(batch_shape)].numel()  # as many for each model
+        rows = rows.reshape(n_prompts, len(self._chains.initial), *rows.shape[own])
+        rows = by_memory_value(self._model, rows.movedim(2, -1))  # (R,P,m,L,K)
+        entered = self._entered(rows, max(chosen))
         messages = self._messages_after(chosen)
-        return [self._mix(entered[t], lost[t], messages[t], rows, t) for t in chosen]
+        conditionals = torch.stack([self._mix(entered[t], *messages[t], rows, t) for t in chosen], dim=-2)
+        return conditionals.reshape(*leading, *conditionals.shape[2:])
 
-    def _mix(self, predicted: Tensor, faint: Tensor, message: Tensor, rows: Tensor, position: int) -> Tensor:
-        """Return G = Wᵀ cavity (R,P,B,V), the cavity ∝ predicted (R·P,B or 1,K) · message (P,B,K)."""
-        predicted = predicted.unflatten(0, (len(rows), -1))
-        if predicted.shape[2] == 1:  # The same for all sequences: one product (B,K)·(K,R·V) for each model.
-            weights = predicted.transpose(-1, -2) * self._emission  # (R,P,K,V)
-            joint = message @ weights.permute(1, 2, 0, 3).flatten(2)
+    def _entered(self, rows: Tensor, last: int) -> list[_Entered]:
+        """Return what enters each position up to the last, from the left, after prompts (R,P,m,L,K)."""
+        chains, n_prompts, n_memories = self._chains, len(rows), len(self._chains.memories)
+        # R prompts under C memories are R·C sequences of likelihood rows, all different.
+        prompts = select_rows(rows.mT, self._rows.text.cell_of_state, chains.memories).mT  # (R,P,C,L,K)
+        prompts = prompts.transpose(0, 1).flatten(1, 3)
+        n_models, n_sequences = len(chains.initial), self._rows.text.ids.shape[1]
+        prompt_ids = torch.arange(prompts.shape[1], device=rows.device)
+        prompt_ids = prompt_ids.view(1, n_prompts * n_memories, -1).expand(n_models, -1, -1)
+        floor = Floor.of(chains.transition, torch.cat([chains.table, prompts], dim=1))
+
+        law = chains.initial[:, None]
+        faint = SCALED.faint(law, floor).expand(n_models, n_prompts * n_memories)
+        law, log_weight = law.expand(-1, n_prompts * n_memories, -1), chains.log_prior.repeat(1, n_prompts)
+        start = law
+        for _, law, total in chain.forward(SCALED, start, chains.transition, prompts, prompt_ids):
+            log_weight, faint = log_weight + safe_log(total[..., 0]), faint | SCALED.faint(law, floor)
+
+        def unfold(values: Tensor) -> Tensor:
+            return values.view(n_models, n_prompts, n_memories, -1, *values.shape[2:])
+
+        entered = [_Entered(*map(unfold, (law @ chains.transition, log_weight, faint)))]
+        if last > 0:
+            start, log_weight, faint = (part.repeat_interleave(n_sequences, dim=1) for part in (law, log_weight, faint))
+            ids = chains.ids[..., :last].repeat(1, n_prompts, 1)
+            for _, law, total in chain.forward(SCALED, start, chains.transition, chains.table, ids):
+                log_weight, faint = log_weight + safe_log(total[..., 0]), faint | SCALED.faint(law, floor)
+                entered.append(_Entered(*map(unfold, (law @ chains.transition, log_weight, faint))))
+        return entered
+
+    def _mix(self, entered: _Entered, message: Tensor, log_scale: Tensor, rows: Tensor, position: int) -> Tensor:
+        """Return G = Σ_M P(M | context) Wᵀ cavity (R,P,B,V); the cavity is ∝ law · message (P,C,B,K)."""
+        law, log_weight, faint = entered
+        n_memories = len(self._chains.memories)
+        if n_memories == 1 and law.shape[3] == 1:
+            # The same for all sequences: one product (B,K)·(K,R·V) for each model.
+            weights = law[:, :, 0].mT * self._emission  # (P,R,K,V)
+            joint = message[:, 0] @ weights.transpose(1, 2).flatten(2)
             joint = joint.unflatten(-1, (len(rows), -1)).permute(2, 0, 1, 3)
         else:
-            joint = (predicted * message) @ self._emission
+            log_joint = log_weight + log_scale[:, None]  # (P,R,C,B)
+            top = log_joint.detach().amax(2, keepdim=True).clamp(min=torch.finfo(law.dtype).min)
+            cavity = law * message[:, None] * (log_joint - top).exp()[..., None]  # (P,R,C,B,K)
+            joint = (cavity @ self._emission[:, None]).sum(2).transpose(0, 1)
         total = joint.sum(-1, keepdim=True)
         limits = torch.finfo(total.dtype)
         lost = total[..., 0] < limits.tiny / limits.eps
         if faint.any():
-            lost = lost | faint.expand(lost.shape[0] * lost.shape[1], -1).view(*lost.shape[:2], -1)
+            lost = lost | faint.any(2).transpose(0, 1)
         conditionals = joint / torch.where(total > 0, total, 1)
         if lost.any():
             conditionals = conditionals.masked_scatter(lost[..., None], self._rescue(lost, rows, position))
@@ -153,18 +172,28 @@ class OracleText:
     def _rescue(self, lost: Tensor, rows: Tensor, position: int) -> Tensor:
         """Return G (n_lost,V) by logarithms, for contexts whose scaled weight is zero: underflow, or impossible."""
         prompt, model, sequence = lost.nonzero(as_tuple=True)
-        n_prompt = rows.shape[2]
-        table = torch.cat([self._table[model], rows[prompt, model]], dim=1)
-        prompt_ids = self._table.shape[1] + torch.arange(n_prompt, device=rows.device).expand(len(model), -1)
-        ids = torch.cat([prompt_ids, self._ids[model, sequence]], dim=-1)[:, None]
-        cavity = chain.forward_backward(
-            self._initial[model], self._transition[model], table, ids, [n_prompt + position], own_token=False
-        ).marginals[:, 0]
-        return (cavity @ self._emission[model])[:, 0]
+        text, n_prompt = self._rows.text, rows.shape[3]
+        table = torch.cat([text.table[model], rows[prompt, model]], dim=2)
+        prompt_ids = text.table.shape[2] + torch.arange(n_prompt, device=rows.device).expand(len(model), -1)
+        ids = torch.cat([prompt_ids, text.ids[model, sequence]], dim=-1)[:, None]
+        picked = memory.MemoryText(
+            text.memory_prior[model], text.cell_of_state[model], text.initial[model], text.transition[model], table, ids
+        )
+        return memory.conditionals(picked, [n_prompt + position], self._model.vocabulary_size)[:, 0, 0]
 
-    def _messages_after(self, positions: list[int]) -> dict[int, Tensor]:
+    def _messages_after(self, positions: list[int]) -> dict[int, tuple[Tensor, Tensor]]:
+        """Return the messages (P,C,B,K) after positions, and the logarithms (P,C,B) of their scales."""
         missing = [t for t in positions if t not in self._messages]
         if missing:
-            messages = chain.messages_at(self._transition, self._table, self._ids, missing)
-            self._messages |= dict(zip(missing, messages.unbind(2), strict=True))
+            found = chain.messages_at(*self._chains.arrays[1:], missing)
+            messages, log_scales = (self._chains.unfold(part) for part in found)
+            self._messages |= {t: (messages[..., i, :], log_scales[..., i]) for i, t in enumerate(missing)}
         return self._messages
+
+
+class _Entered(NamedTuple):
+    """What enters a position from the left, after R prompts under C memories; #B = 1 where all sequences share it."""
+
+    law: Tensor  # (P,R,C,#B,K): of the hidden state there
+    log_weight: Tensor  # (P,R,C,#B): log P(M, prompt, text before)
+    faint: Tensor  # (P,R,C,#B): has some weight come near underflow?

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.errors import ImpossibleText, one_of
-from ppl_hmm.inference import Impossible, Prompt, Text
+from ppl_hmm.inference import Impossible
 from ppl_hmm.language_models.protocol import MaskedLM
+from ppl_hmm.rows import Prompt, Text
 from ppl_hmm.text import MASK, as_tokens
 
 

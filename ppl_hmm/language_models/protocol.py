@@ -7,7 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ppl_hmm.inference import Prompt, Text
+from ppl_hmm.rows import Prompt, Text
 
 
 class EncodedText(Protocol):

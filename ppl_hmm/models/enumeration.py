@@ -1,5 +1,6 @@
-"""Exact inference by Pyro's own enumeration of :func:`~ppl_hmm.models.hmm.hmm_program`: the independent route.
+"""Exact inference by Pyro's own enumeration of the model's program: the independent route.
 
+The program is :func:`~ppl_hmm.models.hmm.hmm_program`, or :func:`~ppl_hmm.models.memory.memory_program` for a memory.
 Nothing here shares a recursion with :mod:`ppl_hmm.exact`: Pyro contracts the program's factors itself. It is slow,
 and meant for checking :mod:`ppl_hmm.inference`. Conventions as there: silent H₀, position 0 the first token as passed.
 Pyro's contractions lose terms below the smallest float beside the largest: a text all of whose paths are such terms
@@ -17,46 +18,54 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ppl_hmm.errors import ImpossibleText
-from ppl_hmm.inference import Posterior, Prompt, Text, check_positions
+from ppl_hmm.inference import MemoryPosterior, Posterior
 from ppl_hmm.models.hmm import hmm_program
+from ppl_hmm.models.memory import memory_program
 from ppl_hmm.parameters import HMM, prompt_rows
+from ppl_hmm.rows import Model, Prompt, Text, check_positions, memory_arrays, prompt_shape
 from ppl_hmm.text import MASK, as_tokens
 
 Program = Callable[[Tensor], None]  # text (B,T) -> the model's sites
 
 
 @torch.no_grad()
-def posterior(model: HMM, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None) -> Posterior:
+def posterior(model: Model, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None) -> Posterior:
     """Return what :func:`ppl_hmm.inference.posterior` returns, by enumeration.
 
     Parameters
     ----------
     model
-        A single model: K states, V tokens.
+        A single :class:`~ppl_hmm.HMM` or :class:`~ppl_hmm.MemoryHMM`: K states, V tokens.
     tokens, prompt, lengths
-        (B,T), (L,K) and (B,), as in :func:`ppl_hmm.inference.posterior`.
+        (B,T), (L,K) or (L,m,K), and (B,), as in :func:`ppl_hmm.inference.posterior`.
 
     Raises
     ------
     InvalidInput, ImpossibleText
-        Bad arguments, or a batch of models; text of probability zero (which sequence).
+        Bad arguments, a batch of models, a memory with too many values; text of probability zero (which sequence).
 
     Notes
     -----
     Cost: L+T+1 contractions of the L+T steps, which Pyro may do as products of matrices: up to O(B·(L+T)²·K³) time,
     O(B·(L+T)·K²) memory; B runs of the program for the evidence. About 0.2 s for K = 3, T = 20, 5 s for T = 160.
+    With a memory m^N times that, and N contractions more.
     """
     text, rows = _checked(model, tokens, lengths, prompt)
-    program = partial(hmm_program, model, prompt=rows)
+    program = _program(model, rows)
     log_evidence = _log_evidence(program, text, model.dtype)
     _require_possible(log_evidence, "sequence {}")
     states = _marginals(program, text, [f"state_{t}" for t in range(1 + text.shape[1])], model.dtype)
-    return Posterior(log_evidence, states[:, 0], states[:, 1:], torch.ones_like(log_evidence, dtype=torch.bool))
+    possible = torch.ones_like(log_evidence, dtype=torch.bool)
+    result = Posterior(log_evidence, states[:, 0], states[:, 1:], possible)
+    if isinstance(model, HMM):
+        return result
+    cells = [f"memory_{j}" for j in range(1, 1 + model.n_cells)]
+    return MemoryPosterior(**vars(result), memory=_marginals(program, text, cells, model.dtype))
 
 
 @torch.no_grad()
 def masked_conditionals(
-    model: HMM,
+    model: Model,
     tokens: Text,
     *,
     prompt: Prompt | None = None,
@@ -74,23 +83,30 @@ def masked_conditionals(
     text, rows = _checked(model, tokens, lengths, prompt)
     conditionals = []
     for i in check_positions(positions, text.shape[1]):
-        program = partial(hmm_program, model, prompt=rows, predict=(i,))
+        program = _program(model, rows, predict=(i,))
         _require_possible(_log_evidence(program, text, model.dtype), f"context of position {i} in sequence {{}}")
         conditionals.append(_marginals(program, text, [f"token_{1 + i}"], model.dtype)[:, 0])
     return torch.stack(conditionals, dim=1)
 
 
-def _checked(model: HMM, tokens: Text, lengths: Text | None, prompt: Prompt | None) -> tuple[Tensor, Tensor | None]:
-    """Return checked text (B,T) and prompt rows (L,K), before Pyro's tracing, which rewrites a program's errors."""
-    model._require_single("enumeration")
+def _checked(model: Model, tokens: Text, lengths: Text | None, prompt: Prompt | None) -> tuple[Tensor, Tensor | None]:
+    """Return checked text (B,T) and prompt rows, before Pyro's tracing, which rewrites a program's errors."""
+    model.require_single("enumeration")
+    memory_arrays(model)  # refuses a memory that no route sums over
     text = as_tokens(tokens, model.vocabulary_size, lengths=lengths, device=model.device)
     return text, None if prompt is None else prompt_rows(
-        prompt, (model.n_states,), nonnegative=True, like=model.emission
+        prompt, prompt_shape(model), nonnegative=True, like=model.emission
     )
 
 
+def _program(model: Model, rows: Tensor | None, predict: Sequence[int] = ()) -> Program:
+    if isinstance(model, HMM):
+        return partial(hmm_program, model, prompt=rows, predict=predict)
+    return partial(memory_program, model, prompt=rows, predict=predict)
+
+
 def _marginals(program: Program, text: Tensor, sites: Iterable[str], dtype: torch.dtype) -> Tensor:
-    """Return the marginals (B,sites,K or V) of latent sites given text (B,T)."""
+    """Return the marginals (B,sites,values) of latent sites given text (B,T)."""
     # Pyro squeezes leading dimensions of size one from its marginals: an unobserved sequence, added last, keeps them.
     padded = pad(text, (0, 0, 0, 1), value=MASK)
     marginals = TraceEnum_ELBO(max_plate_nesting=1).compute_marginals(program, _empty_guide, padded)

@@ -11,7 +11,7 @@ Source: Wei, Xie & Ma (2021), §2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import pyro
@@ -20,8 +20,8 @@ from pyro.distributions import Categorical
 from pyro.poutine.runtime import InferDict
 from torch import BoolTensor, Tensor
 
-from ppl_hmm.inference import Prompt, Text, check_positions
 from ppl_hmm.parameters import HMM, prompt_rows
+from ppl_hmm.rows import Model, Prompt, Text, check_positions, prompt_shape
 from ppl_hmm.text import MASK, as_tokens
 
 _ENUMERATE: InferDict = {"enumerate": "parallel"}
@@ -56,37 +56,46 @@ def hmm_program(
     -----
     Every call validates its arguments. Cost under enumeration: tensors of B·K² entries a step, B·K·V where predicted.
     """
-    model._require_single("hmm_program")
+    model.require_single("hmm_program")
     text = as_tokens(tokens, model.vocabulary_size, lengths=lengths, device=model.device)
-    n_sequences, length = text.shape
-    latent_tokens = check_positions(predict, length) if len(predict) else []
-    rows = (
-        model.emission.new_ones(0, model.n_states)
-        if prompt is None
-        else prompt_rows(prompt, (model.n_states,), nonnegative=True, like=model.emission)
-    )
+    rows = None if prompt is None else prompt_rows(prompt, prompt_shape(model), nonnegative=True, like=model.emission)
+    latent_tokens = check_positions(predict, text.shape[1]) if len(predict) else []
 
+    with pyro.plate("sequence", len(text), dim=-1):
+        sample_chain(model, text, rows, latent_tokens, read=lambda state: (state,))
+
+
+def sample_chain(
+    model: Model,
+    text: Tensor,
+    rows: Tensor | None,
+    latent_tokens: Sequence[int],
+    read: Callable[[Tensor], tuple[Tensor, ...]],
+) -> None:
+    """Sample the sites of states, prompt and tokens, inside the plate; the arguments are checked.
+
+    ``read`` maps a state to the index of its rows: ``emission[read(state)]`` (…,V) and ``rows[l][read(state)]`` (…).
+    """
     # Logits, because ``probs`` would clamp exact zeros.
-    log_initial, log_transition = model.initial.log(), model.transition.log()
-    log_emission, log_rows = model.emission.log(), rows.log()
+    log_initial, log_transition, log_emission = model.initial.log(), model.transition.log(), model.emission.log()
+    log_rows = () if rows is None else rows.log()
 
-    with pyro.plate("sequence", n_sequences, dim=-1):
-        state = _latent("state_0", log_initial)
-        # One Markov chain through prompt and text: enumeration dimensions are recycled only within one loop.
-        for t in pyro.markov(range(1 - len(rows), 1 + length)):
-            if t < 1:
-                token = t + len(rows)
-                state = _latent(f"prompt_state_{token}", log_transition[state])
-                pyro.factor(f"prompt_{token}", log_rows[token - 1, state])
+    state = latent("state_0", log_initial)
+    # One Markov chain through prompt and text: enumeration dimensions are recycled only within one loop.
+    for t in pyro.markov(range(1 - len(log_rows), 1 + text.shape[1])):
+        if t < 1:
+            token = t + len(log_rows)
+            state = latent(f"prompt_state_{token}", log_transition[state])
+            pyro.factor(f"prompt_{token}", log_rows[token - 1][read(state)])
+        else:
+            state = latent(f"state_{t}", log_transition[state])
+            if t - 1 in latent_tokens:
+                latent(f"token_{t}", log_emission[read(state)])
             else:
-                state = _latent(f"state_{t}", log_transition[state])
-                if t - 1 in latent_tokens:
-                    _latent(f"token_{t}", log_emission[state])
-                else:
-                    _observed(f"token_{t}", log_emission[state], text[:, t - 1])
+                _observed(f"token_{t}", log_emission[read(state)], text[:, t - 1])
 
 
-def _latent(name: str, logits: Tensor) -> Tensor:
+def latent(name: str, logits: Tensor) -> Tensor:
     """Mark a latent for enumeration. One with a single value is known, and Pyro has no dimension for it: observe it."""
     known = None if logits.shape[-1] > 1 else logits.new_zeros(logits.shape[:-1]).long()
     return pyro.sample(name, Categorical(logits=logits), obs=known, infer=_ENUMERATE)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.errors import PplHmmError
-from ppl_hmm.inference import Text, masked_conditionals, posterior
+from ppl_hmm.inference import masked_conditionals, posterior
 from ppl_hmm.parameters import HMM, SoftPrompt
+from ppl_hmm.rows import Text
 from ppl_hmm.tasks import PosteriorTask
 from ppl_hmm.text import MASK, as_tokens
 

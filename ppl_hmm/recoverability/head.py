@@ -26,9 +26,9 @@ from torch import Tensor
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact import chain
 from ppl_hmm.exact.algebra import SCALED
-from ppl_hmm.inference import Prompt
 from ppl_hmm.parameters import HMM, SoftPrompt, prompt_rows
 from ppl_hmm.recoverability.certificate import Certificate, Verdict
+from ppl_hmm.rows import Prompt
 from ppl_hmm.tasks import PosteriorTask
 
 #: Largest relative residual that counts as solved, by default.
@@ -45,7 +45,7 @@ def entering_law(model: HMM, prompt: Prompt | None = None) -> Tensor:
     if prompt is not None:
         rows = prompt_rows(prompt, (model.n_states,), nonnegative=True, like=model.emission)
         ids = torch.arange(len(rows), device=rows.device)[None, None]
-        for _, filtered, _ in chain.forward(SCALED, law[None], model.transition[None], rows[None], ids):
+        for _, filtered, _ in chain.forward(SCALED, law[None, None], model.transition[None], rows[None], ids):
             law = filtered[0, 0]
     return law @ model.transition
 
@@ -80,7 +80,7 @@ def head_certificate(
     -----
     Cost O(K·V·min(K,V)).
     """
-    model._require_single("head_certificate")
+    model.require_single("head_certificate")
     if task.batch_shape or task.n_states != model.n_states:
         raise InvalidInput(
             "task",
@@ -97,7 +97,7 @@ def head_certificate(
     entered = law > support_threshold
 
     candidates = _candidates(model, law, entered, targets)
-    scale = float(task_contrasts(task).abs().max())
+    scale = float(task.contrasts.abs().max())
     residuals = {
         equation: margin_error(model, law * entered, weights, targets) / (scale or 1.0)
         for equation, weights in candidates.items()
@@ -174,12 +174,7 @@ def _reasons(
 
 def task_targets(model: HMM, task: PosteriorTask) -> Tensor:
     """Return π₀∘μ (1,K) for two classes, or π₀∘(w_c − w_0) (C,K) for more: only differences between classes matter."""
-    return model.initial * task_contrasts(task).to(model.initial)
-
-
-def task_contrasts(task: PosteriorTask) -> Tensor:
-    """Return μ (1,K) for two classes, or w_c − w_0 (C,K), zero where all classes agree."""
-    return task.contrast[None] if task.n_classes == 2 else task.weights - task.weights[0]
+    return model.initial * task.contrasts.to(model.initial)
 
 
 def smallest_row_singular_value(rows: Tensor) -> float:

@@ -73,7 +73,7 @@ def prompt_certificate(
     up to :data:`COVER_LIMIT` sets; each costs a singular value decomposition of at most V rows.
     """
     at_least("prompt_length", prompt_length, 1)
-    model._require_single("prompt_certificate")
+    model.require_single("prompt_certificate")
     model, task = model.detach().to(torch.float64, "cpu"), task.detach().to(torch.float64, "cpu")
     options = {"support_threshold": support_threshold, "tolerance": tolerance}
     best = head_certificate(model, task, transparent_prompt(model, prompt_length), **options)

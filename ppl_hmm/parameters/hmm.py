@@ -1,8 +1,4 @@
-"""Parameters of hidden Markov models and soft prompts: frozen, validated records.
-
-Conventions (docs/conventions.md): a *silent* initial state H₀ emits nothing; row-stochastic ``transition`` and
-``emission``; X₁ is emitted by H₁, after one transition from H₀.
-"""
+"""Parameters of a hidden Markov model over tokens, and its equals in other libraries."""
 
 from __future__ import annotations
 
@@ -13,14 +9,12 @@ import torch
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput
+from ppl_hmm.parameters.distributions import check_distributions
 from ppl_hmm.records import Record
 from ppl_hmm.text import as_tensor
 
 if TYPE_CHECKING:
     from pyro.distributions import DiscreteHMM
-
-# How far a row may sum from one: above the rounding of float32 rows, also once they are float64; below any mistake.
-_ROW_SUM_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,7 +63,7 @@ class HMM(Record):
                 "give all three the same number of states K",
             )
         for name in self.dimensions:
-            _check_distributions(name, getattr(self, name))
+            check_distributions(name, getattr(self, name))
 
     @property
     def n_states(self) -> int:
@@ -83,7 +77,7 @@ class HMM(Record):
 
     def to_hmmlearn(self) -> Any:
         """Return the ``hmmlearn.hmm.CategoricalHMM`` of the same law: its first state emits, so start = π₀A."""
-        self._require_single("to_hmmlearn")
+        self.require_single("to_hmmlearn")
         from hmmlearn.hmm import CategoricalHMM
 
         model = CategoricalHMM(n_components=self.n_states, n_features=self.vocabulary_size, init_params="")
@@ -165,108 +159,4 @@ class HMM(Record):
             initial.expand(*batch_shape, *initial.shape[-1:]),
             transition.expand(*batch_shape, *transition.shape[-2:]),
             emission.expand(*batch_shape, *emission.shape[-2:]),
-        )
-
-    def _require_single(self, method: str) -> None:
-        if self.batch_shape:
-            raise InvalidInput(
-                method,
-                "a single model",
-                f"batch dimensions {self.batch_shape}",
-                "convert the models one by one: [model[i] for i in range(n)]",
-            )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class SoftPrompt(Record):
-    """A soft prompt: L fake tokens put before the text, each given by its row.
-
-    Parameters
-    ----------
-    rows
-        (P…,L,K) for an HMM: the likelihood row u_l ≥ 0 of each prompt token. The language model that uses the
-        prompt checks the trailing shape and the sign (a trained model takes real embeddings).
-
-    Raises
-    ------
-    InvalidInput
-        Fewer than two dimensions, no prompt token, or a non-finite entry.
-    """
-
-    rows: torch.Tensor
-
-    dimensions: ClassVar[dict[str, tuple[str, ...]]] = {"rows": (schema.PROMPT_POSITION, schema.STATE)}
-
-    def __post_init__(self) -> None:
-        self._convert()
-        if 0 in self.rows.shape:
-            raise InvalidInput(
-                "prompt",
-                "at least one prompt token",
-                f"shape {tuple(self.rows.shape)}",
-                "pass prompt=None for no prompt",
-            )
-
-
-def prompt_rows(
-    prompt: object,
-    prompt_shape: tuple[int, ...],
-    batch_shape: tuple[int, ...] = (),
-    *,
-    nonnegative: bool,
-    like: torch.Tensor,
-) -> torch.Tensor:
-    """Return checked rows (L,*prompt_shape), or (P…,L,*prompt_shape), in the dtype and on the device of ``like``.
-
-    Raises
-    ------
-    InvalidInput
-        Not a prompt of this shape, or (for likelihood rows) a negative entry.
-    """
-    record = prompt if isinstance(prompt, SoftPrompt) else SoftPrompt(prompt)  # type: ignore[arg-type]
-    rows = record.rows.to(dtype=like.dtype, device=like.device)
-    if not torch.isfinite(rows).all() or ((rows == 0) & (record.rows.to(like.device) != 0)).any():
-        raise InvalidInput(
-            "prompt",
-            f"entries in the range of {like.dtype}",
-            "one too large or too small",
-            "divide each row by its largest entry, or use a float64 model",
-        )
-    n_own = len(prompt_shape)
-    if tuple(rows.shape[-n_own:]) != prompt_shape or tuple(rows.shape[: -n_own - 1]) not in ((), batch_shape):
-        raise InvalidInput(
-            "prompt",
-            f"shape {('L', *prompt_shape)}",
-            f"shape {tuple(rows.shape)}",
-            "give one row for each prompt token",
-        )
-    if nonnegative and (rows < 0).any():
-        where = (rows < 0).nonzero()[0].tolist()
-        raise InvalidInput(
-            f"prompt row entry {where}",
-            "a non-negative likelihood",
-            str(rows[tuple(where)].item()),
-            "pass likelihoods, not embeddings or logarithms",
-        )
-    return rows
-
-
-def _check_distributions(name: str, rows: torch.Tensor) -> None:
-    if 0 in rows.shape:
-        raise InvalidInput(name, "non-empty dimensions", f"shape {tuple(rows.shape)}", "pass at least one entry")
-    if (rows < 0).any():
-        where = (rows < 0).nonzero()[0].tolist()
-        raise InvalidInput(
-            f"{name}{where}", "a non-negative probability", str(rows[tuple(where)].item()), "remove negative entries"
-        )
-    sums = rows.detach().sum(-1)
-    wrong = (sums - 1).abs() > _ROW_SUM_TOLERANCE[rows.dtype]
-    if wrong.any():
-        where = wrong.nonzero()[0].tolist()
-        row = f" row {where[0] if len(where) == 1 else where}" if where else ""
-        raise InvalidInput(
-            f"{name}{row} is not a distribution",
-            "entries that sum to 1",
-            f"a sum of {sums[tuple(where)].item():.{7 if rows.dtype == torch.float32 else 10}g}",
-            "divide the row by its sum",
         )

@@ -1,0 +1,11 @@
+"""Parameters of hidden Markov models and soft prompts: frozen, validated records.
+
+Conventions (docs/conventions.md): a *silent* initial state H₀ emits nothing; row-stochastic ``transition`` and
+``emission``; X₁ is emitted by H₁, after one transition from H₀.
+"""
+
+from ppl_hmm.parameters.hmm import HMM
+from ppl_hmm.parameters.memory import MemoryHMM
+from ppl_hmm.parameters.prompt import MemoryPrompt, SoftPrompt, prompt_rows
+
+__all__ = ["HMM", "MemoryHMM", "MemoryPrompt", "SoftPrompt", "prompt_rows"]

@@ -1,0 +1,32 @@
+"""The check that rows are distributions."""
+
+from __future__ import annotations
+
+import torch
+
+from ppl_hmm.errors import InvalidInput
+
+# How far a row may sum from one: above the rounding of float32 rows, also once they are float64; below any mistake.
+_ROW_SUM_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
+
+
+def check_distributions(name: str, rows: torch.Tensor) -> None:
+    """Raise :class:`InvalidInput`, naming the row and its sum, unless every row (…,n) is a distribution."""
+    if 0 in rows.shape:
+        raise InvalidInput(name, "non-empty dimensions", f"shape {tuple(rows.shape)}", "pass at least one entry")
+    if (rows < 0).any():
+        where = (rows < 0).nonzero()[0].tolist()
+        raise InvalidInput(
+            f"{name}{where}", "a non-negative probability", str(rows[tuple(where)].item()), "remove negative entries"
+        )
+    sums = rows.detach().sum(-1)
+    wrong = (sums - 1).abs() > _ROW_SUM_TOLERANCE[rows.dtype]
+    if wrong.any():
+        where = wrong.nonzero()[0].tolist()
+        row = f" row {where[0] if len(where) == 1 else where}" if where else ""
+        raise InvalidInput(
+            f"{name}{row} is not a distribution",
+            "entries that sum to 1",
+            f"a sum of {sums[tuple(where)].item():.{7 if rows.dtype == torch.float32 else 10}g}",
+            "divide the row by its sum",
+        )

@@ -1,0 +1,147 @@
+"""Parameters of a memory-augmented hidden Markov model."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ppl_hmm import schema
+from ppl_hmm.errors import InvalidInput
+from ppl_hmm.parameters.distributions import check_distributions
+from ppl_hmm.parameters.hmm import HMM
+from ppl_hmm.records import Record
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemoryHMM(Record):
+    """A hidden Markov model with a long-term memory, drawn once for each text, that its states read.
+
+    The memory M = (M_1..M_N) has independent cells of m values; the chain H_t is independent of it. State h reads one
+    cell, and emits by its value: P(X_t=x | M, H_t=h) = W[M_cell(h), h, x].
+
+    Parameters
+    ----------
+    memory_prior
+        (P…,N,m): P(M_j = a).
+    initial
+        π₀ (P…,K): law of H₀, which emits nothing.
+    transition
+        A (P…,K,K): A[h,h'] = P(H_{t+1}=h' | H_t=h).
+    cell_of_state
+        (P…,K) integers 0..N−1: the cell that each state reads.
+    emission
+        W (P…,m,K,V): W[a,h,x] = P(X_t=x | H_t=h, the cell that h reads holds a).
+
+    Raises
+    ------
+    InvalidInput
+        A row that is not a distribution (which, its sum), a negative or non-finite entry, mismatched sizes, a cell
+        that does not exist.
+
+    Notes
+    -----
+    Source: Wei, Xie & Ma (2021), §4; their hidden state (j, s) is a state h with cell(h) = j.
+    """
+
+    memory_prior: Tensor
+    initial: Tensor
+    transition: Tensor
+    cell_of_state: Tensor
+    emission: Tensor
+
+    dimensions: ClassVar[dict[str, tuple[str, ...]]] = {
+        "memory_prior": (schema.CELL, schema.MEMORY_VALUE),
+        "initial": (schema.STATE,),
+        "transition": (schema.STATE, schema.STATE_NEXT),
+        "cell_of_state": (schema.STATE,),
+        "emission": (schema.MEMORY_VALUE, schema.STATE, schema.TOKEN),
+    }
+    integers: ClassVar[frozenset[str]] = frozenset({"cell_of_state"})
+
+    def __post_init__(self) -> None:
+        self._convert()
+        n_states = self.initial.shape[-1]
+        if (
+            self.transition.shape[-2:] != (n_states, n_states)
+            or self.cell_of_state.shape[-1] != n_states
+            or self.emission.shape[-3:-1] != (self.memory_prior.shape[-1], n_states)
+        ):
+            raise InvalidInput(
+                "sizes of MemoryHMM",
+                "memory_prior (N, m), initial (K,), transition (K, K), cell_of_state (K,), emission (m, K, V)",
+                ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in self.dimensions),
+                "give all the same number of states K and of memory values m",
+            )
+        for name in self.dimensions:
+            if name not in self.integers:
+                check_distributions(name, getattr(self, name))
+        outside = (self.cell_of_state < 0) | (self.cell_of_state >= self.n_cells)
+        if outside.any():
+            where = outside.nonzero()[0].tolist()
+            raise InvalidInput(
+                f"cell_of_state{where}",
+                f"a cell in 0..{self.n_cells - 1}",
+                str(self.cell_of_state[tuple(where)].item()),
+                "add a row to memory_prior, or correct the map",
+            )
+
+    @property
+    def n_states(self) -> int:
+        """K."""
+        return self.initial.shape[-1]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        return self.emission.shape[-1]
+
+    @property
+    def n_cells(self) -> int:
+        """N."""
+        return self.memory_prior.shape[-2]
+
+    @property
+    def n_memory_values(self) -> int:
+        """M."""
+        return self.memory_prior.shape[-1]
+
+    def flatten(self) -> HMM:
+        """Return the :class:`HMM` of the same law on the m^N·K pairs of a memory and a state.
+
+        Pair c·K + h is state h with the c-th memory, counted with the last cell fastest. Exact inference never needs
+        it: it is the model written out, of size (m^N·K)², for small cases and checks.
+        """
+        n_states, batch_shape = self.n_states, self.batch_shape
+        memories = configurations(self.n_cells, self.n_memory_values)
+        prior = configuration_prior(self.memory_prior, memories)
+        emission = select_rows(self.emission, self.cell_of_state, memories)  # (P…,C,K,V)
+        n_pairs = len(memories) * n_states
+        # The memory stays; the state moves.
+        transition = torch.einsum("cd,...hk->...chdk", torch.eye(len(memories)).to(self.transition), self.transition)
+        return HMM(
+            initial=(prior[..., :, None] * self.initial[..., None, :]).reshape(*batch_shape, n_pairs),
+            transition=transition.reshape(*batch_shape, n_pairs, n_pairs),
+            emission=emission.reshape(*batch_shape, n_pairs, self.vocabulary_size),
+        )
+
+
+def configurations(n_cells: int, n_values: int, chosen: range | None = None) -> Tensor:
+    """Return values of all cells (C,N), last cell fastest: all m^N memories, or the chosen ones by number."""
+    numbers = chosen if chosen is not None else range(n_values**n_cells)
+    powers = n_values ** torch.arange(n_cells - 1, -1, -1)
+    return torch.tensor(numbers)[:, None] // powers % n_values
+
+
+def configuration_prior(memory_prior: Tensor, memories: Tensor) -> Tensor:
+    """Return P(M) = ∏_j P(M_j) (P…,C) of memories (C,N)."""
+    cells = torch.arange(memories.shape[-1], device=memory_prior.device)
+    return memory_prior[..., cells, memories.to(memory_prior.device)].prod(-1)
+
+
+def select_rows(rows: Tensor, cell_of_state: Tensor, memories: Tensor) -> Tensor:
+    """Return rows (…,P…,C,K,R) that the states read under memories (C,N), from all rows (…,P…,m,K,R)."""
+    values = memories.to(rows.device).T[cell_of_state].movedim(-1, -2)[..., None]  # (P…,C,K,1): what h reads
+    return torch.take_along_dim(rows, values.expand(*rows.shape[: rows.ndim - values.ndim], *values.shape), dim=-3)
