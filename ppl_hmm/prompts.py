@@ -14,16 +14,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.heads.linear import LinearHead
+from ppl_hmm.heads.logistic import logistic_loss, newton
 from ppl_hmm.language_models.probe import probe_features, probe_input
 from ppl_hmm.language_models.protocol import EncodedText, MaskedLM
 from ppl_hmm.parameters import HMM, SoftPrompt, prompt_rows
 from ppl_hmm.randomness import Seed, generator
-from ppl_hmm.recoverability.certificate import ConditionNotMet
-from ppl_hmm.recoverability.head import RESIDUAL_TOLERANCE
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.rows import Prompt, Text
 from ppl_hmm.tasks import PosteriorTask
@@ -33,7 +32,6 @@ _STEPS = 150
 _LEARNING_RATE = 0.3
 # Training needs enough texts to place K likelihoods; the head is fitted to all of them afterwards.
 _TRAINING_TEXTS = 1000
-_PENALTY = 1e-6  # on ‖b‖²/2: small, as conditionals of nearly deterministic models differ by little
 _WARM_UP = 5  # Newton steps before the first gradient
 _FINAL_STEPS = 10
 # Restarts begin between nearly uniform and nearly one-hot prompts.
@@ -254,8 +252,8 @@ def _train(lm: MaskedLM, text: _LabelledText, free_rows: Tensor) -> tuple[Tensor
     history = []
     for _ in range(_STEPS):
         features = text.features(_to_rows(free_rows, lm))
-        weights = _newton(features.detach(), sign, weights, steps=1 if history else _WARM_UP)
-        loss = _logistic_loss(features, sign, weights)
+        weights = newton(features.detach(), sign, weights, steps=1 if history else _WARM_UP)
+        loss = logistic_loss(features, sign, weights)
         better = loss.detach() < best_loss
         best_loss = torch.where(better, loss.detach(), best_loss)
         best_rows[better] = free_rows.detach()[better]
@@ -270,40 +268,6 @@ def _best_restart(rows: Tensor, train: _LabelledText, held_out: _LabelledText) -
     """Return the restart (P,) whose head, fitted on all training text, is most accurate on validation text."""
     features = train.features(rows)
     start = features.new_zeros(*rows.shape[:2], features.shape[-1])
-    weights = _newton(features, 2.0 * train.labels - 1.0, start, steps=_FINAL_STEPS)
+    weights = newton(features, 2.0 * train.labels - 1.0, start, steps=_FINAL_STEPS)
     scores = (held_out.features(rows) @ weights[..., None])[..., 0]
     return ((scores >= 0) == (held_out.labels == 1)).double().mean(-1).argmax(0)
-
-
-def _logistic_loss(features: Tensor, sign: Tensor, weights: Tensor) -> Tensor:
-    """Return mean log(1 + exp(−y bᵀG)) in nats (R,P), without the penalty."""
-    return softplus(-sign * (features @ weights[..., None])[..., 0]).mean(-1)
-
-
-def _newton(features: Tensor, sign: Tensor, weights: Tensor, steps: int) -> Tensor:
-    """Return heads b (R,P,V) after Newton steps on the penalised logistic loss, from ``weights``.
-
-    A step that does not lower the loss is halved until it does, or given up after five halvings.
-    """
-    n_texts, n_tokens = features.shape[-2:]
-    ridge = _PENALTY * torch.eye(n_tokens, dtype=features.dtype, device=features.device)
-
-    def objective(heads: Tensor) -> Tensor:
-        return _logistic_loss(features, sign, heads) + _PENALTY / 2 * heads.square().sum(-1)
-
-    for _ in range(steps):
-        wrong = torch.sigmoid(-sign * (features @ weights[..., None])[..., 0])
-        gradient = _PENALTY * weights - ((sign * wrong)[..., None, :] @ features)[..., 0, :] / n_texts
-        curvature = (features * (wrong * (1 - wrong) / n_texts)[..., None]).mT @ features + ridge
-        step = torch.linalg.solve(curvature, gradient)
-        before = objective(weights)
-        size = torch.ones_like(before)
-        for _ in range(5):
-            worse = objective(weights - size[..., None] * step) > before
-            if not worse.any():
-                break
-            size = torch.where(worse, size / 2, size)
-        else:
-            size = torch.where(objective(weights - size[..., None] * step) > before, 0, size)
-        weights = weights - size[..., None] * step
-    return weights

@@ -74,9 +74,8 @@ class Task(Record):
     def labels(self, posterior: Law) -> Tensor:
         """Return the class (P…,B) of each text from its posterior, or from the law (P…,B,n) itself; ties go up."""
         if self.n_classes == 2:
-            return (self._binary_margins(posterior) >= 0).long()
-        # argmax takes the first of equals: look from the highest class down.
-        return self.n_classes - 1 - self._scores(posterior).flip(-1).argmax(-1)
+            return decide(self._binary_margins(posterior)[..., None])
+        return decide(self._scores(posterior))
 
     def margins(self, posterior: Law) -> Tensor:
         """Return the margin (P…,B): signed μᵀp for two classes, top minus second score for more."""
@@ -113,6 +112,14 @@ class Task(Record):
 
     def _law_of(self, posterior: Posterior) -> Tensor:
         raise NotImplementedError
+
+
+def decide(scores: Tensor) -> Tensor:
+    """Return the class (…) that scores (…,1) choose between two, score ≥ 0, or scores (…,C) among C; ties go up."""
+    if scores.shape[-1] == 1:
+        return (scores[..., 0] >= 0).long()
+    # argmax takes the first of equals: look from the highest class down.
+    return scores.shape[-1] - 1 - scores.flip(-1).argmax(-1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,7 +9,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.heads.linear import DEFAULT_GRID, LinearHead
+from ppl_hmm.heads.linear import LinearHead
+from ppl_hmm.heads.logistic import DEFAULT_GRID
 
 
 @parametrize_with_checks([LinearHead(), LinearHead(features="log", C=100.0)])

@@ -11,8 +11,8 @@ from ppl_hmm.inference import posterior
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.probe import probe_features
 from ppl_hmm.parameters import HMM
-from ppl_hmm.recoverability.certificate import ConditionNotMet
-from ppl_hmm.recoverability.head import RESIDUAL_TOLERANCE, head_certificate
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
+from ppl_hmm.recoverability.head import head_certificate
 from ppl_hmm.recoverability.witness import separability
 from ppl_hmm.regimes import random_hmm
 from ppl_hmm.tasks import PosteriorTask
@@ -496,8 +496,14 @@ def test_the_theorem_and_its_inputs_are_on_the_certificate():
         ({"tolerance": -1.0}, "tolerance: expected a non-negative number, got -1.0"),
         ({"tolerance": float("nan")}, "tolerance: expected a non-negative number, got nan"),
         ({"support_threshold": -0.1}, "support_threshold: expected a non-negative number, got -0.1"),
-        ({"task": binary(np.ones(4))}, r"task: expected one task on 3 states, got weights \(2, 4\)"),
-        ({"task": PosteriorTask(np.ones((5, 2, 3)))}, r"task: expected one task on 3 states, got weights \(5, 2, 3\)"),
+        (
+            {"task": binary(np.ones(4))},
+            r"task: expected one PosteriorTask on 3 states, got .* weights \(2, 4\)",
+        ),
+        (
+            {"task": PosteriorTask(np.ones((5, 2, 3)))},
+            r"one PosteriorTask on 3 states, got .* \(5, 2, 3\)",
+        ),
         ({"model": HMM.stack([random_hmm("dirichlet", 3, 4, s) for s in (0, 1)])}, "expected a single HMM"),
     ],
 )

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
-from scipy.linalg import LinAlgWarning
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput, one_of
+from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic
 from ppl_hmm.parameters import HMM
-from ppl_hmm.recoverability.certificate import ConditionNotMet
-from ppl_hmm.recoverability.head import RESIDUAL_TOLERANCE, head_certificate
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
+from ppl_hmm.recoverability.head import head_certificate
 from ppl_hmm.rows import Prompt
 from ppl_hmm.tasks import PosteriorTask
-
-#: Inverse regularisation strengths that ``LinearHead.select`` tries by default.
-DEFAULT_GRID = (1.0, 1e2, 1e4, 1e6)
-_MAX_ITERATIONS = 1000
 
 
 class LinearHead(ClassifierMixin, BaseEstimator):
@@ -68,13 +61,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         """Fit to features X (B,V) and labels y (B,) by penalised logistic regression."""
         self._check_features()
         X, y = validate_data(self, X, y)  # type: ignore[assignment]
-        regression = LogisticRegression(C=self.C, solver="newton-cholesky", max_iter=_MAX_ITERATIONS)
-        with warnings.catch_warnings():
-            # Nearly collinear conditionals and nearly separable classes are the normal case here. The solver then falls
-            # back to L-BFGS by itself, and an optimum far out need not be reached to classify well.
-            warnings.simplefilter("ignore", LinAlgWarning)
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            regression.fit(self._transform(np.asarray(X)), y)
+        regression = fit_logistic(self._transform(np.asarray(X)), np.asarray(y), self.C)
         self.coef_, self.classes_ = regression.coef_, regression.classes_
         self.intercept_ = np.atleast_1d(regression.intercept_)
         return self
@@ -116,10 +103,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the class of each row; ties go to the higher class."""
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            return self.classes_[(scores >= 0).astype(int)]
-        return self.classes_[scores.shape[1] - 1 - scores[:, ::-1].argmax(axis=1)]
+        return decide(self.decision_function(X), self.classes_)
 
     def to_dataset(self) -> xr.Dataset:
         """Return the fitted head as a labelled dataset."""

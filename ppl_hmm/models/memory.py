@@ -5,8 +5,7 @@ Sites, all under ``pyro.plate("sequence", B, dim=-1)``:
     memory_j            M_j ∼ P(M_j), j = 1..N: one memory for each sequence, read at all its positions
     state_0             H₀ ∼ π₀, silent
     prompt_state_l      the hidden state of prompt token l = 1..L; ``prompt_l`` is its factor u_l[M_cell(h), h]
-    state_t, token_t    H_t ∼ A[H_{t−1},·] and X_t ∼ W[M_cell(H_t), H_t,·], t = 1..T; column i (from 0) of the tokens is
-                        token_{i+1}
+    state_t, token_t    H_t ∼ A[H_{t−1},·] and X_t ∼ W[M_cell(H_t),H_t,·], t = 1..T; token_{i+1} is column i (from 0)
 
 Source: Wei, Xie & Ma (2021), §4.
 """

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from numbers import Real
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ppl_hmm.errors import PplHmmError
+from ppl_hmm.errors import InvalidInput, PplHmmError
 from ppl_hmm.inference import masked_conditionals, posterior
-from ppl_hmm.parameters import HMM, SoftPrompt
-from ppl_hmm.rows import Text
-from ppl_hmm.tasks import PosteriorTask
+from ppl_hmm.parameters import HMM, MemoryHMM, SoftPrompt
+from ppl_hmm.rows import Model, Text
+from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task, decide
 from ppl_hmm.text import MASK, as_tokens
+
+#: Largest relative residual that counts as solved, by default.
+RESIDUAL_TOLERANCE = 1e-9
 
 Verdict = Literal["recoverable", "not recoverable", "undecided"]
 
@@ -38,7 +42,7 @@ class SignAgreement(NamedTuple):
         return self.agreeing / self.decidable if self.decidable else 1.0
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Certificate:
     """Constructive weights of a theorem, with the quantities that say whether its condition holds.
 
@@ -74,8 +78,8 @@ class Certificate:
     tolerance: float
     verdict: Verdict
     reasons: tuple[str, ...]
-    model: HMM = dataclasses.field(repr=False)
-    task: PosteriorTask = dataclasses.field(repr=False)
+    model: Model = dataclasses.field(repr=False)
+    task: Task = dataclasses.field(repr=False)
     prompt: SoftPrompt | None = dataclasses.field(default=None, repr=False)
 
     @property
@@ -94,18 +98,52 @@ class Certificate:
         features = masked_conditionals(self.model, masked, prompt=self.prompt, positions=[0], impossible="mask")[:, 0]
         scores = features @ self.weights.reshape(-1, self.weights.shape[-1]).mT
         if self.task.n_classes == 2:
-            predicted, certainty = (scores[:, 0] >= 0).long(), scores[:, 0].abs()
+            certainty = scores[:, 0].abs()
         else:
-            predicted = scores.argmax(-1)
             top = scores.topk(2, dim=-1).values
             certainty = top[:, 0] - top[:, 1]
         rounding = _SCORE_ROUNDING * self.weights.abs().sum(-1).max()
         decidable = self.task.decidable(exact) & (certainty > rounding)
         if self.support_threshold == 0:
             decidable &= self.task.margins(exact).abs() > self.margin_error
-        agreeing = (predicted == self.task.labels(exact)) & decidable
+        agreeing = (decide(scores) == self.task.labels(exact)) & decidable
         n_decidable = int(decidable.sum())
         return SignAgreement(int(agreeing.sum()), n_decidable, len(text) - n_decidable)
+
+
+def require_pair(function: str, model: Model, task: Task, model_type: type[HMM] | type[MemoryHMM]) -> None:
+    """Raise :class:`InvalidInput` unless model and task are single ones of the right types and of the same size."""
+    if not isinstance(model, model_type):
+        raise InvalidInput(
+            function,
+            f"a single {model_type.__name__}",
+            type(model).__name__,
+            "flatten() a memory model, or use the function for its kind of model",
+        )
+    model.require_single(function)
+    task_type, size = (
+        (PosteriorTask, f"{model.n_states} states")
+        if isinstance(model, HMM)
+        else (MemoryTask, f"{model.n_memory_values} values of a cell in 0..{model.n_cells - 1}")
+    )
+    n_values = model.n_states if isinstance(model, HMM) else model.n_memory_values
+    fits = isinstance(task, task_type) and not task.batch_shape and task.weights.shape[-1] == n_values
+    if fits and isinstance(task, MemoryTask) and isinstance(model, MemoryHMM):
+        fits = int(task.target_cell) < model.n_cells
+    if not fits:
+        got = f"{type(task).__name__} with weights {tuple(task.weights.shape)}"
+        if isinstance(task, MemoryTask):
+            got += f" of cell {task.target_cell.tolist()}"
+        raise InvalidInput(
+            "task", f"one {task_type.__name__} on {size}", got, "use a task of the model's kind and size"
+        )
+
+
+def require_thresholds(support_threshold: float, tolerance: float) -> None:
+    """Raise :class:`InvalidInput` unless both are non-negative numbers."""
+    for name, value in (("support_threshold", support_threshold), ("tolerance", tolerance)):
+        if not isinstance(value, Real) or not value >= 0:
+            raise InvalidInput(name, "a non-negative number", repr(value), "pass e.g. 0.0")
 
 
 class ConditionNotMet(PplHmmError, ValueError):

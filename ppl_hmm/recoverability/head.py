@@ -18,21 +18,22 @@ non-stationary models are ours.
 
 from __future__ import annotations
 
-from numbers import Real
-
 import torch
 from torch import Tensor
 
-from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact import chain
 from ppl_hmm.exact.algebra import SCALED
 from ppl_hmm.parameters import HMM, SoftPrompt, prompt_rows
-from ppl_hmm.recoverability.certificate import Certificate, Verdict
+from ppl_hmm.recoverability.certificate import (
+    RESIDUAL_TOLERANCE,
+    Certificate,
+    Verdict,
+    require_pair,
+    require_thresholds,
+)
 from ppl_hmm.rows import Prompt
 from ppl_hmm.tasks import PosteriorTask
 
-#: Largest relative residual that counts as solved, by default.
-RESIDUAL_TOLERANCE = 1e-9
 _ROUNDING = 4  # sums of K products in float64 are off by at most a few K·eps
 
 
@@ -80,17 +81,8 @@ def head_certificate(
     -----
     Cost O(K·V·min(K,V)).
     """
-    model.require_single("head_certificate")
-    if task.batch_shape or task.n_states != model.n_states:
-        raise InvalidInput(
-            "task",
-            f"one task on {model.n_states} states",
-            f"weights {tuple(task.weights.shape)}",
-            "use a task of the model's size",
-        )
-    for name, value in (("support_threshold", support_threshold), ("tolerance", tolerance)):
-        if not isinstance(value, Real) or not value >= 0:
-            raise InvalidInput(name, "a non-negative number", repr(value), "pass e.g. 0.0")
+    require_pair("head_certificate", model, task, HMM)
+    require_thresholds(support_threshold, tolerance)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     law = entering_law(model, prompt)
     targets = task_targets(model, task)

@@ -28,8 +28,8 @@ from torch import Tensor
 
 from ppl_hmm.errors import at_least
 from ppl_hmm.parameters import HMM, SoftPrompt
-from ppl_hmm.recoverability.certificate import Certificate
-from ppl_hmm.recoverability.head import RESIDUAL_TOLERANCE, head_certificate, smallest_row_singular_value, task_targets
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair
+from ppl_hmm.recoverability.head import head_certificate, smallest_row_singular_value, task_targets
 from ppl_hmm.tasks import PosteriorTask
 
 #: Sets of states that the search for covers looks at, at most; it visits all of them in practice (K in the tens).
@@ -73,7 +73,7 @@ def prompt_certificate(
     up to :data:`COVER_LIMIT` sets; each costs a singular value decomposition of at most V rows.
     """
     at_least("prompt_length", prompt_length, 1)
-    model.require_single("prompt_certificate")
+    require_pair("prompt_certificate", model, task, HMM)
     model, task = model.detach().to(torch.float64, "cpu"), task.detach().to(torch.float64, "cpu")
     options = {"support_threshold": support_threshold, "tolerance": tolerance}
     best = head_certificate(model, task, transparent_prompt(model, prompt_length), **options)

@@ -1,0 +1,71 @@
+"""Logistic regression, as heads and prompts need it: penalised fits, and Newton steps for many data sets at once."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from scipy.linalg import LinAlgWarning
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+from torch.nn.functional import softplus
+
+#: Inverse regularisation strengths that ``select`` tries by default.
+DEFAULT_GRID = (1.0, 1e2, 1e4, 1e6)
+_MAX_ITERATIONS = 1000
+_PENALTY = 1e-6  # on ‖b‖²/2 in Newton steps: small, as conditionals of nearly deterministic models differ by little
+_HALVINGS = 5
+
+
+def fit_logistic(features: np.ndarray, labels: np.ndarray, C: float) -> LogisticRegression:
+    """Return a logistic regression of inverse penalty ``C`` fitted to features (B,n) and labels (B,)."""
+    regression = LogisticRegression(C=C, solver="newton-cholesky", max_iter=_MAX_ITERATIONS)
+    with warnings.catch_warnings():
+        # Nearly collinear conditionals and nearly separable classes are the normal case here. The solver then falls
+        # back to L-BFGS by itself, and an optimum far out need not be reached to classify well.
+        warnings.simplefilter("ignore", LinAlgWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return regression.fit(features, labels)
+
+
+def decide(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the class of scores (B,), the second of two where ≥ 0, or (B,C), the largest; ties go to the higher."""
+    if scores.ndim == 1:
+        return classes[(scores >= 0).astype(int)]
+    return classes[scores.shape[1] - 1 - scores[:, ::-1].argmax(axis=1)]
+
+
+def logistic_loss(features: Tensor, sign: Tensor, weights: Tensor) -> Tensor:
+    """Return mean log(1 + exp(−y bᵀG)) in nats (…), without a penalty: features (…,B,n), signs y (…,B), b (…,n)."""
+    return softplus(-sign * (features @ weights[..., None])[..., 0]).mean(-1)
+
+
+def newton(features: Tensor, sign: Tensor, weights: Tensor, steps: int) -> Tensor:
+    """Return heads b (…,n) after Newton steps on the penalised logistic loss, from ``weights``.
+
+    A step that does not lower the loss is halved until it does, or given up after five halvings.
+    """
+    n_texts, n_features = features.shape[-2:]
+    ridge = _PENALTY * torch.eye(n_features, dtype=features.dtype, device=features.device)
+
+    def objective(heads: Tensor) -> Tensor:
+        return logistic_loss(features, sign, heads) + _PENALTY / 2 * heads.square().sum(-1)
+
+    for _ in range(steps):
+        wrong = torch.sigmoid(-sign * (features @ weights[..., None])[..., 0])
+        gradient = _PENALTY * weights - ((sign * wrong)[..., None, :] @ features)[..., 0, :] / n_texts
+        curvature = (features * (wrong * (1 - wrong) / n_texts)[..., None]).mT @ features + ridge
+        step = torch.linalg.solve(curvature, gradient)
+        before = objective(weights)
+        size = torch.ones_like(before)
+        for _ in range(_HALVINGS):
+            worse = objective(weights - size[..., None] * step) > before
+            if not worse.any():
+                break
+            size = torch.where(worse, size / 2, size)
+        else:
+            size = torch.where(objective(weights - size[..., None] * step) > before, 0, size)
+        weights = weights - size[..., None] * step
+    return weights
