@@ -10,7 +10,9 @@ from ppl_hmm._version import __version__ as __version__
 if TYPE_CHECKING:
     from ppl_hmm.errors import ForeignFile, ImpossibleText, InvalidInput, PplHmmError
     from ppl_hmm.experiments.head_vs_prompt import head_vs_prompt
+    from ppl_hmm.experiments.memory_vs_vanilla import memory_vs_vanilla
     from ppl_hmm.experiments.store import open_results
+    from ppl_hmm.heads.attention import AttentionHead, constructed_attention
     from ppl_hmm.heads.linear import LinearHead, constructed_head
     from ppl_hmm.inference import (
         log_likelihood,
@@ -21,13 +23,20 @@ if TYPE_CHECKING:
         viterbi,
     )
     from ppl_hmm.language_models.oracle import OracleLM
-    from ppl_hmm.language_models.probe import probe_features
+    from ppl_hmm.language_models.probe import MaskedFeatures, masked_features, probe_features
     from ppl_hmm.language_models.protocol import MaskedLM
     from ppl_hmm.models.hmm import hmm_program
+    from ppl_hmm.models.memory import memory_program
     from ppl_hmm.parameters import HMM, MemoryHMM, MemoryPrompt, SoftPrompt
     from ppl_hmm.prompts import PromptFit, constructed_prompt, fit_prompt
     from ppl_hmm.recoverability.certificate import Certificate, ConditionNotMet
     from ppl_hmm.recoverability.head import head_certificate
+    from ppl_hmm.recoverability.memory import (
+        MemoryCertificate,
+        memory_certificate,
+        memory_prompt_certificate,
+        restricting_prompt,
+    )
     from ppl_hmm.recoverability.prompt import prompt_certificate
     from ppl_hmm.recoverability.witness import separability
     from ppl_hmm.regimes import random_hmm, random_memory_hmm, random_task
@@ -40,7 +49,9 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "errors": ("ForeignFile", "ImpossibleText", "InvalidInput", "PplHmmError"),
     "experiments.head_vs_prompt": ("head_vs_prompt",),
+    "experiments.memory_vs_vanilla": ("memory_vs_vanilla",),
     "experiments.store": ("open_results",),
+    "heads.attention": ("AttentionHead", "constructed_attention"),
     "heads.linear": ("LinearHead", "constructed_head"),
     "inference": (
         "log_likelihood",
@@ -51,13 +62,20 @@ _MODULE_OF = {
         "viterbi",
     ),
     "language_models.oracle": ("OracleLM",),
-    "language_models.probe": ("probe_features",),
+    "language_models.probe": ("MaskedFeatures", "masked_features", "probe_features"),
     "language_models.protocol": ("MaskedLM",),
     "models.hmm": ("hmm_program",),
+    "models.memory": ("memory_program",),
     "parameters": ("HMM", "MemoryHMM", "MemoryPrompt", "SoftPrompt"),
     "prompts": ("PromptFit", "constructed_prompt", "fit_prompt"),
     "recoverability.certificate": ("Certificate", "ConditionNotMet"),
     "recoverability.head": ("head_certificate",),
+    "recoverability.memory": (
+        "MemoryCertificate",
+        "memory_certificate",
+        "memory_prompt_certificate",
+        "restricting_prompt",
+    ),
     "recoverability.prompt": ("prompt_certificate",),
     "recoverability.witness": ("separability",),
     "regimes": ("random_hmm", "random_memory_hmm", "random_task"),
@@ -71,13 +89,16 @@ _HOME = {name: module for module, names in _MODULE_OF.items() for name in names}
 __all__ = [
     "HMM",
     "MASK",
+    "AttentionHead",
     "Certificate",
     "ConditionNotMet",
     "ForeignFile",
     "ImpossibleText",
     "InvalidInput",
     "LinearHead",
+    "MaskedFeatures",
     "MaskedLM",
+    "MemoryCertificate",
     "MemoryHMM",
     "MemoryPrompt",
     "MemoryTask",
@@ -86,6 +107,7 @@ __all__ = [
     "PplHmmError",
     "PromptFit",
     "SoftPrompt",
+    "constructed_attention",
     "constructed_head",
     "constructed_prompt",
     "fit_prompt",
@@ -95,7 +117,12 @@ __all__ = [
     "load",
     "log_likelihood",
     "masked_conditionals",
+    "masked_features",
+    "memory_certificate",
     "memory_posterior",
+    "memory_program",
+    "memory_prompt_certificate",
+    "memory_vs_vanilla",
     "open_results",
     "posterior",
     "probe_features",
@@ -103,6 +130,7 @@ __all__ = [
     "random_hmm",
     "random_memory_hmm",
     "random_task",
+    "restricting_prompt",
     "sample",
     "sample_posterior",
     "save",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,12 +21,13 @@ from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.heads.logistic import logistic_loss, newton
 from ppl_hmm.language_models.probe import probe_features, probe_input
 from ppl_hmm.language_models.protocol import EncodedText, MaskedLM
-from ppl_hmm.parameters import HMM, SoftPrompt, prompt_rows
+from ppl_hmm.parameters import HMM, MemoryPrompt, SoftPrompt, prompt_rows
 from ppl_hmm.randomness import Seed, generator
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
+from ppl_hmm.recoverability.memory import memory_prompt_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
-from ppl_hmm.rows import Prompt, Text
-from ppl_hmm.tasks import PosteriorTask
+from ppl_hmm.rows import Model, Prompt, Text
+from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 from ppl_hmm.text import as_tensor
 
 _STEPS = 150
@@ -40,30 +42,47 @@ _FAINTEST_START = 1e-4  # what a zero of a given start becomes, beside 1: traini
 
 
 def constructed_prompt(
-    model: HMM,
-    task: PosteriorTask,
+    model: Model,
+    task: Task,
     *,
-    prompt_length: int = 1,
+    prompt_length: int | None = None,
     support_threshold: float = 0.0,
     tolerance: float = RESIDUAL_TOLERANCE,
 ) -> SoftPrompt:
-    """Return a prompt of Theorem P: after it, ``constructed_head(model, task, prompt)`` recovers the task.
+    """Return a prompt after which a constructed head recovers the task.
 
-    Parameters as in :func:`ppl_hmm.recoverability.prompt.prompt_certificate`; pass the same ``support_threshold`` to
-    ``constructed_head``.
+    For an HMM that of Theorem P, for ``constructed_head(model, task, prompt)``; with a memory one that restricts the
+    cell to the values that the task needs, for ``constructed_attention(model, task, prompt)``.
+
+    Parameters
+    ----------
+    model, task
+        One model and one task of its kind.
+    prompt_length
+        L ≥ 1 for an HMM, 1 by default. A memory's prompt has one token or two, as the model asks.
+    support_threshold, tolerance
+        As in :func:`ppl_hmm.recoverability.prompt.prompt_certificate` and
+        :func:`ppl_hmm.recoverability.memory.memory_certificate`; pass the same to the head.
 
     Raises
     ------
     ConditionNotMet
         No prompt was found that meets the condition; ``.certificate`` is that of the best one.
+    InvalidInput
+        As the certificates; a ``prompt_length`` for a memory model.
 
     Notes
     -----
-    Source: Wei, Xie & Ma (2021), Theorem 3.6. No prompt found is no proof that none exists.
+    Source: Wei, Xie & Ma (2021), Theorems 3.6 and 4.6. No prompt found is no proof that none exists.
     """
-    certificate = prompt_certificate(
-        model, task, prompt_length=prompt_length, support_threshold=support_threshold, tolerance=tolerance
-    )
+    options = {"support_threshold": support_threshold, "tolerance": tolerance}
+    if isinstance(model, HMM):
+        length = 1 if prompt_length is None else prompt_length
+        certificate = prompt_certificate(model, cast(PosteriorTask, task), prompt_length=length, **options)
+    elif prompt_length is not None:
+        raise InvalidInput("prompt_length for a memory model", "None", str(prompt_length), "leave it out")
+    else:
+        certificate = memory_prompt_certificate(model, cast(MemoryTask, task), **options)
     if not certificate.recoverable or certificate.prompt is None:
         raise ConditionNotMet(certificate, "learn a prompt instead, or allow a support threshold")
     return certificate.prompt
@@ -151,7 +170,8 @@ def fit_prompt(
         rows = _to_rows(free_rows, lm)
         chosen = _best_restart(rows, train, held_out)
     models = torch.arange(rows.shape[1])
-    prompt = SoftPrompt(rows[chosen, models].reshape(*batch_shape, *rows.shape[2:]))
+    kind = MemoryPrompt if len(lm.prompt_shape) == 2 else SoftPrompt
+    prompt = kind(rows[chosen, models].reshape(*batch_shape, *rows.shape[2:]))
     features, held_out_features = (
         probe_features(lm, text.tokens, prompt=prompt, impossible="mask")
         .reshape(len(models), -1, lm.vocabulary_size)

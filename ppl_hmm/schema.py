@@ -10,6 +10,7 @@ STATE = "state"
 STATE_NEXT = "state_next"
 CELL = "cell"
 MEMORY_VALUE = "memory_value"
+OBSERVED_TOKEN = "observed_token"  # the V tokens, then the mask
 CLASS = "class"
 PROMPT_POSITION = "prompt_position"
 METHOD = "method"

@@ -11,6 +11,7 @@ import xarray as xr
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import ForeignFile
+from ppl_hmm.heads.attention import AttentionHead
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.parameters import HMM, MemoryHMM, MemoryPrompt, SoftPrompt
 from ppl_hmm.tasks import MemoryTask, PosteriorTask
@@ -24,6 +25,7 @@ _KINDS = {
     frozenset({"weights"}): PosteriorTask,
     frozenset({"rows", schema.MEMORY_VALUE}): MemoryPrompt,
     frozenset({"rows"}): SoftPrompt,
+    frozenset({"score_weights", "value_weights", "intercepts", "classes"}): AttentionHead,
     frozenset({"coefficients", "intercepts", "classes"}): LinearHead,
 }
 
@@ -58,7 +60,7 @@ def save(obj: Storable, path: str | Path) -> None:
         raise ForeignFile(f"file {path}", "a place that can be written", str(error), "choose another path") from None
 
 
-def load(path: str | Path) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | SoftPrompt | LinearHead:
+def load(path: str | Path) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | SoftPrompt | LinearHead | AttentionHead:
     """Return the model, task, prompt or head of a netCDF file, by its variables; of a sample's file, its model.
 
     Raises

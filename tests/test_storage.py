@@ -9,10 +9,10 @@ import xarray as xr
 from ppl_hmm import __version__
 from ppl_hmm.errors import ForeignFile, InvalidInput
 from ppl_hmm.heads.linear import LinearHead, constructed_head
-from ppl_hmm.parameters import HMM, SoftPrompt
-from ppl_hmm.regimes import random_hmm
+from ppl_hmm.parameters import HMM, MemoryHMM, MemoryPrompt, SoftPrompt
+from ppl_hmm.regimes import random_hmm, random_memory_hmm
 from ppl_hmm.storage import load, save
-from ppl_hmm.tasks import PosteriorTask
+from ppl_hmm.tasks import MemoryTask, PosteriorTask
 
 
 def some_models(*, n=3, dtype=None):
@@ -32,6 +32,10 @@ RECORDS = {
     "tasks": PosteriorTask(RNG.normal(size=(5, 2, 4))),
     "prompt": SoftPrompt(RNG.gamma(1.0, size=(2, 4))),
     "prompts": SoftPrompt(RNG.gamma(1.0, size=(5, 2, 4))),
+    "memory-model": random_memory_hmm("dirichlet", 3, 2, 4, 0, n_cells=2),
+    "memory-models": MemoryHMM.stack([random_memory_hmm("wei2021-memory", 3, 2, 4, seed) for seed in (0, 1)]),
+    "memory-task": MemoryTask(RNG.normal(size=(2, 3)), 1),
+    "memory-prompt": MemoryPrompt(RNG.gamma(1.0, size=(2, 3, 4))),
 }
 
 
@@ -238,8 +242,8 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_other_objects_are_not_saved(value, tmp_path):
     with pytest.raises(
         ForeignFile,
-        match="object to save: expected HMM, LinearHead, MemoryHMM, MemoryPrompt, MemoryTask, PosteriorTask, "
-        f"SoftPrompt, got {type(value).__name__}",
+        match="object to save: expected AttentionHead, HMM, LinearHead, MemoryHMM, MemoryPrompt, MemoryTask, "
+        f"PosteriorTask, SoftPrompt, got {type(value).__name__}",
     ):
         save(value, tmp_path / "file.nc")
     assert not list(tmp_path.iterdir())

@@ -1,11 +1,13 @@
-"""Features for a head: what a masked language model predicts in front of the text."""
+"""Features for heads: what a masked language model predicts in front of the text, and at all its positions."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import torch
 from torch import Tensor
 
-from ppl_hmm.errors import ImpossibleText, one_of
+from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.inference import Impossible
 from ppl_hmm.language_models.protocol import MaskedLM
 from ppl_hmm.rows import Prompt, Text
@@ -48,9 +50,96 @@ def probe_features(
     -----
     Source: Wei, Xie & Ma (2021), Theorems 3.3 and 3.6. For an exact model the cost is O(B·T·K² + B·K·V).
     """
-    one_of("value of 'impossible'", impossible, ("raise", "mask"))
     features = lm.conditionals(probe_input(lm, tokens, lengths), prompt=prompt, positions=[0])[..., 0, :]
-    empty = features.detach().sum(-1) <= 0
+    _check_possible(features.detach().sum(-1) <= 0, impossible)
+    return features
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MaskedFeatures:
+    """What an attention head sees of text: G at all positions, and the tokens themselves.
+
+    Attributes
+    ----------
+    conditionals
+        G (B,T,V): G_i(x)[v] = P(X_i=v | x_{-i}).
+    tokens
+        (B,T), ``MASK`` where nothing is observed.
+    lengths
+        (B,): position ``lengths[b]`` and later ones are not attended to.
+    """
+
+    conditionals: Tensor
+    tokens: Tensor
+    lengths: Tensor
+
+    def __post_init__(self) -> None:
+        shapes = tuple(self.conditionals.shape[:2]), tuple(self.tokens.shape), tuple(self.lengths.shape)
+        if self.conditionals.ndim != 3 or shapes[0] != shapes[1] or shapes[2] != shapes[0][:1]:
+            raise InvalidInput(
+                "features of an attention head",
+                "conditionals (B, T, V), tokens (B, T) and lengths (B,)",
+                f"{tuple(self.conditionals.shape)}, {shapes[1]} and {shapes[2]}",
+                "build them with masked_features(lm, tokens)",
+            )
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.tokens)
+
+    def __getitem__(self, index: slice | Tensor) -> MaskedFeatures:
+        """Select texts."""
+        return MaskedFeatures(self.conditionals[index], self.tokens[index], self.lengths[index])
+
+    @property
+    def present(self) -> Tensor:
+        """Which positions (B,T) come before the end of their text."""
+        return torch.arange(self.tokens.shape[1], device=self.tokens.device) < self.lengths[:, None]
+
+
+def masked_features(
+    lm: MaskedLM,
+    tokens: Text,
+    *,
+    prompt: Prompt | None = None,
+    lengths: Text | None = None,
+    impossible: Impossible = "raise",
+) -> MaskedFeatures:
+    """Return G at all positions of raw text (B,T), each in the context of all others: the input (u, x) of the paper.
+
+    Parameters
+    ----------
+    lm
+        One masked language model.
+    tokens, lengths
+        Raw text (B,T), lengths (B,).
+    prompt
+        Rows (L,*prompt_shape), or a record of them.
+    impossible
+        For text with a context of probability zero: ``'raise'``, or ``'mask'`` for rows of zeros.
+
+    Raises
+    ------
+    InvalidInput, ImpossibleText
+        Bad arguments, a batch of language models; an impossible context (which sequence).
+
+    Notes
+    -----
+    Source: Wei, Xie & Ma (2021), §4. For an exact model the cost is that of :func:`ppl_hmm.masked_conditionals`.
+    """
+    if lm.batch_shape:
+        raise InvalidInput("masked_features", "one language model", f"a batch {lm.batch_shape}", "pass them one by one")
+    text = as_tokens(tokens, lm.vocabulary_size, lengths=lengths)
+    conditionals = lm.conditionals(text, prompt=prompt)
+    ends = torch.full(text.shape[:1], text.shape[1]) if lengths is None else torch.as_tensor(lengths)
+    features = MaskedFeatures(conditionals, text.to(conditionals.device), ends.to(conditionals.device))
+    _check_possible(((conditionals.detach().sum(-1) <= 0) & features.present).any(-1), impossible)
+    return features
+
+
+def _check_possible(empty: Tensor, impossible: Impossible) -> None:
+    """Raise for the first text (…,B) whose context is impossible, if that is asked."""
+    one_of("value of 'impossible'", impossible, ("raise", "mask"))
     if impossible == "raise" and empty.any():
         sequence = empty.nonzero()[0][-1].item()
         raise ImpossibleText(
@@ -59,4 +148,3 @@ def probe_features(
             "probability 0",
             "drop the sequence, or pass impossible='mask' for zero rows",
         )
-    return features
