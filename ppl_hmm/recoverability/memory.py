@@ -50,6 +50,8 @@ from ppl_hmm.text import as_tokens
 _RANK_TOLERANCES = (1e-12, 1e-9, 1e-6)
 # Relative error of an exact conditional, of text of hundreds of tokens.
 _ROUNDING = 1e-14
+# Rounding takes more from the score of a sure position the rarer its token is: up to 100 times are allowed for.
+_SURE = 100
 # A prompt restricts the memory if what enters the text is π₀ up to this, relative to each entry.
 _RESTRICTION_TOLERANCE = 1e-12
 
@@ -105,8 +107,8 @@ class MemoryCertificate(Certificate):
 
     @property
     def attention_tolerance(self) -> float:
-        """Positions whose score is within it of the best are attended to: δ and rounding."""
-        return self.support_threshold + _reading_rounding(self.weights)
+        """Positions whose score is within it of the best are attended to: δ, and what rounding may cost a sure one."""
+        return self.support_threshold + _SURE * _reading_rounding(self.weights)
 
     @property
     def _reading_error(self) -> float:
