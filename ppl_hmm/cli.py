@@ -13,8 +13,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+import ppl_hmm
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import InvalidInput, PplHmmError
+from ppl_hmm.experiments.configurations import CONFIGURATIONS
+from ppl_hmm.experiments.grid import Settings
 
 # Plain messages: the package's errors are one line, and so must be bad usage.
 app = typer.Typer(
@@ -28,7 +31,7 @@ app.add_typer(reproduce, name="reproduce")
 BAD_USAGE = 2
 INTERRUPTED = 130
 
-States = Annotated[str | None, typer.Option(help="Numbers of hidden states, e.g. 8,25. [default: the figure's]")]
+States = Annotated[str | None, typer.Option(help="Numbers of hidden states, e.g. 8,28. [default: the figure's]")]
 Seeds = Annotated[int | None, typer.Option(help="Models at each size. [default: the figure's]")]
 Workers = Annotated[int, typer.Option(help="Processes; the numbers do not depend on it.")]
 Out = Annotated[Path, typer.Option(help="Directory of results and figure.")]
@@ -52,32 +55,29 @@ def _help_without_command(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-@reproduce.command("head-vs-prompt")
-def head_vs_prompt(
-    states: States = None,
-    seeds: Seeds = None,
-    workers: Workers = 2,
-    out: Out = Path("results/head-vs-prompt"),
-    scheduler: Scheduler = None,
-    smoke: Smoke = False,
-) -> None:
-    """Head tuning against prompt tuning: Figure 3 (left), with exact conditionals in place of a transformer."""
-    from ppl_hmm.experiments import head_vs_prompt as experiment
+def _add_reproduction(configuration: type[Settings]) -> None:
+    name = configuration.experiment
 
-    sizes = _parse_states(states) if states is not None else experiment.SMOKE_STATES if smoke else experiment.STATES
-    n_seeds = seeds if seeds is not None else experiment.SMOKE_SEEDS if smoke else experiment.N_SEEDS
-    options = experiment.SMOKE if smoke else {}
-    with _executor(scheduler) as executor, _progress(experiment.NAME) as report:
-        tree = experiment.head_vs_prompt(
-            sizes,
-            n_seeds,
-            out,
-            workers=workers,
-            executor=executor,
-            progress=report,
-            **options,
-        )
-    _show(experiment.NAME, tree, out)
+    @reproduce.command(name, help=configuration.title)
+    def command(
+        states: States = None,
+        seeds: Seeds = None,
+        workers: Workers = 2,
+        out: Out = Path("results") / name,
+        scheduler: Scheduler = None,
+        smoke: Smoke = False,
+    ) -> None:
+        extent = configuration.smoke if smoke else configuration.figure
+        sizes = _parse_states(states) if states is not None else extent.states
+        n_seeds = seeds if seeds is not None else extent.n_seeds
+        compute = getattr(ppl_hmm, name.replace("-", "_"))
+        with _executor(scheduler) as executor, _progress(name) as report:
+            tree = compute(sizes, n_seeds, out, workers=workers, executor=executor, progress=report, **extent.sizes)
+        _show(name, tree, out)
+
+
+for _configuration in CONFIGURATIONS.values():
+    _add_reproduction(_configuration)
 
 
 @app.command()
@@ -173,7 +173,7 @@ def _parse_states(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise InvalidInput("--states", "whole numbers separated by commas", repr(text), "write e.g. 8,25") from None
+        raise InvalidInput("--states", "whole numbers separated by commas", repr(text), "write e.g. 8,28") from None
 
 
 def main(arguments: list[str] | None = None) -> None:

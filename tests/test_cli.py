@@ -12,14 +12,28 @@ import xarray as xr
 
 import ppl_hmm
 from ppl_hmm import cli
-from ppl_hmm.experiments import head_vs_prompt as experiment
 from ppl_hmm.experiments import runner
-from ppl_hmm.experiments.grid import Settings
+from ppl_hmm.experiments.configurations import HeadVsPrompt, MemoryVsVanilla
 from ppl_hmm.experiments.store import open_results
 
-COMMAND = ["reproduce", "head-vs-prompt"]
-FIGURES = ["head-vs-prompt.png", "head-vs-prompt.svg"]
-CONSTRUCTED = ["prompt-theorem", "prompt-theorem-threshold"]
+EXPERIMENTS = [HeadVsPrompt, MemoryVsVanilla]
+#: Methods that answer only where their condition holds.
+CONSTRUCTED = ["prompt-theorem", "prompt-theorem-threshold", "attention-theorem"]
+#: Words of the tables, the paper's numbers at the smallest size by column, and how many columns each table has.
+WORDS = {
+    HeadVsPrompt: ("head", "prompt", "Theorem P", "δ = 0.001"),
+    MemoryVsVanilla: ("states", "softmax", "hard", "vanilla", "Theorem M", "memory"),
+}
+PUBLISHED = {HeadVsPrompt: {1: "94.0", 4: "99.7"}, MemoryVsVanilla: {1: "99.8", 5: "83.2"}}
+COLUMNS = {HeadVsPrompt: (7, 6), MemoryVsVanilla: (6, 4)}
+
+
+def command_of(experiment):
+    return ["reproduce", experiment.experiment]
+
+
+def figures_of(experiment):
+    return [f"{experiment.experiment}.png", f"{experiment.experiment}.svg"]
 
 
 def snapshot(path):
@@ -36,11 +50,33 @@ def run(arguments, before="", **options):
     )
 
 
+@pytest.fixture(params=EXPERIMENTS, ids=[experiment.experiment for experiment in EXPERIMENTS])
+def experiment(request):
+    return request.param
+
+
+@pytest.fixture
+def command(experiment):
+    return command_of(experiment)
+
+
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
+def smoke_runs(tmp_path_factory):
+    made = {}
+
+    def get(experiment):
+        if experiment not in made:
+            out = tmp_path_factory.mktemp("cli") / "results" / "smoke"
+            made[experiment] = out, run([*command_of(experiment), "--smoke", "--workers", "1", "--out", out])
+        return made[experiment]
+
+    return get
+
+
+@pytest.fixture
+def smoke(experiment, smoke_runs):
     """A run from start to end, as a user starts it: its directory and the finished process."""
-    out = tmp_path_factory.mktemp("cli") / "results" / "smoke"
-    return out, run([*COMMAND, "--smoke", "--workers", "1", "--out", out])
+    return smoke_runs(experiment)
 
 
 @pytest.fixture
@@ -69,59 +105,81 @@ def call(capsys):
     return main
 
 
-def rows_of(text):
+def rows_of(experiment, text):
     """The rows of the two tables by their number of states: accuracies, then shares."""
     rows = [line.split() for line in text.splitlines()]
     rows = [row for row in rows if row and row[0].isdigit()]
-    assert [row[0] for row in rows] == ["4", "12", "4", "12"]
-    return [{row[0]: row[1:] for row in part} for part in (rows[:2], rows[2:])]
+    states = [str(n_states) for n_states in experiment.smoke.states]
+    assert [row[0] for row in rows] == 2 * states
+    return [{row[0]: row[1:] for row in part} for part in (rows[: len(states)], rows[len(states) :])]
 
 
-def assert_table(text):
-    for word in ("head", "prompt", "paper", "built", "separable", "Theorem H", "Theorem P", "δ = 0.001", "undecided"):
+def assert_table(experiment, text):
+    for word in (*WORDS[experiment], "paper", "built", "separable", "Theorem H", "undecided"):
         assert word in text
-    accuracies, shares = rows_of(text)
-    assert accuracies["4"][1] == "94.0"  # the paper's head at K = 4
-    assert [len(row) for row in (*accuracies.values(), *shares.values())] == [7, 7, 6, 6]
+    smallest = str(experiment.smoke.states[0])
+    accuracies, shares = rows_of(experiment, text)
+    for column, value in PUBLISHED[experiment].items():
+        assert accuracies[smallest][column] == value
+    for rows, n_columns in zip((accuracies, shares), COLUMNS[experiment], strict=True):
+        assert [len(row) for row in rows.values()] == [n_columns, n_columns]
 
 
-def test_smoke_run(smoke):
+def test_smoke_run(experiment, smoke):
     out, process = smoke
+    png, svg = figures_of(experiment)
     assert process.returncode == 0, process.stderr
     assert "Traceback" not in process.stderr
-    assert sorted(path.name for path in out.iterdir()) == [
-        "head-vs-prompt.png",
-        "head-vs-prompt.svg",
-        "results.zarr",
-        "settings.json",
-    ]
-    assert (out / "head-vs-prompt.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    svg = (out / "head-vs-prompt.svg").read_text()
-    assert "<svg" in svg
-    assert "</svg>" in svg
-    assert_table(process.stdout)
-    assert str(out / "head-vs-prompt.svg") in process.stdout
+    assert sorted(path.name for path in out.iterdir()) == sorted([png, svg, "results.zarr", "settings.json"])
+    assert (out / png).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    drawing = (out / svg).read_text()
+    assert "<svg" in drawing
+    assert "</svg>" in drawing
+    assert_table(experiment, process.stdout)
+    assert str(out / svg) in process.stdout
     results = open_results(out)
-    assert results["results/accuracy"].sizes == {"method": 5, "n_states": 2, "seed": 2}
+    assert results["results/accuracy"].sizes["n_states"] == results["results/accuracy"].sizes["seed"] == 2
     constructed = results["results/accuracy"]["method"].isin(CONSTRUCTED)
     offered = ~constructed | (results["results/condition"] == 1)
     xr.testing.assert_equal(results["results/accuracy"].notnull(), offered)
-    assert {name: results["settings"].attrs[name] for name in experiment.SMOKE} == experiment.SMOKE
+    attributes, sizes = results["settings"].attrs, experiment.smoke.sizes
+    assert {name: attributes[name] for name in ("experiment", *sizes)} == {"experiment": experiment.experiment, **sizes}
 
 
-def test_the_same_command_again_computes_nothing(copy, call, smoke, no_computing):
+def test_the_same_command_again_computes_nothing(experiment, command, copy, call, smoke, no_computing):
     before = snapshot(copy / "results.zarr")
-    status, output, _ = call(*COMMAND, "--smoke", "--out", copy)
+    status, output, _ = call(*command, "--smoke", "--out", copy)
     assert status == 0
-    assert_table(output)
+    assert_table(experiment, output)
     assert snapshot(copy / "results.zarr") == before
     xr.testing.assert_identical(open_results(copy), open_results(smoke[0]))
 
 
-def test_the_figure_is_the_same_file_each_time(copy, call, smoke, no_computing):
-    (copy / "head-vs-prompt.svg").unlink()
-    call(*COMMAND, "--smoke", "--out", copy)
-    assert (copy / "head-vs-prompt.svg").read_bytes() == (smoke[0] / "head-vs-prompt.svg").read_bytes()
+def test_the_figure_is_the_same_file_each_time(experiment, command, copy, call, smoke, no_computing):
+    svg = figures_of(experiment)[1]
+    (copy / svg).unlink()
+    call(*command, "--smoke", "--out", copy)
+    assert (copy / svg).read_bytes() == (smoke[0] / svg).read_bytes()
+
+
+def test_sizes_by_default_are_the_figures(experiment, command, call, tmp_path, monkeypatch):
+    """Without --smoke: the sizes and seeds of the published figure, in results/ under the experiment's name."""
+    monkeypatch.chdir(tmp_path)
+    asked = {}
+
+    def compute(states, seeds, out, **options):
+        asked.update(states=states, seeds=seeds, out=out, workers=options.pop("workers"), sizes=options)
+        raise ppl_hmm.InvalidInput("stop")
+
+    monkeypatch.setattr(ppl_hmm, experiment.experiment.replace("-", "_"), compute, raising=False)
+    assert call(*command)[0] == 2
+    del asked["sizes"]["executor"], asked["sizes"]["progress"]
+    figure, out = experiment.figure, Path("results") / experiment.experiment
+    assert asked == {"states": figure.states, "seeds": 20, "out": out, "workers": 2, "sizes": {}}
+    call(*command, "--states", "28,8", "--seeds", 3, "--workers", 1, "--out", "elsewhere", "--smoke")
+    sizes = experiment.smoke.sizes.items()
+    assert asked["sizes"].items() >= sizes
+    assert (asked["states"], asked["seeds"], asked["workers"], asked["out"]) == ([28, 8], 3, 1, Path("elsewhere"))
 
 
 def test_version(call):
@@ -135,7 +193,7 @@ def test_version(call):
         ("--help",),
         ("reproduce",),
         ("reproduce", "--help"),
-        (*COMMAND, "--help"),
+        *((*command_of(experiment), "--help") for experiment in EXPERIMENTS),
         ("show", "--help"),
         ("sample", "--help"),
     ],
@@ -147,13 +205,13 @@ def test_help(arguments, call):
     assert errors == ""
 
 
-BAD = {
-    ("--states", "0"): "states: expected an integer of at least 2, got 0; pass a larger number",
-    ("--states", "-4"): "states: expected an integer of at least 2, got -4; pass a larger number",
-    ("--states", "a,b"): "--states: expected whole numbers separated by commas, got 'a,b'; write e.g. 8,25",
-    ("--states", ""): "--states: expected whole numbers separated by commas, got ''; write e.g. 8,25",
-    ("--states", "4.5"): "--states: expected whole numbers separated by commas, got '4.5'; write e.g. 8,25",
-    ("--states", "4,4"): "states: expected different sizes, got (4, 4); drop the repetition",
+COMMON_BAD = {
+    ("--states", "0"): "states: expected an integer of at least {smallest}, got 0; pass a larger number",
+    ("--states", "-4"): "states: expected an integer of at least {smallest}, got -4; pass a larger number",
+    ("--states", "a,b"): "--states: expected whole numbers separated by commas, got 'a,b'; write e.g. 8,28",
+    ("--states", ""): "--states: expected whole numbers separated by commas, got ''; write e.g. 8,28",
+    ("--states", "4.5"): "--states: expected whole numbers separated by commas, got '4.5'; write e.g. 8,28",
+    ("--states", "8,8"): "states: expected different sizes, got (8, 8); drop the repetition",
     ("--seeds", "0"): "seeds: expected an integer of at least 1, got 0; pass a larger number",
     ("--seeds", "x"): "Invalid value for '--seeds'",
     ("--workers", "0"): "workers: expected an integer of at least 1, got 0; pass a larger number",
@@ -162,13 +220,24 @@ BAD = {
     ("extra",): "unexpected extra argument",
     ("--out",): "requires an argument",
 }
+BAD = {
+    HeadVsPrompt: COMMON_BAD,
+    MemoryVsVanilla: {
+        **COMMON_BAD,
+        ("--states", "4"): "states: expected an integer of at least 8, got 4; pass a larger number",
+        ("--states", "8,10"): "states: expected multiples of 4, got 10; pass 8 or 12",
+    },
+}
 
 
-@pytest.mark.parametrize(("arguments", "message"), BAD.items(), ids=[" ".join(arguments) for arguments in BAD])
-def test_bad_usage(arguments, message, call, tmp_path, no_computing):
+@pytest.mark.parametrize(
+    ("experiment", "arguments", "message"),
+    [(experiment, *bad) for experiment, all_bad in BAD.items() for bad in all_bad.items()],
+)
+def test_bad_usage(experiment, command, arguments, message, call, tmp_path, no_computing):
     out = [] if "--out" in arguments else ["--out", tmp_path / "out"]
-    status, output, errors = call(*COMMAND, "--smoke", *out, *arguments)
-    assert_one_line(status, output, errors, message)
+    status, output, errors = call(*command, "--smoke", *out, *arguments)
+    assert_one_line(status, output, errors, message.replace("{smallest}", str(experiment.smallest)))
     assert not (tmp_path / "out").exists()  # a slip must not bind the directory to settings
 
 
@@ -187,48 +256,49 @@ def test_unknown_commands(arguments, call):
     assert_one_line(*call(*arguments), "No such")
 
 
-def test_bad_usage_in_a_process_of_its_own(tmp_path):
-    process = run([*COMMAND, "--states", "a,b"], cwd=tmp_path)
-    assert_one_line(process.returncode, process.stdout, process.stderr, "write e.g. 8,25")
+def test_bad_usage_in_a_process_of_its_own(command, tmp_path):
+    process = run([*command, "--states", "a,b"], cwd=tmp_path)
+    assert_one_line(process.returncode, process.stdout, process.stderr, "write e.g. 8,28")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_foreign_directory(call, tmp_path, no_computing):
+def test_a_foreign_directory(command, call, tmp_path, no_computing):
     (tmp_path / "thesis.tex").write_text("mine")
     before = snapshot(tmp_path)
-    result = call(*COMMAND, "--smoke", "--out", tmp_path)
+    result = call(*command, "--smoke", "--out", tmp_path)
     assert_one_line(*result, "expected an experiment of this package, got no readable settings.json")
     assert snapshot(tmp_path) == before
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_file_is_no_directory(call, tmp_path, no_computing):
+def test_a_file_is_no_directory(command, call, tmp_path, no_computing):
     (tmp_path / "file").write_text("mine")
-    assert_one_line(*call(*COMMAND, "--smoke", "--out", tmp_path / "file"), "choose a new or an empty directory")
-    assert_one_line(*call(*COMMAND, "--smoke", "--out", tmp_path / "file" / "below"), "choose another --out")
+    assert_one_line(*call(*command, "--smoke", "--out", tmp_path / "file"), "choose a new or an empty directory")
+    assert_one_line(*call(*command, "--smoke", "--out", tmp_path / "file" / "below"), "choose another --out")
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_another_configuration(call, copy, no_computing):
+def test_another_configuration(command, call, copy, no_computing):
     before = snapshot(copy)
-    result = call(*COMMAND, "--smoke", "--seeds", "3", "--out", copy)
+    result = call(*command, "--smoke", "--seeds", "3", "--out", copy)
     assert_one_line(*result, "expected n_seeds=3, got n_seeds=2; choose another --out")
     assert snapshot(copy) == before
 
 
 def test_one_state_has_no_task(call, tmp_path):
     """K = 1: the posterior is constant. Said before anything is written."""
-    result = call(*COMMAND, "--smoke", "--states", "1", "--seeds", "1", "--out", tmp_path / "out")
+    one_state = ("--states", "1", "--seeds", "1")
+    result = call(*command_of(HeadVsPrompt), "--smoke", *one_state, "--out", tmp_path / "out")
     assert_one_line(*result, "states: expected an integer of at least 2, got 1")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interruption_says_how_to_go_on(call, tmp_path, monkeypatch):
+def test_an_interruption_says_how_to_go_on(command, call, tmp_path, monkeypatch):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runner, "_pool", interrupt)
-    status, output, errors = call(*COMMAND, "--smoke", "--out", tmp_path / "out")
+    status, output, errors = call(*command, "--smoke", "--out", tmp_path / "out")
     assert status == 130
     assert output == ""
     assert errors.splitlines()[-1] == "ppl-hmm: interrupted; the same command goes on where this one stopped"
@@ -237,13 +307,14 @@ def test_an_interruption_says_how_to_go_on(call, tmp_path, monkeypatch):
 # Another place to compute.
 
 
-def test_a_scheduler_that_does_not_answer(tmp_path):
+@pytest.mark.parametrize("experiment", [HeadVsPrompt])
+def test_a_scheduler_that_does_not_answer(command, tmp_path):
     """In a process of its own: Dask writes to the log as it likes. One second of patience in place of ten."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # taken, but nobody listens
         address = f"tcp://127.0.0.1:{bound.getsockname()[1]}"
         process = run(
-            [*COMMAND, "--smoke", "--out", tmp_path / "out", "--scheduler", address],
+            [*command, "--smoke", "--out", tmp_path / "out", "--scheduler", address],
             before="from ppl_hmm.experiments import cluster; cluster._SECONDS_TO_CONNECT = 1",
         )
     message = f"scheduler {address!r}: expected a running Dask scheduler, got "
@@ -255,48 +326,49 @@ def test_a_scheduler_that_does_not_answer(tmp_path):
 # Show.
 
 
-def test_show_a_finished_experiment(copy, call, smoke, no_computing):
+def test_show_a_finished_experiment(experiment, copy, call, smoke, no_computing):
     """The same words and the same figures as from the run itself; the results are untouched."""
-    for name in FIGURES:
+    for name in figures_of(experiment):
         (copy / name).unlink()
     before = snapshot(copy)
     status, output, errors = call("show", copy)
     assert (status, errors) == (0, "")
     assert output == smoke[1].stdout.replace(str(smoke[0]), str(copy))
-    for name in FIGURES:
+    for name in figures_of(experiment):
         assert (copy / name).read_bytes() == (smoke[0] / name).read_bytes()
         (copy / name).unlink()
     assert snapshot(copy) == before
 
 
-def test_show_a_running_experiment(call, smoke, tmp_path, monkeypatch):
+def test_show_a_running_experiment(experiment, command, call, smoke, tmp_path, monkeypatch):
     """What is there is shown, the rest is a dash; the run then goes on as if nobody had looked."""
     finished = open_results(smoke[0])
-    settings = Settings(experiment.NAME, experiment.SMOKE_STATES, experiment.SMOKE_SEEDS, **experiment.SMOKE)
-    store = runner.Store(tmp_path / "half", settings)
-    first, second = settings.cells()
-    assert (first.n_states, second.n_states) == (12, 4)
+    states, seeds, sizes = experiment.smoke
+    store = runner.Store(tmp_path / "half", experiment(states, seeds, **sizes))
+    first, second = store.settings.cells()
+    small, large = map(str, states)
+    assert (first.n_states, second.n_states) == states[::-1]
     cell = xr.merge([finished[group].to_dataset() for group in ("results", "timings")])
-    runner.write_cell(cell.sel(n_states=[12]), store.cell_path(first))
+    runner.write_cell(cell.sel(n_states=[first.n_states]), store.cell_path(first))
     before = snapshot(store.path)
     with monkeypatch.context() as patched:
         patched.setattr(runner, "_compute_and_store", None)
         status, output, errors = call("show", store.path)
     assert (status, errors) == (0, "")
-    complete, partial = rows_of(smoke[1].stdout), rows_of(output)
+    complete, partial = rows_of(experiment, smoke[1].stdout), rows_of(experiment, output)
     for all_rows, rows in zip(complete, partial, strict=True):
-        assert rows["12"] == all_rows["12"]
-    published = [complete[0]["4"][column] for column in (1, 4)]
-    assert partial[0]["4"] == ["–", published[0], "–", "–", published[1], "–", "–"]
-    assert partial[1]["4"] == 6 * ["–"]
-    for name in FIGURES:
+        assert rows[large] == all_rows[large]
+    n_accuracies, n_shares = COLUMNS[experiment]
+    assert partial[0][small] == [PUBLISHED[experiment].get(column, "–") for column in range(n_accuracies)]
+    assert partial[1][small] == n_shares * ["–"]
+    for name in figures_of(experiment):
         assert str(store.path / name) in output
         assert (store.path / name).stat().st_size > 1000
     assert store.missing() == [second]
     after = snapshot(store.path)
     assert {file: after[file] for file in before} == before
-    assert {file.name for file in set(after) - set(before)} == set(FIGURES)
-    assert call(*COMMAND, "--smoke", "--workers", 1, "--out", store.path)[:2] == (
+    assert {file.name for file in set(after) - set(before)} == set(figures_of(experiment))
+    assert call(*command, "--smoke", "--workers", 1, "--out", store.path)[:2] == (
         0,
         smoke[1].stdout.replace(str(smoke[0]), str(store.path)),
     )
@@ -316,8 +388,8 @@ def test_show_needs_a_directory(call):
     assert_one_line(*call("show"), "Missing argument")
 
 
-def test_show_an_experiment_without_results_yet(call, tmp_path):
-    runner.Store(tmp_path / "out", Settings("head-vs-prompt", (4,), 1))
+def test_show_an_experiment_without_results_yet(experiment, call, tmp_path):
+    runner.Store(tmp_path / "out", experiment((8,), 1))
     before = snapshot(tmp_path)
     assert_one_line(*call("show", tmp_path / "out"), "expected a finished cell, got none yet")
     assert snapshot(tmp_path) == before

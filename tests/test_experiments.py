@@ -1,4 +1,4 @@
-"""The experiment: the same numbers from any number of processes, its schema, and what its directory accepts."""
+"""The experiments: the same numbers from any number of processes, its schema, and what its directory accepts."""
 
 import csv
 import json
@@ -14,24 +14,41 @@ import xarray as xr
 import ppl_hmm
 from ppl_hmm import schema
 from ppl_hmm.errors import ForeignFile, InvalidInput
-from ppl_hmm.experiments import head_vs_prompt as experiment
 from ppl_hmm.experiments import runner
-from ppl_hmm.experiments.cells import compute_cell
-from ppl_hmm.experiments.grid import Settings
+from ppl_hmm.experiments.configurations import HeadVsPrompt, MemoryVsVanilla
 from ppl_hmm.experiments.store import OtherConfiguration, open_results
 from ppl_hmm.recoverability.head import head_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.regimes import random_hmm
 
-LEARNED = ["head", "head-log", "prompt"]
+EXPERIMENTS = [HeadVsPrompt, MemoryVsVanilla]
 CONSTRUCTED = {"prompt-theorem": 0.0, "prompt-theorem-threshold": 1e-3}
-METHODS = [*LEARNED, *CONSTRUCTED]
+METHODS = {
+    HeadVsPrompt: ["head", "head-log", "prompt", *CONSTRUCTED],
+    MemoryVsVanilla: ["attention-softmax", "attention-hard", "attention-theorem", "vanilla-linear"],
+}
+# Whom the questions are asked, and who answers only where its condition holds.
+SEPARABLE = {HeadVsPrompt: ["head", "prompt"], MemoryVsVanilla: ["vanilla-linear"]}
+CONDITION = {
+    HeadVsPrompt: ["head", *CONSTRUCTED],
+    MemoryVsVanilla: ["attention-theorem", "vanilla-linear"],
+}
+CERTIFIED = {HeadVsPrompt: list(CONSTRUCTED), MemoryVsVanilla: ["attention-theorem"]}
 
 
-def smoke(out, workers=1, **options):
-    return experiment.head_vs_prompt(
-        experiment.SMOKE_STATES, experiment.SMOKE_SEEDS, out, workers=workers, **{**experiment.SMOKE, **options}
-    )
+def function_of(experiment):
+    """The public function, which has the experiment's name."""
+    return getattr(ppl_hmm, experiment.experiment.replace("-", "_"))
+
+
+def smoke(experiment, out, workers=1, **options):
+    states, seeds, sizes = experiment.smoke
+    return function_of(experiment)(states, seeds, out, workers=workers, **{**sizes, **options})
+
+
+def smoke_settings(experiment):
+    states, seeds, sizes = experiment.smoke
+    return experiment(states, seeds, **sizes)
 
 
 def snapshot(path):
@@ -40,10 +57,33 @@ def snapshot(path):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def smoke_runs(tmp_path_factory):
+    """The smoke run of each experiment in one process, made when first asked for: its directory and its tree."""
+    made = {}
+
+    def run(experiment):
+        if experiment not in made:
+            out = tmp_path_factory.mktemp("finished") / experiment.experiment
+            made[experiment] = out, smoke(experiment, out)
+        return made[experiment]
+
+    return run
+
+
+@pytest.fixture(params=EXPERIMENTS, ids=[experiment.experiment for experiment in EXPERIMENTS])
+def experiment(request):
+    return request.param
+
+
+@pytest.fixture
+def finished(experiment, smoke_runs):
     """A directory with the smoke run of one process, and the tree that the call returned."""
-    out = tmp_path_factory.mktemp("finished") / "smoke"
-    return out, smoke(out)
+    return smoke_runs(experiment)
+
+
+@pytest.fixture
+def head_vs_prompt_results(smoke_runs):
+    return smoke_runs(HeadVsPrompt)[1][schema.RESULTS].to_dataset()
 
 
 @pytest.fixture
@@ -63,16 +103,16 @@ def no_computing(monkeypatch):
 # The numbers.
 
 
-def test_the_numbers_do_not_depend_on_the_workers(finished, tmp_path):
-    tree, other = finished[1], smoke(tmp_path / "two", workers=2)
+def test_the_numbers_do_not_depend_on_the_workers(experiment, finished, tmp_path):
+    tree, other = finished[1], smoke(experiment, tmp_path / "two", workers=2)
     assert list(tree.children) == list(other.children)
     for group in (schema.RESULTS, schema.PUBLISHED, schema.SETTINGS):
         xr.testing.assert_identical(tree[group].to_dataset(), other[group].to_dataset())
 
 
-def test_the_condition_is_the_certificate_of_the_same_model(finished):
+def test_the_condition_is_the_certificate_of_the_same_model(head_vs_prompt_results):
     """At K = 12 > V = 10 rows cannot be independent; at K = 4 they are, for these seeds."""
-    condition = finished[1]["results/condition"].sel({"method": "head"})
+    condition = head_vs_prompt_results["condition"].sel({"method": "head"})
     assert condition.sel(n_states=12).values.tolist() == [0, 0]
     assert condition.sel(n_states=4).values.tolist() == [1, 1]
     for seed in (0, 1):
@@ -82,90 +122,84 @@ def test_the_condition_is_the_certificate_of_the_same_model(finished):
 def model_and_task(n_states, seed):
     """The model and the task of one point of the smoke run, drawn again."""
     model = random_hmm("wei2021", n_states, 10, seed)
-    text = ppl_hmm.sample(model, 600, experiment.SMOKE["length"], seed).tokens
+    text = ppl_hmm.sample(model, 600, HeadVsPrompt.smoke.sizes["length"], seed).tokens
     return model, ppl_hmm.random_task(model, seed, text[:300])
 
 
 @pytest.mark.parametrize("method", CONSTRUCTED)
-def test_the_condition_of_constructed_prompts_is_their_certificate(method, finished):
-    condition = finished[1]["results/condition"].sel({"method": method})
+def test_the_condition_of_constructed_prompts_is_their_certificate(method, head_vs_prompt_results):
+    condition = head_vs_prompt_results["condition"].sel({"method": method})
     for n_states in (4, 12):
         for seed in (0, 1):
             found = prompt_certificate(*model_and_task(n_states, seed), support_threshold=CONSTRUCTED[method])
             assert bool(condition.sel(n_states=n_states, seed=seed)) == found.recoverable
 
 
-def test_constructed_prompts_have_an_accuracy_where_their_condition_holds(finished):
-    results = finished[1][schema.RESULTS].to_dataset().sel({"method": list(CONSTRUCTED)})
+def test_constructed_methods_have_an_accuracy_where_their_condition_holds(experiment, finished):
+    results = finished[1][schema.RESULTS].to_dataset().sel({"method": CERTIFIED[experiment]})
     holds = results["condition"] == schema.YES
     assert holds.any()
     assert not holds.all()  # the smoke run shows both
     xr.testing.assert_equal(results["accuracy"].notnull(), holds)
 
 
-def test_the_theorem_is_right_on_every_decidable_text(finished):
+def test_the_theorem_is_right_on_every_decidable_text(head_vs_prompt_results):
     """Theorem P, exactly: only texts whose margin is within rounding can be labelled otherwise."""
-    results = finished[1][schema.RESULTS].to_dataset()
-    exact = results.sel({"method": "prompt-theorem"})
+    exact = head_vs_prompt_results.sel({"method": "prompt-theorem"})
     holds = exact["condition"] == schema.YES
     assert holds.any()
-    assert (exact["accuracy"] >= 1 - results["undecidable"] - 1e-12).values[holds.values].all()
+    assert (exact["accuracy"] >= 1 - exact["undecidable"] - 1e-12).values[holds.values].all()
 
 
-def test_where_the_condition_holds_the_training_text_is_separable(finished):
-    results = finished[1][schema.RESULTS].to_dataset()
-    holds = results["condition"].sel({"method": "head"}) == schema.YES
+def test_where_the_condition_holds_the_training_text_is_separable(head_vs_prompt_results):
+    head = head_vs_prompt_results.sel({"method": "head"})
+    holds = head["condition"] == schema.YES
     assert holds.any()
-    assert (results["separable"].sel({"method": "head"}).values[holds.values] == schema.YES).all()
+    assert (head["separable"].values[holds.values] == schema.YES).all()
 
 
 # The schema.
 
 
-def test_schema_of_results(finished):
+def test_schema_of_results(experiment, finished):
     results = finished[1][schema.RESULTS].to_dataset()
-    assert set(results.data_vars) == {"accuracy", "separable", "condition", "undecidable"}
     by_method = ("method", "n_states", "seed")
-    assert {name: values.dims for name, values in results.data_vars.items()} == {
-        "accuracy": by_method,
-        "separable": by_method,
-        "condition": by_method,
-        "undecidable": ("n_states", "seed"),
+    assert {name: (values.dims, str(values.dtype)) for name, values in results.data_vars.items()} == {
+        "accuracy": (by_method, "float64"),
+        "separable": (by_method, "int8"),
+        "condition": (by_method, "int8"),
+        "undecidable": (("n_states", "seed"), "float64"),
     }
-    assert {name: str(values.dtype) for name, values in results.data_vars.items()} == {
-        "accuracy": "float64",
-        "separable": "int8",
-        "condition": "int8",
-        "undecidable": "float64",
-    }
-    assert results["method"].values.tolist() == METHODS
-    assert results["n_states"].values.tolist() == [4, 12]
+    assert results["method"].values.tolist() == METHODS[experiment]
+    assert results["n_states"].values.tolist() == list(experiment.smoke.states)
     assert results["seed"].values.tolist() == [0, 1]
-    assert results["accuracy"].sel({"method": LEARNED}).notnull().all()
     for name in ("accuracy", "undecidable"):
         values = results[name].values[results[name].notnull().values]
         assert ((values >= 0) & (values <= 1)).all()
         assert results[name].attrs["units"] == "1"
     assert results["undecidable"].notnull().all()
-    for name in ("separable", "condition"):
+    for name, asked in (("separable", SEPARABLE[experiment]), ("condition", CONDITION[experiment])):
         assert list(results[name].attrs["flag_values"]) == [-1, 0, 1]
         assert results[name].attrs["flag_meanings"] == "not_asked no yes"
-    assert set(np.unique(results["separable"].sel({"method": ["head", "prompt"]}))) <= {0, 1}
-    assert (results["separable"].sel({"method": ["head-log", *CONSTRUCTED]}) == -1).all()
-    assert set(np.unique(results["condition"].sel({"method": ["head", *CONSTRUCTED]}))) <= {0, 1}
-    assert (results["condition"].sel({"method": ["head-log", "prompt"]}) == -1).all()
+        expected = xr.where(results["method"].isin(asked), results[name] >= 0, results[name] == -1)
+        assert expected.all()
+    always = results["accuracy"].sel({"method": [m for m in METHODS[experiment] if m not in CERTIFIED[experiment]]})
+    assert always.notnull().all()
     # Every accuracy is a whole number of the test texts.
     accuracy = results["accuracy"].values[results["accuracy"].notnull().values]
-    texts = accuracy * experiment.SMOKE["n_test"]
+    texts = accuracy * experiment.smoke.sizes["n_test"]
     np.testing.assert_allclose(texts, texts.round(), atol=1e-9)
     assert (accuracy > 0.5).all()
 
 
-def test_published_equals_the_file(finished):
+@pytest.mark.parametrize(("experiment", "n_points"), [(HeadVsPrompt, 12), (MemoryVsVanilla, 8)])
+def test_published_equals_the_file(experiment, n_points, finished):
     group = finished[1][schema.PUBLISHED].to_dataset()
     text = resources.files("ppl_hmm.reference").joinpath("wei2021_figure3.csv").read_text()
-    rows = [row for row in csv.DictReader(text.splitlines()) if row["panel"] == "left"]
-    assert group["accuracy"].size == len(rows) == 12
+    rows = [row for row in csv.DictReader(text.splitlines()) if row["panel"] == experiment.panel]
+    assert group["accuracy"].size == len(rows) == n_points
+    assert set(group["method"].values) <= set(METHODS[experiment])
+    assert group["n_states"].values.tolist() == list(experiment.figure.states)
     for row in rows:
         point = group.sel({"method": row["method"], "n_states": int(row["n_states"])})
         assert float(point["accuracy"]) == float(row["accuracy_percent"]) / 100
@@ -173,14 +207,17 @@ def test_published_equals_the_file(finished):
     assert "2106.09226" in group.attrs["source"]
 
 
-def test_settings(finished):
-    attributes = finished[1][schema.SETTINGS].attrs
-    assert attributes["experiment"] == "head-vs-prompt"
-    assert list(attributes["states"]) == [4, 12]
-    assert attributes["n_seeds"] == 2
-    assert attributes["vocabulary_size"] == 10
-    assert attributes["support_threshold"] == 1e-3
-    assert {name: attributes[name] for name in experiment.SMOKE} == experiment.SMOKE
+def test_settings(experiment, finished):
+    """All that determines the numbers, and no option of the other experiment."""
+    common = {"n_seeds": 2, "vocabulary_size": 10, "threads": 1, **experiment.smoke.sizes}
+    own = {HeadVsPrompt: {"prompt_length": 1, "restarts": 2, "support_threshold": 1e-3}, MemoryVsVanilla: {}}
+    expected = {
+        "experiment": experiment.experiment,
+        "states": list(experiment.smoke.states),
+        **common,
+        **own[experiment],
+    }
+    assert finished[1][schema.SETTINGS].attrs == expected
     assert finished[1].attrs == {"package": "ppl_hmm", "version": ppl_hmm.__version__}
 
 
@@ -203,66 +240,61 @@ def test_a_finished_store(finished):
         opened.close()
 
 
-def test_a_second_call_recomputes_nothing(copy, finished, no_computing):
+def test_a_second_call_recomputes_nothing(experiment, copy, finished, no_computing):
     before = snapshot(copy / "results.zarr")
-    xr.testing.assert_identical(smoke(copy, workers=2), finished[1])
+    xr.testing.assert_identical(smoke(experiment, copy, workers=2), finished[1])
     assert snapshot(copy / "results.zarr") == before
     assert sorted(path.name for path in copy.iterdir()) == ["results.zarr", "settings.json"]
 
 
-def test_the_order_of_states_is_no_configuration(copy, finished, no_computing):
-    tree = experiment.head_vs_prompt((12, 4), 2, copy, **experiment.SMOKE)
+def test_the_order_of_states_is_no_configuration(experiment, copy, finished, no_computing):
+    states, seeds, sizes = experiment.smoke
+    tree = function_of(experiment)(states[::-1], seeds, copy, **sizes)
     xr.testing.assert_identical(tree, finished[1])
 
 
-def test_progress_is_reported(finished, tmp_path, no_computing, copy):
+def test_progress_is_reported(experiment, copy, no_computing):
     reports = []
-    smoke(copy, progress=lambda done, total: reports.append((done, total)))
+    smoke(experiment, copy, progress=lambda done, total: reports.append((done, total)))
     assert reports == [(2, 2)]
 
 
-def test_a_running_store_opens_and_continues(finished, tmp_path, monkeypatch):
+def test_a_running_store_opens_and_continues(experiment, finished, tmp_path, monkeypatch):
     """Half of the cells are there: the others are NaN; the same call computes only them."""
-    out = tmp_path / "half"
-    settings = Settings(experiment.NAME, experiment.SMOKE_STATES, experiment.SMOKE_SEEDS, **experiment.SMOKE)
-    store = runner.Store(out, settings)
-    first, second = settings.cells()
-    assert (first.n_states, second.n_states) == (12, 4)  # the longest first
+    out, expected = tmp_path / "half", finished[1][schema.RESULTS].to_dataset()
+    small, large = experiment.smoke.states
+    store = runner.Store(out, smoke_settings(experiment))
     with pytest.raises(ForeignFile, match="expected a finished cell, got none yet"):
         open_results(out)
-    runner.write_cell(compute_cell(settings, first), store.cell_path(first))
+    fill_first_cell(store, finished)
     results = open_results(out)[schema.RESULTS].to_dataset()
-    expected = finished[1][schema.RESULTS].to_dataset()
-    xr.testing.assert_identical(results.sel(n_states=12), expected.sel(n_states=12))
-    assert results["accuracy"].sel(n_states=4).isnull().all()
-    assert results["undecidable"].sel(n_states=4).isnull().all()
-    assert (results["condition"].sel(n_states=4) == schema.NOT_ASKED).all()
-    assert store.missing() == [second]
+    xr.testing.assert_identical(results.sel(n_states=large), expected.sel(n_states=large))
+    assert results["accuracy"].sel(n_states=small).isnull().all()
+    assert results["undecidable"].sel(n_states=small).isnull().all()
+    assert (results["condition"].sel(n_states=small) == schema.NOT_ASKED).all()
     monkeypatch.setattr(runner, "_pool", ThreadPoolExecutor)  # starting a process takes longer than the work
     reports = []
-    tree = smoke(out, progress=lambda done, total: reports.append((done, total)))
+    tree = smoke(experiment, out, progress=lambda done, total: reports.append((done, total)))
     assert reports == [(1, 2), (2, 2)]
     xr.testing.assert_identical(tree[schema.RESULTS].to_dataset(), expected)
 
 
-def half_store(out, finished):
-    """A running store that has the cell of K = 12 from the finished one, and still lacks K = 4."""
-    settings = Settings(experiment.NAME, experiment.SMOKE_STATES, experiment.SMOKE_SEEDS, **experiment.SMOKE)
-    store = runner.Store(out, settings)
-    first, second = settings.cells()
+def fill_first_cell(store, finished):
+    """Put the longest cell of a finished run, the first of two, into a running store."""
+    first, second = store.settings.cells()
+    assert first.n_states > second.n_states
     cell = xr.merge([finished[1][group].to_dataset() for group in (schema.RESULTS, schema.TIMINGS)])
     runner.write_cell(cell.sel(n_states=[first.n_states]), store.cell_path(first))
     assert store.missing() == [second]
-    return store
 
 
-def test_an_executor_takes_the_place_of_processes(finished, tmp_path, no_computing):
+def test_an_executor_takes_the_place_of_processes(experiment, finished, tmp_path, no_computing):
     """It gets the missing cells, gives the same numbers, and is left running."""
-    out = tmp_path / "half"
-    half_store(out, finished)
+    store = runner.Store(tmp_path / "half", smoke_settings(experiment))
+    fill_first_cell(store, finished)
     reports = []
     with ThreadPoolExecutor(1) as executor:
-        tree = smoke(out, executor=executor, progress=lambda done, total: reports.append((done, total)))
+        tree = smoke(experiment, store.path, executor=executor, progress=lambda *done: reports.append(done))
         assert executor.submit(abs, -1).result() == 1
     assert reports == [(1, 2), (2, 2)]
     xr.testing.assert_identical(tree[schema.RESULTS].to_dataset(), finished[1][schema.RESULTS].to_dataset())
@@ -277,41 +309,57 @@ class _Broken(Executor):
         return job
 
 
-def test_an_executor_is_not_asked_for_a_finished_store(copy, finished, no_computing):
-    xr.testing.assert_identical(smoke(copy, executor=_Broken()), finished[1])
+def test_an_executor_is_not_asked_for_a_finished_store(experiment, copy, finished, no_computing):
+    xr.testing.assert_identical(smoke(experiment, copy, executor=_Broken()), finished[1])
 
 
-def test_an_executor_that_loses_its_workers_keeps_finished_cells(finished, tmp_path, no_computing):
-    store = half_store(tmp_path / "half", finished)
+def test_an_executor_that_loses_its_workers_keeps_finished_cells(experiment, finished, tmp_path, no_computing):
+    store = runner.Store(tmp_path / "half", smoke_settings(experiment))
+    fill_first_cell(store, finished)
     before = snapshot(store.path / "cells")
     with pytest.raises(runner.WorkerLost, match=r"expected to finish its cell.*finished cells are kept"):
-        smoke(store.path, executor=_Broken())
+        smoke(experiment, store.path, executor=_Broken())
     assert snapshot(store.path / "cells") == before
     assert not store.finished
 
 
-def test_another_configuration_is_refused_and_untouched(copy, no_computing):
-    before = snapshot(copy)
+def test_another_configuration_is_refused_and_untouched(experiment, copy, no_computing):
+    before, (small, large) = snapshot(copy), experiment.smoke.states
     with pytest.raises(OtherConfiguration) as caught:
-        smoke(copy, restarts=3)
+        smoke(experiment, copy, n_test=3)
     message = str(caught.value)
-    assert "expected restarts=3, got restarts=2" in message
+    assert "expected n_test=3, got n_test=200" in message
     assert "choose another --out" in message
-    with pytest.raises(
-        OtherConfiguration, match=r"expected states=\[4, 8\], n_seeds=1, got states=\[4, 12\], n_seeds=2"
-    ):
-        experiment.head_vs_prompt((4, 8), 1, copy, **experiment.SMOKE)
-    with pytest.raises(OtherConfiguration, match=r"expected support_threshold=0\.1, got support_threshold=0\.001"):
-        smoke(copy, support_threshold=0.1)
+    expected = rf"expected states=\[{small}, 16\], n_seeds=1, got states=\[{small}, {large}\], n_seeds=2"
+    with pytest.raises(OtherConfiguration, match=expected):
+        function_of(experiment)((small, 16), 1, copy, **experiment.smoke.sizes)
     assert snapshot(copy) == before
 
 
-def test_another_version_is_refused_and_untouched(copy, no_computing):
+@pytest.mark.parametrize("experiment", [HeadVsPrompt])
+def test_other_settings_of_prompts_are_refused(experiment, copy, no_computing):
+    for option, expected in (("restarts", "restarts=3, got restarts=2"), ("prompt_length", "prompt_length=3, got")):
+        with pytest.raises(OtherConfiguration, match=f"expected {expected}"):
+            smoke(experiment, copy, **{option: 3})
+    with pytest.raises(OtherConfiguration, match=r"expected support_threshold=0\.1, got support_threshold=0\.001"):
+        smoke(experiment, copy, support_threshold=0.1)
+
+
+def test_the_other_experiment_is_refused_and_untouched(experiment, copy, no_computing):
+    (other,) = (candidate for candidate in EXPERIMENTS if candidate is not experiment)
+    before = snapshot(copy)
+    message = f"expected experiment={other.experiment}, got experiment={experiment.experiment}; choose another --out"
+    with pytest.raises(OtherConfiguration, match=message):
+        smoke(other, copy)
+    assert snapshot(copy) == before
+
+
+def test_another_version_is_refused_and_untouched(experiment, copy, no_computing):
     configuration = json.loads((copy / "settings.json").read_text())
     (copy / "settings.json").write_text(json.dumps({**configuration, "version": "0.0.0"}))
     before = snapshot(copy)
     with pytest.raises(OtherConfiguration, match=f"expected version {ppl_hmm.__version__}, got version 0.0.0"):
-        smoke(copy)
+        smoke(experiment, copy)
     assert snapshot(copy) == before
 
 
@@ -325,10 +373,10 @@ def test_another_version_is_refused_and_untouched(copy, no_computing):
         ("settings.json", '{"package": "other", "settings": {}}'),
     ],
 )
-def test_a_foreign_directory_is_refused_and_untouched(name, content, tmp_path, no_computing):
+def test_a_foreign_directory_is_refused_and_untouched(name, content, experiment, tmp_path, no_computing):
     (tmp_path / name).write_text(content)
     before = snapshot(tmp_path)
-    for call in (lambda: smoke(tmp_path), lambda: open_results(tmp_path)):
+    for call in (lambda: smoke(experiment, tmp_path), lambda: open_results(tmp_path)):
         with pytest.raises(ForeignFile, match=r"expected an experiment of this package.*choose a new or an empty"):
             call()
     assert snapshot(tmp_path) == before
@@ -341,20 +389,30 @@ def test_a_foreign_directory_is_refused_and_untouched(name, content, tmp_path, n
         {"package": "ppl_hmm", "settings": {}},
         {"package": "ppl_hmm", "version": "0.1.0", "settings": {"colour": "red"}},
         {"package": "ppl_hmm", "version": "0.1.0", "settings": []},
+        {
+            "package": "ppl_hmm",
+            "version": "0.1.0",
+            "settings": {"experiment": "cold-fusion", "states": [4], "n_seeds": 1},
+        },
+        {
+            "package": "ppl_hmm",
+            "version": "0.1.0",
+            "settings": {"experiment": "memory-vs-vanilla", "states": [8], "n_seeds": 1, "restarts": 2},
+        },
     ],
 )
-def test_a_damaged_settings_file_is_foreign(settings, tmp_path, no_computing):
+def test_a_damaged_settings_file_is_foreign(settings, experiment, tmp_path, no_computing):
     (tmp_path / "settings.json").write_text(json.dumps(settings))
-    for call in (lambda: open_results(tmp_path), lambda: smoke(tmp_path)):
+    for call in (lambda: open_results(tmp_path), lambda: smoke(experiment, tmp_path)):
         with pytest.raises((ForeignFile, OtherConfiguration)):
             call()
 
 
-def test_places_that_cannot_be_used(tmp_path, no_computing):
+def test_places_that_cannot_be_used(experiment, tmp_path, no_computing):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ForeignFile):
-            smoke(out)
+            smoke(experiment, out)
         with pytest.raises(ForeignFile):
             open_results(out)
     with pytest.raises(ForeignFile, match="expected an experiment of this package"):
@@ -363,28 +421,50 @@ def test_places_that_cannot_be_used(tmp_path, no_computing):
     assert not (tmp_path / "absent").exists()
 
 
-@pytest.mark.parametrize(
-    ("states", "seeds", "options", "message"),
-    [
-        ((), 2, {}, "states: expected at least one number of states, got none"),
-        ((0,), 2, {}, "states: expected an integer of at least 2, got 0"),
-        ((4, 4), 2, {}, r"states: expected different sizes, got \(4, 4\); drop the repetition"),
-        ((4,), 0, {}, "seeds: expected an integer of at least 1, got 0"),
-        ((4,), 2, {"workers": 0}, "workers: expected an integer of at least 1, got 0"),
-        ((4,), 2, {"length": 0}, "length: expected an integer of at least 1, got 0"),
+COMMON_SLIPS = [
+    ((), 2, {}, "states: expected at least one number of states, got none"),
+    ((0,), 2, {}, "states: expected an integer of at least {smallest}, got 0"),
+    ((8, 8), 2, {}, r"states: expected different sizes, got \(8, 8\); drop the repetition"),
+    ((8,), 0, {}, "seeds: expected an integer of at least 1, got 0"),
+    ((8,), 2, {"workers": 0}, "workers: expected an integer of at least 1, got 0"),
+    ((8,), 2, {"length": 0}, "length: expected an integer of at least 1, got 0"),
+    ((8,), 2, {"n_test": 2.5}, "n_test: expected an integer of at least 1, got 2.5"),
+    ((4.5,), 2, {}, "states: expected an integer"),
+]
+SLIPS = {
+    HeadVsPrompt: [
+        *COMMON_SLIPS,
+        ((1,), 2, {}, "states: expected an integer of at least 2, got 1"),
         ((4,), 2, {"restarts": 0}, "restarts: expected an integer of at least 1, got 0"),
-        ((4.5,), 2, {}, "states: expected an integer"),
+        ((4,), 2, {"support_threshold": -1}, "support_threshold: expected a non-negative number, got -1"),
     ],
+    MemoryVsVanilla: [
+        *COMMON_SLIPS,
+        ((4,), 2, {}, "states: expected an integer of at least 8, got 4; pass a larger number"),
+        ((8, 10), 2, {}, "states: expected multiples of 4, got 10; pass 8 or 12"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "states", "seeds", "options", "message"),
+    [(experiment, *slip) for experiment, slips in SLIPS.items() for slip in slips],
 )
-def test_bad_sizes_leave_nothing_behind(states, seeds, options, message, tmp_path, no_computing):
-    with pytest.raises(InvalidInput, match=message):
-        experiment.head_vs_prompt(states, seeds, tmp_path / "out", **options)
+def test_bad_sizes_leave_nothing_behind(experiment, states, seeds, options, message, tmp_path, no_computing):
+    with pytest.raises(InvalidInput, match=message.format(smallest=experiment.smallest)):
+        function_of(experiment)(states, seeds, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
-def test_seeds_fall_into_fixed_blocks():
-    cells = list(Settings("head-vs-prompt", (4, 8), 12).cells())
+def test_an_option_of_the_other_experiment_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="restarts"):
+        ppl_hmm.memory_vs_vanilla((8,), 1, tmp_path / "out", restarts=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_seeds_fall_into_fixed_blocks(experiment):
+    cells = list(experiment((8, 12), 12).cells())
     assert [(cell.n_states, cell.seeds) for cell in cells] == [
-        (n_states, seeds) for n_states in (8, 4) for seeds in ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9), (10, 11))
+        (n_states, seeds) for n_states in (12, 8) for seeds in ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9), (10, 11))
     ]
     assert len({cell.name for cell in cells}) == 6

@@ -9,22 +9,37 @@ from rich.console import Console
 
 from ppl_hmm import schema
 from ppl_hmm.errors import ForeignFile, InvalidInput
+from ppl_hmm.experiments.configurations import CONFIGURATIONS
 from ppl_hmm.plots import data, figures, tables
 from ppl_hmm.plots.summary import mean_and_interval
 from ppl_hmm.reference import published
 
-LEARNED = ["head", "head-log", "prompt"]
-CONSTRUCTED = ["prompt-theorem", "prompt-theorem-threshold"]
-METHODS = [*LEARNED, *CONSTRUCTED]
+HEAD, MEMORY = "head-vs-prompt", "memory-vs-vanilla"
+LEARNED = {HEAD: ["head", "head-log", "prompt"], MEMORY: ["attention-softmax", "attention-hard", "vanilla-linear"]}
+CONSTRUCTED = {HEAD: ["prompt-theorem", "prompt-theorem-threshold"], MEMORY: ["attention-theorem"]}
+METHODS = {
+    HEAD: [*LEARNED[HEAD], *CONSTRUCTED[HEAD]],
+    MEMORY: ["attention-softmax", "attention-hard", "attention-theorem", "vanilla-linear"],
+}
 # Whom the two questions are asked.
-SEPARABLE, CONDITION = ["head", "prompt"], ["head", *CONSTRUCTED]
+SEPARABLE = {HEAD: ["head", "prompt"], MEMORY: ["vanilla-linear"]}
+CONDITION = {HEAD: ["head", *CONSTRUCTED[HEAD]], MEMORY: ["attention-theorem", "vanilla-linear"]}
+# Whom the published numbers are about.
+PUBLISHED = {HEAD: ["head", "prompt"], MEMORY: ["attention-softmax", "vanilla-linear"]}
+PANELS = {HEAD: ["separable", "condition"], MEMORY: ["condition"]}
 STATES = [4, 8, 12]
 
 
-def make_tree(n_seeds=5, states=STATES, seed=0):
-    """An experiment's tree of made-up numbers; at K = 12 no model meets the exact condition of Theorem P."""
+@pytest.fixture(params=[HEAD, MEMORY])
+def name(request):
+    return request.param
+
+
+def make_tree(name, n_seeds=5, states=STATES, seed=0):
+    """An experiment's tree of made-up numbers; at K = 12 no model meets the exact condition of Theorems P and M."""
     rng = np.random.default_rng(seed)
-    shape = (len(METHODS), len(states), n_seeds)
+    methods = METHODS[name]
+    shape = (len(methods), len(states), n_seeds)
     dims = ("method", "n_states", "seed")
     results = xr.Dataset(
         {
@@ -33,16 +48,19 @@ def make_tree(n_seeds=5, states=STATES, seed=0):
             "condition": (dims, rng.integers(0, 2, size=shape).astype(np.int8)),
             "undecidable": (dims[1:], rng.uniform(0, 0.2, size=shape[1:])),
         },
-        coords={"method": METHODS, "n_states": states, "seed": range(n_seeds)},
+        coords={"method": methods, "n_states": states, "seed": range(n_seeds)},
     )
-    for name, asked in (("separable", SEPARABLE), ("condition", CONDITION)):
-        results[name] = results[name].where(results["method"].isin(asked), schema.NOT_ASKED).astype(np.int8)
+    for question, asked in (("separable", SEPARABLE[name]), ("condition", CONDITION[name])):
+        results[question] = results[question].where(results["method"].isin(asked), schema.NOT_ASKED).astype(np.int8)
     if 12 in states:
-        results["condition"].loc[{"method": "prompt-theorem", "n_states": 12}] = schema.NO
-    refused = results["method"].isin(CONSTRUCTED) & (results["condition"] != schema.YES)
+        results["condition"].loc[{"method": CONSTRUCTED[name][0], "n_states": 12}] = schema.NO
+    refused = results["method"].isin(CONSTRUCTED[name]) & (results["condition"] != schema.YES)
     results["accuracy"] = results["accuracy"].where(~refused)
-    settings = xr.Dataset(attrs={"vocabulary_size": 10, "n_seeds": n_seeds, "support_threshold": 0.005})
-    return xr.DataTree.from_dict({"/results": results, "/published": published("left"), "/settings": settings})
+    settings = xr.Dataset(attrs={"vocabulary_size": 10, "n_seeds": n_seeds})
+    if name == HEAD:
+        settings.attrs["support_threshold"] = 0.005
+    panel = published("left" if name == HEAD else "right")
+    return xr.DataTree.from_dict({"/results": results, "/published": panel, "/settings": settings})
 
 
 def at(dataset, method, n_states):
@@ -52,16 +70,17 @@ def at(dataset, method, n_states):
 # Data.
 
 
-def test_means_and_intervals():
-    tree = make_tree()
-    accuracy, curves = tree["results/accuracy"].sel({"method": LEARNED}), data.head_vs_prompt(tree)
+def test_means_and_intervals(name):
+    tree = make_tree(name)
+    accuracy, curves = tree["results/accuracy"].sel({"method": LEARNED[name]}), data.curves(tree)
     names = {"mean", "low", "high", "separable", "condition", "published", "published_half_width"}
-    assert set(curves) == names
-    assert curves["method"].values.tolist() == METHODS
-    for name in curves:
-        assert curves[name].dims == ("method", "n_states")
-    assert curves.attrs == {"vocabulary_size": 10, "n_seeds": 5, "support_threshold": 0.005}
-    curves = curves.sel({"method": LEARNED})
+    assert set(curves) == {*names, "undecidable"}
+    assert curves["method"].values.tolist() == METHODS[name]
+    for variable in names:
+        assert curves[variable].dims == ("method", "n_states")
+    np.testing.assert_allclose(curves["undecidable"], tree["results/undecidable"].values.mean(-1), rtol=1e-14)
+    assert curves.attrs == tree["settings"].attrs
+    curves = curves.sel({"method": LEARNED[name]})
     np.testing.assert_allclose(curves["mean"], accuracy.values.mean(-1), rtol=1e-14)
     assert (curves["low"] < curves["mean"]).all()
     assert (curves["mean"] < curves["high"]).all()
@@ -69,10 +88,10 @@ def test_means_and_intervals():
     assert (curves["high"] <= accuracy.max("seed")).all()
 
 
-def test_constructed_prompts_count_where_their_condition_holds():
-    tree = make_tree()
-    curves, results = data.head_vs_prompt(tree), tree["results"].to_dataset()
-    for method in CONSTRUCTED:
+def test_constructed_methods_count_where_their_condition_holds(name):
+    tree = make_tree(name)
+    curves, results = data.curves(tree), tree["results"].to_dataset()
+    for method in CONSTRUCTED[name]:
         for n_states in STATES:
             own, curve = at(results, method, n_states), at(curves, method, n_states)
             kept = own["accuracy"].values[own["condition"].values == schema.YES]
@@ -84,8 +103,8 @@ def test_constructed_prompts_count_where_their_condition_holds():
                 assert curve["low"] < curve["mean"] < curve["high"]
                 assert curve["low"] >= kept.min() - 1e-12  # a mean of equal numbers rounds
                 assert curve["high"] <= kept.max() + 1e-12
-    assert np.isnan(at(curves, "prompt-theorem", 12)["mean"])
-    assert at(curves, "prompt-theorem", 12)["condition"] == 0
+    assert np.isnan(at(curves, CONSTRUCTED[name][0], 12)["mean"])
+    assert at(curves, CONSTRUCTED[name][0], 12)["condition"] == 0
 
 
 def test_the_interval_is_about_four_standard_errors_wide():
@@ -99,7 +118,7 @@ def test_the_interval_is_about_four_standard_errors_wide():
 
 
 def test_the_interval_repeats():
-    accuracy = make_tree()["results/accuracy"]
+    accuracy = make_tree(HEAD)["results/accuracy"]
     xr.testing.assert_identical(mean_and_interval(accuracy), mean_and_interval(accuracy))
 
 
@@ -133,22 +152,33 @@ def test_share_of_yes():
     np.testing.assert_array_equal(data.share_of_yes(answers), [0.75, 0.5, 0.0, np.nan])
 
 
-@pytest.mark.parametrize(("name", "asked"), [("separable", SEPARABLE), ("condition", CONDITION)])
-def test_shares_of_the_experiment(name, asked):
-    tree = make_tree()
-    shares, answers = data.head_vs_prompt(tree)[name], tree["results"][name]
-    np.testing.assert_allclose(shares.sel({"method": asked}), (answers.sel({"method": asked}) == 1).mean("seed"))
-    others = [method for method in METHODS if method not in asked]
+@pytest.mark.parametrize(("question", "asked"), [("separable", SEPARABLE), ("condition", CONDITION)])
+def test_shares_of_the_experiment(question, asked, name):
+    tree = make_tree(name)
+    shares, answers = data.curves(tree)[question], tree["results"][question]
+    own = {"method": asked[name]}
+    np.testing.assert_allclose(shares.sel(own), (answers.sel(own) == 1).mean("seed"))
+    others = [method for method in METHODS[name] if method not in asked[name]]
     assert shares.sel({"method": others}).isnull().all()
 
 
-def test_published_numbers_stand_where_the_paper_has_them():
-    curves = data.head_vs_prompt(make_tree())
-    assert float(at(curves, "head", 4)["published"]) == 0.94
-    assert float(at(curves, "head", 4)["published_half_width"]) == 5.58 / 100
-    assert float(at(curves, "prompt", 8)["published"]) == 96.98 / 100
-    assert np.isnan(at(curves, "head", 12)["published"])
-    assert curves["published"].sel({"method": ["head-log", *CONSTRUCTED]}).isnull().all()
+@pytest.mark.parametrize(
+    ("name", "method", "n_states", "accuracy", "half_width"),
+    [
+        (HEAD, "head", 4, 0.94, 5.58),
+        (HEAD, "prompt", 8, 96.98 / 100, 3.22),
+        (MEMORY, "attention-softmax", 8, 99.8 / 100, 0.39),
+        (MEMORY, "vanilla-linear", 12, 80.65 / 100, 2.5),
+    ],
+)
+def test_published_numbers_stand_where_the_paper_has_them(name, method, n_states, accuracy, half_width):
+    curves = data.curves(make_tree(name))
+    assert float(at(curves, method, n_states)["published"]) == accuracy
+    assert float(at(curves, method, n_states)["published_half_width"]) == half_width / 100
+    elsewhere = 12 if name == HEAD else 4
+    assert curves["published"].sel(n_states=elsewhere).isnull().all()
+    others = [method for method in METHODS[name] if method not in PUBLISHED[name]]
+    assert curves["published"].sel({"method": others}).isnull().all()
 
 
 # Figures.
@@ -156,20 +186,39 @@ def test_published_numbers_stand_where_the_paper_has_them():
 
 def test_unknown_figures_and_tables_list_what_there_is():
     for function, what in ((figures.draw, "figure"), (tables.table, "table")):
-        with pytest.raises(InvalidInput, match=f"unknown {what}: expected one of head-vs-prompt, got 'nope'"):
-            function("nope", make_tree())
+        message = f"unknown {what}: expected one of head-vs-prompt, memory-vs-vanilla, got 'nope'"
+        with pytest.raises(InvalidInput, match=message):
+            function("nope", make_tree(HEAD))
+
+
+def test_every_experiment_has_a_figure_and_a_table():
+    assert set(figures.FIGURES) == set(tables.TABLES) == set(CONFIGURATIONS)
 
 
 LABELS = {
-    "head": "head on probabilities, exact G",
-    "head-log": "head on log-probabilities, exact G",
-    "prompt": "learned prompt + head, exact G",
-    "prompt-theorem": "constructed prompt + head, where certified",
-    "prompt-theorem-threshold": "constructed with δ = 0.005, where its condition holds",
+    HEAD: {
+        "head": "head on probabilities, exact G",
+        "head-log": "head on log-probabilities, exact G",
+        "prompt": "learned prompt + head, exact G",
+        "prompt-theorem": "constructed prompt + head, where certified",
+        "prompt-theorem-threshold": "constructed with δ = 0.005, where its condition holds",
+    },
+    MEMORY: {
+        "attention-softmax": "memory: softmax attention, exact G",
+        "attention-hard": "memory: hard attention, exact G",
+        "attention-theorem": "memory: constructed attention, where Theorem M's condition holds",
+        "vanilla-linear": "vanilla: linear head, exact G",
+    },
 }
-PUBLISHED = {
-    "head": "head on probabilities, published (trained transformer)",
-    "prompt": "learned prompt + head, published (trained transformer)",
+PUBLISHED_LABELS = {
+    HEAD: [
+        "head on probabilities, published (trained transformer)",
+        "learned prompt + head, published (trained transformer)",
+    ],
+    MEMORY: [
+        "memory: softmax attention, published (trained transformer)",
+        "vanilla: linear head, published (trained transformer)",
+    ],
 }
 
 
@@ -190,52 +239,55 @@ def lines_of(axes):
     return lines, bars
 
 
-def test_the_lines_carry_exactly_the_data():
-    tree = make_tree()
-    curves = data.head_vs_prompt(tree)
-    accuracy = figures.draw("head-vs-prompt", tree).axes[0]
-    lines, bars = lines_of(accuracy)
-    assert [label.replace("DELTA", "0.005") for label in lines] == list(LABELS.values())
-    for method, (x, y) in zip(METHODS, lines.values(), strict=True):
+def labelled_lines(name, axes):
+    """The line of each method in the panel of accuracies."""
+    lines = [line for line in data_lines(axes) if line.get_label()[0] != "_"]
+    return dict(zip(METHODS[name], lines, strict=True))
+
+
+def test_the_lines_carry_exactly_the_data(name):
+    tree = make_tree(name)
+    curves = data.curves(tree)
+    lines, bars = lines_of(figures.draw(name, tree).axes[0])
+    assert list(lines) == list(LABELS[name].values())
+    for method, (x, y) in zip(METHODS[name], lines.values(), strict=True):
         curve = curves.sel({"method": method})
         np.testing.assert_array_equal(x, STATES)
         np.testing.assert_array_equal(y, 100 * curve["mean"])
-    assert list(bars) == list(PUBLISHED.values())
-    for method, (x, y) in zip(PUBLISHED, bars.values(), strict=True):
+    assert list(bars) == PUBLISHED_LABELS[name]
+    for method, (x, y) in zip(PUBLISHED[name], bars.values(), strict=True):
         np.testing.assert_array_equal(x, STATES)
         np.testing.assert_array_equal(y, 100 * curves["published"].sel({"method": method}))
 
 
-@pytest.mark.parametrize(("panel", "name", "asked"), [(1, "separable", SEPARABLE), (2, "condition", CONDITION)])
-def test_the_lines_of_shares_carry_exactly_the_data(panel, name, asked):
-    tree = make_tree()
-    shares = data.head_vs_prompt(tree)[name]
-    all_axes = figures.draw("head-vs-prompt", tree).axes
-    assert len(all_axes) == 3
-    labelled = [line for line in data_lines(all_axes[0]) if line.get_label()[0] != "_"]
-    looks = {method: look(line) for method, line in zip(METHODS, labelled, strict=True)}
-    assert len(set(looks.values())) == len(METHODS)
-    axes = all_axes[panel]
-    assert not axes.containers
-    lines = data_lines(axes)
-    assert [look(line) for line in lines] == [looks[method] for method in asked]  # one legend serves every panel
-    for method, line in zip(asked, lines, strict=True):
-        x, y = line.get_xydata().T
-        np.testing.assert_array_equal(x, STATES)
-        np.testing.assert_array_equal(y, 100 * shares.sel({"method": method}))
+def test_the_lines_of_shares_carry_exactly_the_data(name):
+    tree = make_tree(name)
+    accuracy, *panels = figures.draw(name, tree).axes
+    looks = {method: look(line) for method, line in labelled_lines(name, accuracy).items()}
+    assert len(set(looks.values())) == len(METHODS[name])
+    asked_of = {"separable": SEPARABLE[name], "condition": CONDITION[name]}
+    for axes, question in zip(panels, PANELS[name], strict=True):
+        shares, asked = data.curves(tree)[question], asked_of[question]
+        assert not axes.containers
+        lines = data_lines(axes)
+        assert [look(line) for line in lines] == [looks[method] for method in asked]  # one legend serves every panel
+        for method, line in zip(asked, lines, strict=True):
+            x, y = line.get_xydata().T
+            np.testing.assert_array_equal(x, STATES)
+            np.testing.assert_array_equal(y, 100 * shares.sel({"method": method}))
 
 
 def bands_of(axes):
     return [band for band in axes.collections if len(band.get_paths()) == 1 and len(band.get_paths()[0].vertices) > 2]
 
 
-def test_the_bands_are_the_intervals():
-    tree = make_tree()
-    curves = data.head_vs_prompt(tree)
-    accuracy, *shares = figures.draw("head-vs-prompt", tree).axes
+def test_the_bands_are_the_intervals(name):
+    tree = make_tree(name)
+    curves = data.curves(tree)
+    accuracy, *shares = figures.draw(name, tree).axes
     bands = bands_of(accuracy)
     assert len(bands) == 3
-    for method, band in zip(LEARNED, bands, strict=True):
+    for method, band in zip(LEARNED[name], bands, strict=True):
         heights = band.get_paths()[0].vertices[:, 1]
         curve = curves.sel({"method": method})
         for height in 100 * np.r_[curve["low"], curve["high"]]:
@@ -245,26 +297,27 @@ def test_the_bands_are_the_intervals():
     assert not any(bands_of(axes) for axes in shares)
 
 
-def test_means_over_different_models_are_not_joined():
-    accuracy = figures.draw("head-vs-prompt", make_tree()).axes[0]
-    labelled = [line for line in data_lines(accuracy) if line.get_label()[0] != "_"]
-    styles = {method: line.get_linestyle() for method, line in zip(METHODS, labelled, strict=True)}
-    assert {method for method, style in styles.items() if style == "None"} == set(CONSTRUCTED)
+def test_means_over_different_models_are_not_joined(name):
+    lines = labelled_lines(name, figures.draw(name, make_tree(name)).axes[0])
+    points = {method for method, line in lines.items() if line.get_linestyle() == "None"}
+    assert points == set(CONSTRUCTED[name])
 
 
-def extreme_tree(answer):
+def extreme_tree(name, answer):
     """Every share 0 or 1, every accuracy 1."""
-    tree = make_tree()
-    for name in ("separable", "condition"):
-        asked = tree["results"][name] != schema.NOT_ASKED
-        tree["results"][name] = tree["results"][name].where(~asked, answer)
+    tree = make_tree(name)
+    for question in ("separable", "condition"):
+        asked = tree["results"][question] != schema.NOT_ASKED
+        tree["results"][question] = tree["results"][question].where(~asked, answer)
     tree["results"]["accuracy"] = xr.ones_like(tree["results"]["accuracy"])
     return tree
 
 
-@pytest.mark.parametrize("tree", [make_tree(), extreme_tree(schema.NO), extreme_tree(schema.YES)])
-def test_everything_drawn_lies_within_the_axes(tree):
-    for axes in figures.draw("head-vs-prompt", tree).axes:
+@pytest.mark.parametrize(
+    "make", [make_tree, lambda name: extreme_tree(name, schema.NO), lambda name: extreme_tree(name, schema.YES)]
+)
+def test_everything_drawn_lies_within_the_axes(make, name):
+    for axes in figures.draw(name, make(name)).axes:
         drawn = [line.get_xydata() for line in data_lines(axes)]
         drawn += [band.get_paths()[0].vertices for band in bands_of(axes)]
         assert drawn
@@ -275,27 +328,45 @@ def test_everything_drawn_lies_within_the_axes(tree):
             assert values.max() <= high
 
 
-def test_axes_say_what_they_show():
-    figure = figures.draw("head-vs-prompt", make_tree())
-    accuracy, separable, condition = figure.axes
+@pytest.mark.parametrize(
+    ("name", "sizes", "titles"),
+    [
+        (HEAD, "number of hidden states K", ["Training text linearly separable", "Theorem's condition holds"]),
+        (MEMORY, "total states: 4·m with a memory, K without", ["Condition holds: Theorem M, or H (vanilla)"]),
+    ],
+)
+def test_axes_say_what_they_show(name, sizes, titles):
+    figure = figures.draw(name, make_tree(name))
+    accuracy, *shares = figure.axes
     assert accuracy.get_ylabel() == "test accuracy (%)"
-    for axes in (separable, condition):
+    for axes in shares:
         assert axes.get_ylabel() == "models (%)"
     for axes in figure.axes:
-        assert axes.get_xlabel() == "number of hidden states K"
+        assert axes.get_xlabel() == sizes
         assert "K = V = 10" in [text.get_text() for text in axes.texts]
         assert axes.get_xticks().tolist() == STATES
     assert "Mean accuracy of 5 models" in accuracy.get_title()
-    assert "separable" in separable.get_title()
-    assert "condition holds" in condition.get_title()
+    assert [axes.get_title() for axes in shares] == titles
 
 
-def test_one_legend_names_every_method_and_covers_nothing():
-    figure = figures.draw("head-vs-prompt", make_tree())
+def test_no_words_are_cut_off(name):
+    """Titles and labels of a panel stay within the figure, and off the next panel."""
+    figure = figures.draw(name, make_tree(name))
+    figure.draw_without_rendering()
+    words = [(axes.title.get_window_extent(), axes.xaxis.label.get_window_extent()) for axes in figure.axes]
+    for boxes in zip(*words, strict=True):
+        edges = [edge for box in boxes for edge in (box.x0, box.x1)]
+        assert edges == sorted(edges)
+        assert figure.bbox.x0 <= edges[0]
+        assert edges[-1] <= figure.bbox.x1
+
+
+def test_one_legend_names_every_method_and_covers_nothing(name):
+    figure = figures.draw(name, make_tree(name))
     (legend,) = figure.legends
     assert all(axes.get_legend() is None for axes in figure.axes)
-    assert {text.get_text() for text in legend.get_texts()} == {*LABELS.values(), *PUBLISHED.values()}
-    assert len(legend.get_texts()) == 7
+    names = [*LABELS[name].values(), *PUBLISHED_LABELS[name]]
+    assert sorted(text.get_text() for text in legend.get_texts()) == sorted(names)
     figure.draw_without_rendering()
     box = legend.get_window_extent()
     assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
@@ -305,32 +376,33 @@ def test_one_legend_names_every_method_and_covers_nothing():
 
 
 @pytest.mark.parametrize("options", [{"n_seeds": 1}, {"states": [5]}, {"n_seeds": 1, "states": [30]}])
-def test_small_experiments_are_drawn_too(options, tmp_path):
-    tree = make_tree(**options)
-    figure = figures.draw("head-vs-prompt", tree)
+def test_small_experiments_are_drawn_too(options, name, tmp_path):
+    tree = make_tree(name, **options)
+    figure = figures.draw(name, tree)
     assert [path.suffix for path in figures.save(figure, tmp_path / "small")] == [".png", ".svg"]
-    for table in tables.table("head-vs-prompt", tree).renderables:
+    for table in tables.table(name, tree).renderables:
         assert table.row_count == len(options.get("states", STATES))
 
 
-def test_a_running_experiment_is_drawn_too(tmp_path):
-    tree = make_tree()
+def test_a_running_experiment_is_drawn_too(name, tmp_path):
+    tree = make_tree(name)
     tree["results/accuracy"].loc[{"n_states": 12}] = np.nan
-    for name in ("separable", "condition"):
-        tree["results"][name].loc[{"n_states": 12}] = schema.NOT_ASKED
+    for question in ("separable", "condition"):
+        tree["results"][question].loc[{"n_states": 12}] = schema.NOT_ASKED
     tree["results/undecidable"].loc[{"n_states": 12}] = np.nan
-    figures.save(figures.draw("head-vs-prompt", tree), tmp_path / "running")
-    accuracy, shares = render(tree)
-    assert accuracy[-1] == ["12", *7 * ["–"]]
-    assert shares[-1] == ["12", *6 * ["–"]]
+    figures.save(figures.draw(name, tree), tmp_path / "running")
+    accuracy, shares = render(name, tree)
+    paper = {HEAD: {}, MEMORY: {2: "99.9", 6: "80.7"}}[name]
+    assert accuracy[-1] == ["12", *(paper.get(column, "–") for column in range(1, 8 if name == HEAD else 7))]
+    assert shares[-1] == ["12", *(6 if name == HEAD else 4) * ["–"]]
 
 
 def test_save(tmp_path):
-    figure = figures.draw("head-vs-prompt", make_tree())
+    figure = figures.draw(HEAD, make_tree(HEAD))
     paths = figures.save(figure, tmp_path / "head-vs-prompt")
     assert [path.name for path in paths] == ["head-vs-prompt.png", "head-vs-prompt.svg"]
     svg = paths[1].read_bytes()
-    figures.save(figures.draw("head-vs-prompt", make_tree()), tmp_path / "head-vs-prompt")
+    figures.save(figures.draw(HEAD, make_tree(HEAD)), tmp_path / "head-vs-prompt")
     assert paths[1].read_bytes() == svg  # no dates, no random names
     with pytest.raises(ForeignFile, match="expected a place that can be written"):
         figures.save(figure, tmp_path / "no" / "such" / "place")
@@ -340,22 +412,22 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone():
     import matplotlib as mpl
 
     before = dict(mpl.rcParams)
-    figures.draw("head-vs-prompt", make_tree())
+    figures.draw(HEAD, make_tree(HEAD))
     assert dict(mpl.rcParams) == before
 
 
 # Tables.
 
 
-def printed(tree, width=100):
+def printed(name, tree, width=100):
     console = Console(file=io.StringIO(), width=width)
-    console.print(tables.table("head-vs-prompt", tree))
+    console.print(tables.table(name, tree))
     return console.file.getvalue()
 
 
-def render(tree, width=100):
+def render(name, tree, width=100):
     """The cells of each row of both tables, as printed in their first line."""
-    lines = [line.split() for line in printed(tree, width).splitlines()]
+    lines = [line.split() for line in printed(name, tree, width).splitlines()]
     rows = [line for line in lines if line and line[0].isdigit()]
     n_states = tree["results"].sizes["n_states"]
     assert len(rows) == 2 * n_states
@@ -366,51 +438,69 @@ def percent(value, digits=1):
     return "–" if np.isnan(value) else f"{100 * float(value):.{digits}f}"
 
 
-def test_the_table_of_accuracies_shows_the_data():
-    tree = make_tree()
-    curves, rows = data.head_vs_prompt(tree), render(tree)[0]
-    assert [int(row[0]) for row in rows] == STATES
-    for n_states, row in zip(STATES, rows, strict=True):
-        head, head_log, prompt, theorem, relaxed = (at(curves, method, n_states) for method in METHODS)
-        assert row[1:] == [
-            percent(head["mean"]),
-            percent(head["published"]),
-            percent(head_log["mean"]),
-            percent(prompt["mean"]),
-            percent(prompt["published"]),
-            percent(theorem["mean"]),
-            percent(relaxed["mean"]),
-        ]
-    assert rows[-1][-2] == "–"  # K = 12: no model meets the exact condition
+# What each column of the table of accuracies shows, after the size.
+ACCURACIES = {
+    HEAD: [
+        ("head", "mean"),
+        ("head", "published"),
+        ("head-log", "mean"),
+        ("prompt", "mean"),
+        ("prompt", "published"),
+        ("prompt-theorem", "mean"),
+        ("prompt-theorem-threshold", "mean"),
+    ],
+    MEMORY: [
+        ("attention-softmax", "mean"),
+        ("attention-softmax", "published"),
+        ("attention-hard", "mean"),
+        ("attention-theorem", "mean"),
+        ("vanilla-linear", "mean"),
+        ("vanilla-linear", "published"),
+    ],
+}
+SHARES = {
+    HEAD: [(method, "separable") for method in SEPARABLE[HEAD]] + [(method, "condition") for method in CONDITION[HEAD]],
+    MEMORY: [(method, "condition") for method in CONDITION[MEMORY]] + [("vanilla-linear", "separable")],
+}
 
 
-def test_the_table_of_shares_shows_the_data():
-    tree = make_tree()
-    curves, undecidable = data.head_vs_prompt(tree), tree["results/undecidable"].mean("seed")
-    rows = render(tree)[1]
+def test_the_table_of_accuracies_shows_the_data(name):
+    tree = make_tree(name)
+    curves, rows = data.curves(tree), render(name, tree)[0]
     assert [int(row[0]) for row in rows] == STATES
     for n_states, row in zip(STATES, rows, strict=True):
-        separable = [percent(at(curves, method, n_states)["separable"], 0) for method in SEPARABLE]
-        condition = [percent(at(curves, method, n_states)["condition"], 0) for method in CONDITION]
-        assert row[1:] == [*separable, *condition, percent(undecidable.sel(n_states=n_states))]
+        assert row[1:] == [percent(at(curves, method, n_states)[value]) for method, value in ACCURACIES[name]]
+    # K = 12: no model meets the exact condition.
+    assert rows[-1][1 + ACCURACIES[name].index((CONSTRUCTED[name][0], "mean"))] == "–"
+
+
+def test_the_table_of_shares_shows_the_data(name):
+    tree = make_tree(name)
+    curves, undecidable = data.curves(tree), tree["results/undecidable"].mean("seed")
+    rows = render(name, tree)[1]
+    assert [int(row[0]) for row in rows] == STATES
+    for n_states, row in zip(STATES, rows, strict=True):
+        shares = [percent(at(curves, method, n_states)[question], 0) for method, question in SHARES[name]]
+        assert row[1:] == [*shares, percent(undecidable.sel(n_states=n_states))]
 
 
 def test_the_tables_name_the_threshold():
-    assert "δ = 0.005" in printed(make_tree(), width=200)
+    assert "δ = 0.005" in printed(HEAD, make_tree(HEAD), width=200)
 
 
-@pytest.mark.parametrize("tree", [make_tree(), extreme_tree(schema.YES)])
-def test_the_tables_fit_a_narrow_terminal(tree):
+@pytest.mark.parametrize("make", [make_tree, lambda name: extreme_tree(name, schema.YES)])
+def test_the_tables_fit_a_narrow_terminal(make, name):
     """80 columns, and no number or word is cut; 100.0–100.0 is the widest cell."""
-    assert render(tree, width=80) == render(tree, width=200)
-    assert printed(tree, width=80).split() == printed(tree, width=200).split()
+    tree = make(name)
+    assert render(name, tree, width=80) == render(name, tree, width=200)
+    assert printed(name, tree, width=80).split() == printed(name, tree, width=200).split()
 
 
-def test_the_table_shows_intervals():
-    tree = make_tree()
-    text, curves = printed(tree), data.head_vs_prompt(tree)
-    for method in LEARNED:
+def test_the_table_shows_intervals(name):
+    tree = make_tree(name)
+    text, curves = printed(name, tree), data.curves(tree)
+    for method in LEARNED[name]:
         for n_states in STATES:
             curve = at(curves, method, n_states)
             assert f"{percent(curve['low'])}–{percent(curve['high'])}" in text
-    assert "±5.6" in text
+    assert {HEAD: "±5.6", MEMORY: "±17.5"}[name] in text

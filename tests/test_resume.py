@@ -11,27 +11,57 @@ import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
 
-from ppl_hmm import head_vs_prompt, open_results
+import ppl_hmm
+from ppl_hmm import open_results
 from ppl_hmm.errors import ForeignFile
-from ppl_hmm.experiments.cells import compute_cell
-from ppl_hmm.experiments.grid import Settings
-from ppl_hmm.experiments.head_vs_prompt import NAME, SMOKE
-from ppl_hmm.experiments.store import OtherConfiguration, Store, write_cell
+from ppl_hmm.experiments.configurations import HeadVsPrompt, MemoryVsVanilla
+from ppl_hmm.experiments.store import OtherConfiguration, Store
 
 # Four cells of about a second each: enough to be killed between two of them.
-STATES, SEEDS = (4, 12), 10
-COMMAND = [sys.executable, "-m", "ppl_hmm.cli", "reproduce", NAME, "--smoke", "--states", "4,12", "--seeds", str(SEEDS)]
+SEEDS = 10
 PATIENCE = 120
 
 
+def settings_of(experiment, seeds=SEEDS):
+    return experiment(experiment.smoke.states, seeds, **experiment.smoke.sizes)
+
+
+def run(experiment, out, **options) -> xr.DataTree:
+    compute = getattr(ppl_hmm, experiment.experiment.replace("-", "_"))
+    return compute(experiment.smoke.states, SEEDS, out, **options, **experiment.smoke.sizes)
+
+
+def command(experiment, out, *options) -> list[str]:
+    reproduce = [sys.executable, "-m", "ppl_hmm.cli", "reproduce", experiment.experiment, "--smoke"]
+    return [*reproduce, "--seeds", str(SEEDS), "--out", str(out), *options]
+
+
+@pytest.fixture
+def experiment():
+    """How to survive does not depend on what is computed: most tests use one experiment."""
+    return HeadVsPrompt
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> xr.DataTree:
-    return head_vs_prompt(STATES, SEEDS, tmp_path_factory.mktemp("whole") / "out", workers=1, **SMOKE)
+def uninterrupted_runs(tmp_path_factory):
+    made = {}
+
+    def get(experiment) -> xr.DataTree:
+        if experiment not in made:
+            made[experiment] = run(experiment, tmp_path_factory.mktemp("whole") / "out", workers=1)
+        return made[experiment]
+
+    return get
 
 
-def start(out, *options) -> subprocess.Popen:
+@pytest.fixture
+def uninterrupted(experiment, uninterrupted_runs) -> xr.DataTree:
+    return uninterrupted_runs(experiment)
+
+
+def start(experiment, out, *options) -> subprocess.Popen:
     return subprocess.Popen(
-        [*COMMAND, "--out", str(out), *options],
+        command(experiment, out, *options),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -56,10 +86,8 @@ def wait_for_orphans(processes: list[psutil.Process]) -> None:
     assert not alive, "workers outlived their parent"
 
 
-def finish(out) -> xr.DataTree:
-    completed = subprocess.run(
-        [*COMMAND, "--out", str(out)], capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
+def finish(experiment, out) -> xr.DataTree:
+    completed = subprocess.run(command(experiment, out), capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert completed.returncode == 0, completed.stderr
     return open_results(out)
 
@@ -77,9 +105,10 @@ def assert_kept(tree: xr.DataTree, finished: dict[str, float]) -> None:
         assert float(seconds.sel(n_states=n_states, seed=seed)) == before
 
 
-def test_a_killed_run_is_continued(tmp_path, uninterrupted):
+@pytest.mark.parametrize("experiment", [HeadVsPrompt, MemoryVsVanilla])
+def test_a_killed_run_is_continued(experiment, tmp_path, uninterrupted):
     out = tmp_path / "out"
-    process = start(out)
+    process = start(experiment, out)
     finished = wait_for_a_cell(out)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.kill()
@@ -87,15 +116,15 @@ def test_a_killed_run_is_continued(tmp_path, uninterrupted):
     wait_for_orphans(workers)
     partial = open_results(out)
     assert 0 < int(partial["results"]["accuracy"].notnull().sum()) < partial["results"]["accuracy"].size
-    tree = finish(out)
+    tree = finish(experiment, out)
     assert_same(tree, uninterrupted)
     assert_kept(tree, finished)
     assert not (out / "cells").exists()
 
 
-def test_a_killed_worker_is_reported_and_the_run_continued(tmp_path, uninterrupted):
+def test_a_killed_worker_is_reported_and_the_run_continued(experiment, tmp_path, uninterrupted):
     out = tmp_path / "out"
-    process = start(out)
+    process = start(experiment, out)
     finished = wait_for_a_cell(out)
     busiest = max(psutil.Process(process.pid).children(recursive=True), key=lambda child: sum(child.cpu_times()[:2]))
     busiest.kill()
@@ -106,37 +135,37 @@ def test_a_killed_worker_is_reported_and_the_run_continued(tmp_path, uninterrupt
         line.startswith("ppl-hmm: a worker process: expected to finish its cell") for line in errors.splitlines()
     )
     assert "Traceback" not in errors
-    tree = finish(out)
+    tree = finish(experiment, out)
     assert_same(tree, uninterrupted)
     assert_kept(tree, finished)
 
 
-def test_an_interrupted_run_says_how_to_go_on(tmp_path, uninterrupted):
+def test_an_interrupted_run_says_how_to_go_on(experiment, tmp_path, uninterrupted):
     out = tmp_path / "out"
-    process = start(out)
+    process = start(experiment, out)
     finished = wait_for_a_cell(out)
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "ppl-hmm: interrupted; the same command goes on where this one stopped"
     assert "Traceback" not in errors
-    tree = finish(out)
+    tree = finish(experiment, out)
     assert_same(tree, uninterrupted)
     assert_kept(tree, finished)
 
 
-def test_processes_change_nothing(tmp_path, uninterrupted):
-    assert_same(head_vs_prompt(STATES, SEEDS, tmp_path / "out", workers=2, **SMOKE), uninterrupted)
+def test_processes_change_nothing(experiment, tmp_path, uninterrupted):
+    assert_same(run(experiment, tmp_path / "out", workers=2), uninterrupted)
 
 
 # Dask's own start and stop leave sockets and event loops to the garbage collector.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_cluster_changes_nothing(tmp_path, uninterrupted):
+def test_a_cluster_changes_nothing(experiment, tmp_path, uninterrupted):
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         with Client(cluster) as client:
-            tree = head_vs_prompt(STATES, SEEDS, tmp_path / "api", executor=client.get_executor(pure=False), **SMOKE)
+            tree = run(experiment, tmp_path / "api", executor=client.get_executor(pure=False))
         assert_same(tree, uninterrupted)
-        process = start(tmp_path / "cli", "--scheduler", cluster.scheduler_address)
+        process = start(experiment, tmp_path / "cli", "--scheduler", cluster.scheduler_address)
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
         assert_same(open_results(tmp_path / "cli"), uninterrupted)
@@ -146,13 +175,13 @@ def contents(path) -> dict[str, tuple[float, bytes]]:
     return {str(file): (file.stat().st_mtime, file.read_bytes()) for file in path.rglob("*") if file.is_file()}
 
 
-def test_a_store_of_another_version_or_settings_is_refused_untouched(tmp_path):
-    settings = Settings(NAME, STATES, SEEDS, **SMOKE)
+def test_a_store_of_another_version_or_settings_is_refused_untouched(experiment, tmp_path):
+    settings = settings_of(experiment)
     Store(tmp_path / "out", settings)
     text = (tmp_path / "out" / "settings.json").read_text()
     before = contents(tmp_path)
     with pytest.raises(OtherConfiguration, match=r"expected n_seeds=11, got n_seeds=10; choose another --out"):
-        Store(tmp_path / "out", Settings(NAME, STATES, SEEDS + 1, **SMOKE))
+        Store(tmp_path / "out", settings_of(experiment, SEEDS + 1))
     assert contents(tmp_path) == before
     older = text.replace('"version": "', '"version": "0.0.')
     (tmp_path / "out" / "settings.json").write_text(older)
@@ -162,32 +191,41 @@ def test_a_store_of_another_version_or_settings_is_refused_untouched(tmp_path):
     assert contents(tmp_path) == before
 
 
-def test_missing_files_are_found_and_computed_again(tmp_path, uninterrupted):
+class StopAfterACell(Exception):
+    pass
+
+
+def stop_after_a_cell(done, total):
+    if done == 1:
+        raise StopAfterACell
+
+
+def test_missing_files_are_found_and_computed_again(experiment, tmp_path, uninterrupted):
     """Zarr reads a missing file as zeros; a store knows its files."""
     out = tmp_path / "out"
-    settings = Settings(NAME, STATES, SEEDS, **SMOKE)
-    store = Store(out, settings)
-    first = next(settings.cells())
-    write_cell(compute_cell(settings, first), store.cell_path(first))
+    store = Store(out, settings_of(experiment))
+    first = next(store.settings.cells())
+    with pytest.raises(StopAfterACell):
+        run(experiment, out, workers=1, progress=stop_after_a_cell)
     assert first not in store.missing()
     chunk = next(store.cell_path(first).glob("condition/0*"))
     chunk.unlink()
     assert first in store.missing()
-    assert_same(head_vs_prompt(STATES, SEEDS, out, workers=1, **SMOKE), uninterrupted)
+    assert_same(run(experiment, out, workers=1), uninterrupted)
     next((out / "results.zarr").glob("results/condition/0*")).unlink()
     with pytest.raises(ForeignFile, match="expected a complete store, got missing files"):
         open_results(out)
 
 
-def test_two_runs_at_once_end_in_one_store(tmp_path, uninterrupted):
+def test_two_runs_at_once_end_in_one_store(experiment, tmp_path, uninterrupted):
     out = tmp_path / "out"
-    processes = [start(out, "--workers", "1") for _ in range(2)]
+    processes = [start(experiment, out, "--workers", "1") for _ in range(2)]
     for process in processes:
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
     assert_same(open_results(out), uninterrupted)
 
 
-def test_a_run_killed_before_its_settings_were_written_is_begun_again(tmp_path):
+def test_a_run_killed_before_its_settings_were_written_is_begun_again(experiment, tmp_path):
     (tmp_path / ".settings.json.1.part").write_text('{"pack')
-    assert len(Store(tmp_path, Settings(NAME, STATES, SEEDS, **SMOKE)).missing()) == 4
+    assert len(Store(tmp_path, settings_of(experiment)).missing()) == 4

@@ -1,26 +1,23 @@
-"""Configuration of an experiment, and the cells it falls into.
+"""What every experiment is configured by, and the cells it falls into.
 
-A cell is one number of states and a fixed block of seeds, whose models train together. The layout depends on the
-configuration alone, so that results do not depend on who computes which cell.
+A cell is one size and a fixed block of seeds, whose models may train together. The layout depends on the configuration
+alone, so that results do not depend on who computes which cell.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from numbers import Real
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from ppl_hmm.errors import InvalidInput, at_least
 
 SEEDS_PER_CELL = 5
-VOCABULARY_SIZE = 10
-SMALLEST_MODEL = 2  # with one state every posterior is the same, and no task has two classes
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """The unit of work: one size, and seeds that train together."""
+    """The unit of work: one size, and seeds that are computed together."""
 
     n_states: int
     seeds: tuple[int, ...]
@@ -31,86 +28,89 @@ class Cell:
         return f"states-{self.n_states}-seeds-{self.seeds[0]}-{self.seeds[-1]}"
 
 
+class Extent(NamedTuple):
+    """How much of an experiment to compute: its sizes, the seeds at each, and what differs from the default sizes."""
+
+    states: tuple[int, ...]
+    n_seeds: int
+    sizes: dict[str, Any]
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Everything that determines the numbers of an experiment.
+    """Everything that determines the numbers of an experiment; each experiment has its own subclass.
 
     Attributes
     ----------
     experiment
         Its name on the command line.
+    title
+        What it is, in a line.
+    panel
+        The published numbers beside it: this panel of the paper's Figure 3.
+    figure, smoke
+        What the figure shows; the same code on little text, in seconds.
+    smallest, multiple_of
+        Which sizes are allowed.
     states
-        Numbers of hidden states K.
+        Numbers of hidden states in all, kept in increasing order.
     n_seeds
         Seeds 0..n_seeds−1 at each size: each is one model, one task, one data set.
     vocabulary_size, length
         V, and T tokens of raw text.
     n_train, n_validation, n_test
         Sequences.
-    prompt_length, restarts
-        Of the learned prompts.
-    support_threshold
-        δ of the second constructed prompt.
     threads
         Threads of linear algebra in a cell.
+
+    Raises
+    ------
+    InvalidInput
+        No sizes, one that is not allowed or there twice, a number below one.
     """
 
-    experiment: str
+    experiment: ClassVar[str]
+    title: ClassVar[str]
+    panel: ClassVar[Literal["left", "right"]]
+    figure: ClassVar[Extent]
+    smoke: ClassVar[Extent]
+    smallest: ClassVar[int]
+    multiple_of: ClassVar[int] = 1
+
     states: tuple[int, ...]
     n_seeds: int
-    vocabulary_size: int = VOCABULARY_SIZE
+    vocabulary_size: int = 10
     length: int = 80
     n_train: int = 5000
     n_validation: int = 500
     n_test: int = 1000
-    prompt_length: int = 1
-    restarts: int = 8
-    support_threshold: float = 1e-3
     threads: int = 1
 
     def __post_init__(self) -> None:
         if not self.states:
-            raise InvalidInput("states", "at least one number of states", "none", "pass e.g. states=(4, 8)")
-        for n_states in self.states:
-            at_least("states", n_states, SMALLEST_MODEL)
-        if not isinstance(self.support_threshold, Real) or not self.support_threshold >= 0:
-            raise InvalidInput("support_threshold", "a non-negative number", repr(self.support_threshold), "pass 1e-3")
-        if len(set(self.states)) < len(self.states):
-            raise InvalidInput("states", "different sizes", str(self.states), "drop the repetition")
-        for name in (
-            "n_seeds",
-            "vocabulary_size",
-            "length",
-            "n_train",
-            "n_validation",
-            "n_test",
-            "prompt_length",
-            "restarts",
-            "threads",
-        ):
-            at_least(name, getattr(self, name), 1)
+            raise InvalidInput("states", "at least one number of states", "none", f"pass e.g. {self.figure.states}")
+        states = tuple(sorted(map(self._allowed, self.states)))
+        if len(set(states)) < len(states):
+            raise InvalidInput("states", "different sizes", str(states), "drop the repetition")
+        object.__setattr__(self, "states", states)
+        for field in dataclasses.fields(self):
+            if field.type == "int":
+                object.__setattr__(self, field.name, at_least(field.name, getattr(self, field.name), 1))
+
+    def _allowed(self, n_states: object) -> int:
+        size = at_least("states", n_states, self.smallest)
+        if size % self.multiple_of:
+            expected, nearest = f"multiples of {self.multiple_of}", size // self.multiple_of * self.multiple_of
+            raise InvalidInput("states", expected, str(size), f"pass {nearest} or {nearest + self.multiple_of}")
+        return size
 
     def cells(self) -> Iterator[Cell]:
         """Yield the cells, largest sizes first: the longest work must not come last."""
-        for n_states in sorted(self.states, reverse=True):
+        for n_states in reversed(self.states):
             for start in range(0, self.n_seeds, SEEDS_PER_CELL):
                 yield Cell(n_states, tuple(range(start, min(start + SEEDS_PER_CELL, self.n_seeds))))
 
     def as_attributes(self) -> dict[str, Any]:
         """Return the settings as attributes of a store."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(self).items()
-        }
-
-    @classmethod
-    def from_attributes(cls, attributes: dict[str, Any]) -> Settings:
-        """Return the settings that ``as_attributes`` wrote."""
-        fields: dict[str, Any] = {}
-        for name, value in attributes.items():
-            fields[name] = tuple(value) if isinstance(value, list) else value
-        return cls(**fields)
-
-
-def as_states(states: Sequence[int]) -> tuple[int, ...]:
-    """Return sizes in increasing order."""
-    return tuple(sorted(at_least("states", n_states, SMALLEST_MODEL) for n_states in states))
+        values = {"experiment": self.experiment, **dataclasses.asdict(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import xarray as xr
 
-from ppl_hmm.errors import at_least
-from ppl_hmm.experiments.cells import compute_cell
-from ppl_hmm.experiments.grid import Settings, as_states
-from ppl_hmm.experiments.runner import Progress, run
-from ppl_hmm.experiments.store import Store
-
-NAME = "head-vs-prompt"
-#: Sizes of the published figure.
-STATES = (4, 8, 10, 15, 25, 30)
-N_SEEDS = 20
-#: Settings of a run that takes seconds: the same code on little text.
-SMOKE: dict[str, Any] = {"length": 20, "n_train": 300, "n_validation": 100, "n_test": 200, "restarts": 2}
-SMOKE_STATES = (4, 12)
-SMOKE_SEEDS = 2
+from ppl_hmm import schema
+from ppl_hmm.experiments.cells import Answer, gather
+from ppl_hmm.experiments.configurations import HeadVsPrompt
+from ppl_hmm.experiments.grid import Cell
+from ppl_hmm.experiments.labelled import LabelledText, draw
+from ppl_hmm.experiments.linear import accuracy, encode, features_at_mask, linear_answer, select_heads, separable
+from ppl_hmm.experiments.runner import Progress, reproduce
+from ppl_hmm.heads.linear import LinearHead
+from ppl_hmm.language_models.oracle import OracleLM, OracleText
+from ppl_hmm.parameters import HMM, SoftPrompt
+from ppl_hmm.prompts import fit_prompt
+from ppl_hmm.recoverability.prompt import prompt_certificate
+from ppl_hmm.regimes import random_hmm
 
 
 def head_vs_prompt(
@@ -56,7 +56,7 @@ def head_vs_prompt(
     progress
         Called with (cells done, cells in all).
     sizes
-        Other fields of :class:`ppl_hmm.experiments.grid.Settings`: ``length``, ``n_train``, …
+        Other fields of :class:`ppl_hmm.experiments.configurations.HeadVsPrompt`: ``length``, ``n_train``, …
 
     Returns
     -------
@@ -70,6 +70,50 @@ def head_vs_prompt(
     InvalidInput, ForeignFile, OtherConfiguration, WorkerLost
         Sizes below one; an ``out`` that cannot be used; a worker that died.
     """
-    settings = Settings(NAME, as_states(states), at_least("seeds", seeds, 1), **sizes)
-    at_least("workers", workers, 1)  # before anything is written
-    return run(compute_cell, Store(out, settings), workers=workers, executor=executor, progress=progress)
+    return reproduce(
+        HeadVsPrompt, _compute, states, seeds, out, workers=workers, executor=executor, progress=progress, **sizes
+    )
+
+
+def _compute(settings: HeadVsPrompt, cell: Cell) -> xr.Dataset:
+    data = draw(settings, cell, lambda seed: random_hmm("wei2021", cell.n_states, settings.vocabulary_size, seed))
+    lm, encoded = encode(data)
+    features = features_at_mask(encoded)
+    answers = [
+        linear_answer(schema.HEAD, data, features),
+        Answer(schema.HEAD_LOG, accuracy(select_heads(features, data, "log"), features, data)),
+        _prompt_answer(settings, cell, data, lm, encoded),
+        _theorem_answer(schema.PROMPT_THEOREM, 0.0, data, encoded),
+        _theorem_answer(schema.PROMPT_THEOREM_THRESHOLD, settings.support_threshold, data, encoded),
+    ]
+    return gather(cell, answers, data.undecidable)
+
+
+def _prompt_answer(
+    settings: HeadVsPrompt, cell: Cell, data: LabelledText[HMM], lm: OracleLM, encoded: OracleText
+) -> Answer:
+    """Return the answer of the learned prompt with its head."""
+    fit = fit_prompt(
+        lm,
+        data.tokens[:, data.train],
+        data.labels[:, data.train],
+        validation=(data.tokens[:, data.validation], data.labels[:, data.validation]),
+        prompt_length=settings.prompt_length,
+        restarts=settings.restarts,
+        seed=cell.seeds,
+    )
+    features = features_at_mask(encoded, fit.prompt)
+    heads = cast(list[LinearHead], fit.head)
+    return Answer(schema.PROMPT, accuracy(heads, features, data), separable(features, data))
+
+
+def _theorem_answer(method: str, support_threshold: float, data: LabelledText[HMM], encoded: OracleText) -> Answer:
+    """Return the answer of the prompts and heads that Theorem P constructs; no accuracy where its condition fails."""
+    certificates = [
+        prompt_certificate(model, task, support_threshold=support_threshold)
+        for model, task in zip(data.models, data.tasks, strict=True)
+    ]
+    features = features_at_mask(encoded, SoftPrompt.stack([cast(SoftPrompt, found.prompt) for found in certificates]))
+    heads = [LinearHead.from_weights(found.weights.numpy()) for found in certificates]
+    holds = np.array([found.recoverable for found in certificates])
+    return Answer(method, np.where(holds, accuracy(heads, features, data), np.nan), condition=holds)

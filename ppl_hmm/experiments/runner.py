@@ -8,23 +8,50 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
 from ppl_hmm.errors import PplHmmError, at_least
+from ppl_hmm.experiments.cells import Compute, compute_cell
 from ppl_hmm.experiments.grid import Cell, Settings
 from ppl_hmm.experiments.store import Store, write_cell
 
-Compute = Callable[[Settings, Cell], xr.Dataset]
 Progress = Callable[[int, int], None]  # cells done, cells in all
 
 
 class WorkerLost(PplHmmError):
     """A worker process died; finished cells are kept."""
+
+
+def reproduce(
+    configuration: type[Settings],
+    compute: Compute,
+    states: Sequence[int],
+    seeds: int,
+    out: str | Path,
+    *,
+    workers: int = 2,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    **sizes: Any,
+) -> xr.DataTree:
+    """Compute an experiment in the directory ``out``, or continue it there, and return its tree.
+
+    Parameters
+    ----------
+    configuration, compute
+        What makes the experiment: its class of settings, and what it computes for one cell.
+    states, seeds, out, workers, executor, progress, sizes
+        As in :func:`ppl_hmm.head_vs_prompt`, and so are the errors.
+    """
+    settings = configuration(tuple(states), at_least("seeds", seeds, 1), **sizes)
+    at_least("workers", workers, 1)  # before anything is written
+    return run(compute, Store(out, settings), workers=workers, executor=executor, progress=progress)
 
 
 def run(
@@ -95,7 +122,7 @@ def _completions(
 
 
 def _compute_and_store(compute: Compute, settings: Settings, cell: Cell, path: Path) -> None:
-    write_cell(compute(settings, cell), path)
+    write_cell(compute_cell(compute, settings, cell), path)
 
 
 @contextmanager

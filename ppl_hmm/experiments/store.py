@@ -23,6 +23,7 @@ import xarray as xr
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import ForeignFile, PplHmmError
+from ppl_hmm.experiments import configurations
 from ppl_hmm.experiments.grid import Cell, Settings
 from ppl_hmm.reference import published
 
@@ -124,7 +125,7 @@ def open_results(path: str | Path) -> xr.DataTree:
 
 
 def _gather(path: Path, configuration: dict[str, Any]) -> xr.DataTree:
-    settings = Settings.from_attributes(configuration["settings"])
+    settings = configurations.from_attributes(configuration["settings"])
     cells = []
     for cell_path in filter(_intact, sorted((path / _CELLS).glob("*.zarr"))):
         with xr.open_dataset(cell_path, engine="zarr") as cell:
@@ -136,7 +137,7 @@ def _gather(path: Path, configuration: dict[str, Any]) -> xr.DataTree:
         {
             f"/{schema.RESULTS}": results.drop_vars(schema.SECONDS, errors="ignore"),
             f"/{schema.TIMINGS}": results[[name for name in (schema.SECONDS,) if name in results]],
-            f"/{schema.PUBLISHED}": published("left"),
+            f"/{schema.PUBLISHED}": published(settings.panel),
             f"/{schema.SETTINGS}": xr.Dataset(attrs=configuration["settings"]),
         }
     )
@@ -146,7 +147,7 @@ def _gather(path: Path, configuration: dict[str, Any]) -> xr.DataTree:
 
 def _combine(cells: Iterable[xr.Dataset], settings: Settings) -> xr.Dataset:
     """Return the cells in one dataset over the whole grid of the settings."""
-    grid = {schema.N_STATES: sorted(settings.states), schema.SEED: list(range(settings.n_seeds))}
+    grid = {schema.N_STATES: list(settings.states), schema.SEED: list(range(settings.n_seeds))}
     combined = xr.Dataset(coords=grid)
     for cell in cells:
         for name, variable in ((str(name), values) for name, values in cell.data_vars.items()):
@@ -166,7 +167,7 @@ def _read_configuration(path: Path) -> dict[str, Any]:
         configuration = json.loads((path / _SETTINGS).read_text())
         if configuration["package"] != "ppl_hmm" or "version" not in configuration:
             raise KeyError("package")
-        Settings.from_attributes(configuration["settings"])
+        configurations.from_attributes(configuration["settings"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ForeignFile(
             f"directory {path}",
@@ -188,6 +189,8 @@ def _require_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> 
             for name in {**wanted["settings"], **found["settings"]}
             if wanted["settings"].get(name) != found["settings"].get(name)
         ]
+        if "experiment" in names:
+            names = ["experiment"]  # the others differ with it
         expected, got = (
             ", ".join(f"{name}={side['settings'].get(name)}" for name in names) for side in (wanted, found)
         )

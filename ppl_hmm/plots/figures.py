@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ class _Style(NamedTuple):
     band: bool = True
 
 
-# Colours told apart by colour-blind readers (Okabe & Ito).
+# Colours told apart by colour-blind readers (Okabe & Ito). Settings of the experiment are filled into labels.
 _STYLES = {
     schema.HEAD: _Style("head on probabilities, exact G", {"color": "#0072B2", "marker": "o"}),
     schema.HEAD_LOG: _Style("head on log-probabilities, exact G", {"color": "#009E73", "marker": "^"}),
@@ -34,9 +33,37 @@ _STYLES = {
         band=False,
     ),
     schema.PROMPT_THEOREM_THRESHOLD: _Style(
-        "constructed with δ = DELTA, where its condition holds",
+        "constructed with δ = {support_threshold:g}, where its condition holds",
         {"color": "#56B4E9", "marker": "v", "linestyle": "none"},
         band=False,
+    ),
+    schema.ATTENTION_SOFTMAX: _Style("memory: softmax attention, exact G", {"color": "#D55E00", "marker": "s"}),
+    schema.ATTENTION_HARD: _Style("memory: hard attention, exact G", {"color": "#009E73", "marker": "^"}),
+    schema.ATTENTION_THEOREM: _Style(
+        "memory: constructed attention, where Theorem M's condition holds",
+        {"color": "#CC79A7", "marker": "D", "linestyle": "none"},
+        band=False,
+    ),
+    schema.VANILLA_LINEAR: _Style("vanilla: linear head, exact G", {"color": "#0072B2", "marker": "o"}),
+}
+
+
+class _Layout(NamedTuple):
+    sizes: str  # label of the x axis
+    shares: dict[str, str]  # titles of the panels of shares, by variable
+    width: float  # inches
+
+
+FIGURES = {
+    "head-vs-prompt": _Layout(
+        "number of hidden states K",
+        {"separable": "Training text linearly separable", "condition": "Theorem's condition holds"},
+        12.5,
+    ),
+    "memory-vs-vanilla": _Layout(
+        "total states: 4·m with a memory, K without",
+        {"condition": "Condition holds: Theorem M, or H (vanilla)"},
+        11.5,
     ),
 }
 _SETTINGS = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "ppl_hmm"}
@@ -52,7 +79,7 @@ def draw(name: str, tree: xr.DataTree) -> Figure:
     """
     one_of("figure", name, FIGURES)
     with mpl.rc_context(_SETTINGS):
-        return FIGURES[name](tree)
+        return _draw(data.curves(tree), FIGURES[name])
 
 
 def save(figure: Figure, path: str | Path) -> list[Path]:
@@ -67,42 +94,33 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
     return paths
 
 
-def _head_vs_prompt(tree: xr.DataTree) -> Figure:
-    curves = data.head_vs_prompt(tree)
-    figure = Figure(figsize=(12.5, 4.8), layout="constrained")
-    accuracy, separable, condition = figure.subplots(1, 3, width_ratios=(3, 2, 2))
+def _draw(curves: xr.Dataset, layout: _Layout) -> Figure:
+    figure = Figure(figsize=(layout.width, 4.8), layout="constrained")
+    accuracy, *panels = figure.subplots(1, 1 + len(layout.shares), width_ratios=(3, *(2 for _ in layout.shares)))
     for method in map(str, curves[schema.METHOD].values):
-        curve = curves.sel({schema.METHOD: method})
-        _draw_accuracy(accuracy, curve, _STYLES[method])
-        _draw_share(separable, curve["separable"], _STYLES[method])
-        _draw_share(condition, curve["condition"], _STYLES[method])
-    for axes in (accuracy, separable, condition):
+        curve, style = curves.sel({schema.METHOD: method}), _STYLES[method]
+        _draw_accuracy(accuracy, curve, style)
+        for axes, variable in zip(panels, layout.shares, strict=True):
+            _draw_share(axes, curve[variable], style)
+    for axes in (accuracy, *panels):
         _mark_vocabulary(axes, curves.attrs["vocabulary_size"])
-        axes.set_xlabel("number of hidden states K")
+        axes.set_xlabel(layout.sizes)
         axes.set_xticks(curves[schema.N_STATES].values)
     accuracy.set(
         ylabel="test accuracy (%)",
         ylim=(48, 102),
         title=f"Mean accuracy of {curves.attrs['n_seeds']} models, 95 % interval",
     )
-    separable.set(ylabel="models (%)", ylim=(-9, 104), title="Training text linearly separable")
-    condition.set(ylabel="models (%)", ylim=(-9, 104), title="Theorem's condition holds")
-    handles, labels = accuracy.get_legend_handles_labels()
-    delta = f"{curves.attrs['support_threshold']:g}"
-    figure.legend(
-        handles,
-        [label.replace("DELTA", delta) for label in labels],
-        loc="outside lower center",
-        ncols=3,
-        fontsize=8.5,
-        frameon=False,
-    )
+    for axes, title in zip(panels, layout.shares.values(), strict=True):
+        axes.set(ylabel="models (%)", ylim=(-9, 104), title=title)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8.5, frameon=False)
     return figure
 
 
 def _draw_accuracy(axes: Axes, curve: xr.Dataset, style: _Style) -> None:
-    states, mean = curve[schema.N_STATES].values, 100 * curve["mean"]
-    axes.plot(states, mean, label=style.label, **style.line)
+    states, mean, label = curve[schema.N_STATES].values, 100 * curve["mean"], style.label.format(**curve.attrs)
+    # Points lie over the error bars of others.
+    axes.plot(states, mean, label=label, zorder=2 if style.band else 3, **style.line)
     if style.band:
         axes.fill_between(states, 100 * curve["low"], 100 * curve["high"], color=style.line["color"], alpha=0.15, lw=0)
     if curve["published"].notnull().any():
@@ -112,7 +130,7 @@ def _draw_accuracy(axes: Axes, curve: xr.Dataset, style: _Style) -> None:
             100 * curve["published_half_width"],
             **{**style.line, "markerfacecolor": "white", "linestyle": "--", "linewidth": 1},
             capsize=2,
-            label=f"{style.label.split(',')[0]}, published (trained transformer)",
+            label=f"{label.split(',')[0]}, published (trained transformer)",
         )
 
 
@@ -132,6 +150,3 @@ def _mark_vocabulary(axes: Axes, vocabulary_size: int) -> None:
         fontsize=8,
         color="0.4",
     )
-
-
-FIGURES: dict[str, Callable[[xr.DataTree], Figure]] = {"head-vs-prompt": _head_vs_prompt}

@@ -1,0 +1,81 @@
+"""The configuration of each experiment, found by the experiment's name."""
+
+from __future__ import annotations
+
+import dataclasses
+from numbers import Real
+from typing import Any, ClassVar, Literal
+
+from ppl_hmm.errors import InvalidInput
+from ppl_hmm.experiments.grid import Extent, Settings
+
+# Of a run that takes seconds.
+_LITTLE_TEXT = {"length": 20, "n_train": 300, "n_validation": 100, "n_test": 200}
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadVsPrompt(Settings):
+    """Settings of ``head-vs-prompt``: those of every experiment, and of its prompts.
+
+    Attributes
+    ----------
+    prompt_length, restarts
+        Of the learned prompts.
+    support_threshold
+        δ of the second constructed prompt.
+    """
+
+    experiment: ClassVar[str] = "head-vs-prompt"
+    title: ClassVar[str] = (
+        "Head tuning against prompt tuning: Figure 3 (left), with exact conditionals in place of a transformer."
+    )
+    panel: ClassVar[Literal["left", "right"]] = "left"
+    figure: ClassVar[Extent] = Extent((4, 8, 10, 15, 25, 30), 20, {})
+    smoke: ClassVar[Extent] = Extent((4, 12), 2, {**_LITTLE_TEXT, "restarts": 2})
+    smallest: ClassVar[int] = 2  # with one state every posterior is the same, and no task has two classes
+
+    prompt_length: int = 1
+    restarts: int = 8
+    support_threshold: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.support_threshold, Real) or not self.support_threshold >= 0:
+            raise InvalidInput("support_threshold", "a non-negative number", repr(self.support_threshold), "pass 1e-3")
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryVsVanilla(Settings):
+    """Settings of ``memory-vs-vanilla``: those of every experiment; size S is S/4 memory values of 4 states each."""
+
+    experiment: ClassVar[str] = "memory-vs-vanilla"
+    title: ClassVar[str] = (
+        "Attention with a memory against a linear head without: Figure 3 (right), with exact conditionals."
+    )
+    panel: ClassVar[Literal["left", "right"]] = "right"
+    figure: ClassVar[Extent] = Extent((8, 12, 20, 28), 20, {})
+    smoke: ClassVar[Extent] = Extent((8, 12), 2, _LITTLE_TEXT)
+    states_per_value: ClassVar[int] = 4
+    smallest: ClassVar[int] = 2 * states_per_value  # a memory of one value has the same posterior for every text
+    multiple_of: ClassVar[int] = states_per_value
+
+
+CONFIGURATIONS: dict[str, type[Settings]] = {
+    configuration.experiment: configuration for configuration in (HeadVsPrompt, MemoryVsVanilla)
+}
+
+
+def from_attributes(attributes: dict[str, Any]) -> Settings:
+    """Return the settings that :meth:`Settings.as_attributes` wrote, of the experiment they name.
+
+    Raises
+    ------
+    KeyError, TypeError, InvalidInput
+        No such experiment; other fields than it has; values it refuses.
+    """
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in attributes.items()
+        if name != "experiment"
+    }
+    return CONFIGURATIONS[attributes["experiment"]](**fields)
