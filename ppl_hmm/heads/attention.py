@@ -232,11 +232,9 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
         """Learn the scores on the first texts: Adam, the values solved for at every step."""
         X, labels = X[:_TRAINING_TEXTS], labels[:_TRAINING_TEXTS]
         conditionals = X.conditionals.detach().double().cpu()
-        n_tokens, rows, present = (
-            conditionals.shape[-1],
-            observed(X.tokens.cpu(), conditionals.shape[-1]),
-            X.present.cpu(),
-        )
+        n_tokens, present = conditionals.shape[-1], X.present.cpu()
+        rows = observed(X.tokens.cpu(), n_tokens)
+        own_token = _indicators(rows, n_tokens)
         of_class = torch.from_numpy(labels[None] == self._contrasted_classes[:, None])
         sign = 2.0 * of_class.double() - 1.0  # (1 or C,B)
         weights = conditionals.new_zeros(n_tokens + 1 if self.scores == "token" else 1, n_tokens, requires_grad=True)
@@ -248,12 +246,13 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
         for step in range(_STEPS):
             # A softmax that sharpens ends near the hard attention that it stands for.
             sharpness = _SHARPEST ** (step / _STEPS) if self.attention == "hard" else 1.0
-            scores = read(weights.expand(n_tokens + 1, -1), conditionals, rows) + bias
-            attention = soft_attention(sharpness * scores, present)
+            scores = conditionals @ weights.mT  # (B,T,1), or (B,T,V+1)
+            scores = scores[..., 0] if len(weights) == 1 else scores.gather(-1, rows[..., None])[..., 0]
+            attention = soft_attention(sharpness * (scores + bias), present)
             with torch.no_grad():
-                pooled = _pool(attention, conditionals, rows)
+                pooled = _pool(attention, conditionals, own_token)
                 values = newton(pooled.expand(len(sign), -1, -1), sign, values, steps=1 if step else _WARM_UP)
-            given = read(values.unflatten(1, (n_tokens + 1, n_tokens)), conditionals, rows)  # (1 or C,B,T)
+                given = read(values.unflatten(1, (n_tokens + 1, n_tokens)), conditionals, rows)  # (1 or C,B,T)
             decision = (attention * given).sum(-1)
             loss = logistic_loss(decision[..., None], sign, decision.new_ones(len(sign), 1)).sum()
             if loss.item() < best_loss or self.attention == "hard":
@@ -274,16 +273,11 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
     def _pooled(self, X: MaskedFeatures) -> np.ndarray:
         """Return Σ_i α_i e_{x_i} ⊗ G_i (B,(V+1)·V)."""
         parts = (X[start : start + _TEXTS_AT_ONCE] for start in range(0, len(X), _TEXTS_AT_ONCE))
-        return torch.cat(
-            [
-                _pool(
-                    self._attention(part),
-                    part.conditionals.detach().double().cpu(),
-                    observed(part.tokens.cpu(), self._vocabulary_size),
-                )
-                for part in parts
-            ]
-        ).numpy()
+        pooled = []
+        for part in parts:
+            own_token = _indicators(observed(part.tokens.cpu(), self._vocabulary_size), self._vocabulary_size)
+            pooled.append(_pool(self._attention(part), part.conditionals.detach().double().cpu(), own_token))
+        return torch.cat(pooled).numpy()
 
     def _attention(self, X: MaskedFeatures) -> Tensor:
         conditionals, present = X.conditionals.detach().double().cpu(), X.present.cpu()
@@ -398,7 +392,11 @@ def constructed_attention(
     )
 
 
-def _pool(attention: Tensor, conditionals: Tensor, rows: Tensor) -> Tensor:
+def _indicators(rows: Tensor, n_tokens: int) -> Tensor:
+    """Return e_{x_i} (B,T,V+1)."""
+    return one_hot(rows, n_tokens + 1).double()
+
+
+def _pool(attention: Tensor, conditionals: Tensor, own_token: Tensor) -> Tensor:
     """Return Σ_i α_i e_{x_i} ⊗ G_i (B,(V+1)·V)."""
-    own = one_hot(rows, conditionals.shape[-1] + 1).to(attention) * attention[..., None]
-    return (own.mT @ conditionals).flatten(1)
+    return ((own_token * attention[..., None]).mT @ conditionals).flatten(1)
