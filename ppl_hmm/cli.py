@@ -104,7 +104,7 @@ def sample(
 ) -> None:
     """Draw text with its hidden states and write both, with the model, to a netCDF file."""
     from ppl_hmm import regimes, sampling, storage
-    from ppl_hmm.parameters import HMM
+    from ppl_hmm.parameters import HMM, MemoryHMM
 
     if (model is None) == (regime is None):
         raise InvalidInput("ppl-hmm sample", "a model file or --regime", "both" if model else "neither", "give one")
@@ -112,8 +112,8 @@ def sample(
         source = regimes.random_hmm(regime, states, vocabulary, seed)
     else:
         source = storage.load(str(model))
-        if not isinstance(source, HMM):
-            raise InvalidInput(f"file {model}", "a model", type(source).__name__, "pass a file of an HMM")
+        if not isinstance(source, HMM | MemoryHMM):
+            raise InvalidInput(f"file {model}", "a model", type(source).__name__, "pass a file of an HMM or MemoryHMM")
     tree = sampling.as_tree(source, sampling.sample(source, sequences, length, seed), seed)
     storage.save_tree(tree, out)
     typer.echo(f"{sequences} texts of {length} tokens: {out}")

@@ -508,6 +508,16 @@ def test_a_sample_brings_its_model(call, model_file, tmp_path):
     assert status == 0
 
 
+def test_sample_a_file_of_a_memory_model(call, tmp_path):
+    model = ppl_hmm.random_memory_hmm("dirichlet", 3, 2, 4, 1, n_cells=2)
+    ppl_hmm.save(model, tmp_path / "model.nc")
+    status, *_ = call("sample", tmp_path / "model.nc", "--sequences", 5, "--seed", 3, "--out", tmp_path / "text.nc")
+    assert status == 0
+    memory = opened(tmp_path / "text.nc")["latent/memory"]
+    assert memory.dims == ("sequence", "cell")
+    assert memory.values.tolist() == ppl_hmm.sample(model, 5, 80, 3).memory.tolist()
+
+
 def test_sample_what_is_no_model(call, model_file, tmp_path):
     model = model_file[1]
     ppl_hmm.save(ppl_hmm.random_task(model, 0), tmp_path / "task.nc")
@@ -515,7 +525,7 @@ def test_sample_what_is_no_model(call, model_file, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     before = snapshot(tmp_path)
     for name, message in {
-        "task.nc": "expected a model, got PosteriorTask; pass a file of an HMM",
+        "task.nc": "expected a model, got PosteriorTask; pass a file of an HMM or MemoryHMM",
         "batch.nc": "expected a single HMM, got batch dimensions (2,)",
         "thesis.tex": "expected a netCDF file",
         "absent.nc": "expected a netCDF file",

@@ -4,6 +4,7 @@ The witness is the flattened model: posteriors of pairs of a memory and a state,
 """
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import oracle
@@ -110,6 +111,92 @@ def test_every_admissible_text_is_classified_right(n_cells, r, seed):
     assert certificate.sign_agreement(text[admissible]).agreeing == int(admissible.sum())
 
 
+def brute_pairs(model, text, position, cell):
+    """P(M_cell=a, H_position=h | x) (m,K), a sum over every memory and every path."""
+    given_memories = oracle.given_memories(model)
+    law = oracle.normalised(oracle.memory_log_joint(given_memories, text))  # (memories, paths)
+    states = oracle.all_paths(model.n_states, len(text))[:, 1 + position]
+    values = np.array([each.memory[cell] for each in given_memories])
+    return np.array(
+        [
+            [law[np.ix_(values == a, states == h)].sum() for h in range(model.n_states)]
+            for a in range(model.n_memory_values)
+        ]
+    )
+
+
+@pytest.mark.parametrize(("n_cells", "r"), [*itertools.product((1, 2, 3), (1, 2, 3))])
+def test_the_formulas_hold_by_brute_force(n_cells, r):
+    # Nothing but Θ comes from the package: G, posteriors, scores, values and labels are summed and written out here.
+    model, task = recoverable_case(n_cells, r, seed=100)
+    W, mu = model.emission.numpy(), task.contrast.numpy()
+    theta = memory_certificate(model, task, recoverable_states=range(r)).weights.numpy()  # (m,r,V)
+    rng = np.random.default_rng(r)
+    text = rng.integers(model.vocabulary_size, size=(8, 2))
+    text[:4, 0] = 0  # token 0 comes from H* only: these are admissible
+    text[[0, 4], 1] = MASK
+    right = 0
+    for x in text:
+        for i in range(2):
+            hidden = np.where(np.arange(2) == i, MASK, x)
+            G = oracle.memory_truth(model, x[None]).conditionals[0, i]
+            np.testing.assert_allclose(theta @ G, brute_pairs(model, hidden, i, 0)[:, :r], rtol=0, atol=1e-10)
+            likelihood, own = (1.0, 1.0) if x[i] == MASK else (W[:, :r, x[i]], G[x[i]])
+            posterior_pairs = brute_pairs(model, x, i, 0)[:, :r]
+            joint = likelihood * (theta @ G)
+            np.testing.assert_allclose(joint.sum() / own, posterior_pairs.sum(), rtol=0, atol=1e-9)
+            np.testing.assert_allclose((mu @ joint).sum(), own * (mu @ posterior_pairs).sum(), rtol=0, atol=1e-10)
+            margin = mu @ oracle.memory_truth(model, x[None]).memory[0, 0]
+            assert abs((mu @ joint).sum() / own - margin) <= np.abs(mu).max() * (1 - posterior_pairs.sum()) + 1e-9
+            if posterior_pairs.sum() >= 1 - 1e-12 and abs(margin) > 1e-9:
+                assert ((mu @ joint).sum() >= 0) == (margin >= 0)
+                right += 1
+    assert right >= 4
+
+
+def rank(rows):
+    """The rank of integer rows, by elimination without rounding."""
+    rows, found = [[Fraction(int(entry)) for entry in row] for row in rows], 0
+    for column in range(len(rows[0]) if rows else 0):
+        pivot = next((row for row in rows if row[column]), None)
+        if pivot is None:
+            continue
+        found += 1
+        rows.remove(pivot)
+        rows = [[b - a * row[column] / pivot[column] for a, b in zip(pivot, row, strict=True)] for row in rows]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_condition_is_that_of_the_ranks(seed):
+    # Rows of 0 and 1 repeat and depend often; their ranks are exact, for every set of states, in both directions.
+    rng = np.random.default_rng(seed)
+    n_cells, m, K, V = (int(n) for n in rng.integers([1, 1, 1, 2], [3, 4, 5, 10]))
+    counts = rng.integers(0, 2, size=(m, K, V))
+    counts[..., 0] |= counts.sum(-1) == 0
+    chain = oracle.random_rows(rng, K + 1, K)
+    cells, prior = rng.integers(n_cells, size=K), oracle.random_rows(rng, n_cells, m)
+    model = MemoryHMM(prior, chain[0], chain[1:], cells, counts / counts.sum(-1, keepdims=True))
+    task = MemoryTask(rng.normal(size=(2, m)), 0)
+    passing = set()
+    for size in range(1, 1 + K):
+        for states in map(list, itertools.combinations(range(K), size)):
+            own, others = (counts[:, h].reshape(-1, V) for h in (states, [h for h in range(K) if h not in states]))
+            readable = rank(np.concatenate([own, others])) == len(own) + rank(others)
+            holds = readable and (cells[states] == 0).all()
+            certificate = memory_certificate(model, task, recoverable_states=states)
+            assert certificate.recoverable == holds, certificate.reasons
+            if not holds:
+                # The first part of the condition that fails is named.
+                part = "one cell" if (cells[states] != 0).any() else "independence" if rank(own) < len(own) else "span"
+                assert certificate.reasons[0].startswith(part)
+            passing |= set(states) if holds else set()
+    found = memory_certificate(model, task)
+    assert found.recoverable == bool(passing)
+    if passing:
+        assert set(found.recoverable_states) == passing
+
+
 @pytest.mark.parametrize(("n_cells", "r", "seed"), CASES[::5])
 def test_the_states_found_are_all_that_can_be_read_off(n_cells, r, seed):
     model, task = recoverable_case(n_cells, r, seed)
@@ -147,6 +234,50 @@ def test_lengths_and_masks():
     assert agreement.agreeing == agreement.decidable
     assert agreement.decidable + agreement.undecidable == 4
     assert agreement.undecidable >= 1  # nothing is claimed of a text without positions
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_coverage_and_agreement_of_ragged_text(seed):
+    # Text of a length is the text cut there: for coverage, by brute force, and for the claims.
+    model, task = recoverable_case(1 + seed % 3, 1 + seed % 2, seed)
+    certificate, rng = memory_certificate(model, task), np.random.default_rng(seed)
+    states = list(certificate.recoverable_states)
+    text = rng.integers(model.vocabulary_size, size=(6, 3))
+    text[rng.random(text.shape) < 0.2] = MASK
+    lengths = np.array([0, 1, 2, 3, 3, 1])
+    coverage, pieces = certificate.coverage(text, lengths).numpy(), []
+    assert coverage[0] == 0
+    for x, length, covered in zip(text[1:], lengths[1:], coverage[1:], strict=True):
+        smoothed = oracle.memory_truth(model, x[None, :length]).smoothed[0]
+        assert covered == pytest.approx(smoothed[:, states].sum(-1).max(), abs=1e-12)
+        assert covered == pytest.approx(certificate.coverage(x[None, :length]).item(), abs=1e-12)
+        pieces.append(certificate.sign_agreement(x[None, :length]))
+    agreement = certificate.sign_agreement(text, lengths)
+    assert agreement.agreeing == sum(each.agreeing for each in pieces)
+    assert agreement.decidable == sum(each.decidable for each in pieces)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_score_of_a_sure_position_is_one(seed):
+    model, task = recoverable_case(1 + seed % 3, 1 + seed % 3, seed)
+    certificate, text = memory_certificate(model, task), all_texts(model.vocabulary_size, 2)
+    G, rows = masked_conditionals(model, text), observed(text, model.vocabulary_size)
+    score = read(certificate.score_weights, G, rows) / of_token(G, rows)
+    sure = text == 0  # a token of H* only
+    assert (score[sure] <= 1 + 1e-12).all()
+    assert (score[sure] >= 1 - certificate.attention_tolerance - 1e-12).all()
+
+
+def test_the_first_hidden_state_is_not_met():
+    # The text starts one step after H_0: state 1 can only be H_0, so its rows, repeats of those of state 0, are no
+    # obstacle.
+    rows = np.eye(3)
+    emission = [[rows[0], rows[0]], [rows[1], rows[1]]]
+    model = MemoryHMM([[0.3, 0.7]], [0, 1], [[1, 0], [1, 0]], [0, 0], emission)
+    certificate = memory_certificate(model, MemoryTask(np.eye(2), 0))
+    assert certificate.recoverable
+    assert certificate.recoverable_states == (0,)
+    assert certificate.sign_agreement([[0], [1], [MASK]])[:2] == (3, 3)
 
 
 def test_rows_that_no_text_meets_do_not_matter():
@@ -192,6 +323,19 @@ def test_what_fails_is_named(breaks, reason, seed):
     assert certificate.reasons[0].startswith(reason)
     if breaks != "cell":
         assert certificate.residual > 1e-3
+
+
+@pytest.mark.parametrize(("n_cells", "r"), [(1, 1), (1, 3), (2, 2), (3, 1), (3, 3)])
+@pytest.mark.parametrize(("breaks", "reason"), [("independence", "independence"), ("span", "span"), ("cell", "cell")])
+def test_what_fails_is_named_at_all_sizes(breaks, reason, n_cells, r):
+    if breaks == "cell" and n_cells == 1:
+        with pytest.raises(InvalidInput, match="sizes of regime 'recoverable'"):
+            recoverable_case(n_cells, r, 7, breaks=breaks)
+        return
+    model, task = recoverable_case(n_cells, r, 7, breaks=breaks)
+    certificate = memory_certificate(model, task, recoverable_states=range(r))
+    assert certificate.verdict == "undecided"
+    assert reason in certificate.reasons[0].split(":")[0]
 
 
 def test_too_few_tokens_are_refused():
@@ -247,6 +391,44 @@ def test_prompts_restrict_the_posterior(n_cells, seed, is_stationary):
     torch.testing.assert_close(ours, law, rtol=0, atol=1e-12)
 
 
+def of_prior(model, memory_prior):
+    return MemoryHMM(memory_prior, model.initial, model.transition, model.cell_of_state, model.emission)
+
+
+@pytest.mark.parametrize("is_stationary", [False, True])
+@pytest.mark.parametrize(("n_cells", "seed"), [*itertools.product((1, 2, 3), range(3))])
+def test_a_restricting_prompt_only_changes_the_prior(n_cells, seed, is_stationary):
+    # After it all laws, of states and of hidden tokens too, are those of the model whose prior has the values only.
+    model = random_memory_hmm("dirichlet", 4, 3, 4, seed, n_cells=n_cells)
+    model = stationary(model) if is_stationary else model
+    cell, values = int(model.cell_of_state[seed]), [1, 2]
+    prior = model.memory_prior.clone()
+    prior[cell, 0] = 0
+    other = of_prior(model, prior / prior.sum(-1, keepdim=True))
+    prompt, text = restricting_prompt(model, cell, values), all_texts(4, 3, masked=20)
+    ours, theirs = posterior(model, text, prompt=prompt), posterior(other, text)
+    torch.testing.assert_close(ours.memory, theirs.memory, rtol=0, atol=1e-12)
+    torch.testing.assert_close(ours.smoothed, theirs.smoothed, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        masked_conditionals(model, text, prompt=prompt), masked_conditionals(other, text), rtol=0, atol=1e-12
+    )
+    task = MemoryTask([[0, 1, -1], [0, 0, 0]], cell)
+    after, plain = memory_certificate(model, task, prompt), memory_certificate(other, task)
+    assert (after.verdict, after.recoverable_states) == (plain.verdict, plain.recoverable_states)
+    assert after.memory_values == (1, 2)
+    torch.testing.assert_close(after.weights, plain.weights, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_cells", [1, 2])
+def test_prompts_restrict_by_brute_force(n_cells):
+    rng = np.random.default_rng(n_cells)
+    chain, cells = oracle.random_rows(rng, 4, 3), [0, n_cells - 1, 0]
+    model = MemoryHMM(oracle.random_rows(rng, n_cells, 3), chain[0], chain[1:], cells, oracle.random_rows(rng, 3, 3, 3))
+    prompt, text = restricting_prompt(model, 0, [0, 2]).rows.numpy(), oracle.all_texts(3, 2)
+    law = restricted(torch.tensor(oracle.memory_truth(model, text).joint), 0, [0, 2])
+    np.testing.assert_allclose(oracle.memory_truth(model, text, prompt).joint, law, rtol=0, atol=1e-12)
+
+
 def test_the_papers_prompt_needs_a_stationary_model():
     model = random_memory_hmm("dirichlet", 4, 3, 4, seed=0)
     text, paper = sample(model, 100, 8, seed=0).tokens, np.zeros((1, 3, 4))
@@ -263,6 +445,48 @@ def test_no_prompt_restricts_where_the_chain_cannot_start_again():
     assert restricting_prompt(model, 0, [1]) is None
     certificate = memory_prompt_certificate(model, MemoryTask(np.eye(2), 0))
     assert certificate.prompt is None
+
+
+@pytest.mark.parametrize(
+    ("transition", "n_tokens"),
+    [
+        # States 0 and 1 read cell 0, state 2 reads cell 1; π₀ is positive everywhere.
+        ([[0.2, 0.3, 0.5]] * 3, 2),  # from everywhere to everywhere
+        ([[0, 0, 1]] * 3, 0),  # the first token never reads cell 0
+        ([[0.5, 0, 0.5], [0.5, 0, 0.5], [0, 1, 0]], 0),  # state 1 is not reached from those that tell the value
+    ],
+)
+def test_when_two_tokens_can_restrict(transition, n_tokens):
+    emission = np.random.default_rng(0).dirichlet(np.ones(9), size=(2, 3))
+    model = MemoryHMM([[0.5, 0.5]] * 2, [0.3, 0.3, 0.4], transition, [0, 0, 1], emission)
+    prompt = restricting_prompt(model, 0, [1])
+    assert (0 if prompt is None else len(prompt.rows)) == n_tokens
+    certificate = memory_prompt_certificate(model, MemoryTask([[0, 1], [0, 0]], 0))
+    assert (certificate.prompt is None) == (n_tokens == 0)
+    assert certificate.memory_values == ((1,) if n_tokens else (0, 1))
+
+
+@pytest.mark.parametrize(("n_cells", "seed"), [*itertools.product((1, 2), range(5))])
+def test_a_prompt_makes_do_with_fewer_tokens(n_cells, seed):
+    # Two states and values 0, 1, 2 make 6 rows, too many for V; the task compares 0 with 1, and leaves fewer.
+    rng, V = np.random.default_rng(seed), 3 + n_cells
+    emission = oracle.random_rows(rng, 3, 2, V)
+    if n_cells == 2:
+        emission[:, 1, 0] = 0  # token 0 comes from state 0, the one that reads the target
+        emission /= emission.sum(-1, keepdims=True)
+    chain = oracle.random_rows(rng, 3, 2)
+    model = MemoryHMM(oracle.random_rows(rng, n_cells, 3), chain[0], chain[1:], [0, n_cells - 1], emission)
+    task = MemoryTask([[0, 1, 0], [1, 0, 0]], 0)
+    assert not memory_certificate(model, task).recoverable
+    certificate = memory_prompt_certificate(model, task)
+    assert certificate.recoverable, certificate.reasons
+    assert certificate.recoverable_states == ((0, 1) if n_cells == 1 else (0,))
+    text = all_texts(V, 3, masked=20)
+    score = assert_reads(certificate, text, certificate.prompt.rows.numpy()).amax(-1)
+    admissible = (score >= 1 - 1e-12) & task.decidable(posterior(model, text))
+    agreement = certificate.sign_agreement(text)
+    assert agreement.agreeing == agreement.decidable >= int(admissible.sum()) >= 50
+    assert certificate.sign_agreement(text[admissible])[:2] == (int(admissible.sum()),) * 2
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -312,6 +536,25 @@ def test_prompts_that_do_not_restrict_are_named(rows, reason):
     assert certificate.reasons[0].startswith(reason)
 
 
+@pytest.mark.parametrize("n_prompt", [1, 2, 3])
+def test_random_prompts_do_not_restrict(n_prompt):
+    model, task = recoverable_case(2, 2, 0)
+    assert memory_certificate(model, task).recoverable
+    certificate = memory_certificate(model, task, np.random.default_rng(0).random((n_prompt, 2, 4)))
+    assert certificate.verdict == "undecided"
+    assert certificate.reasons[0].startswith("the prompt does more than restrict the memory")
+    # Nor does a good prompt without its second token.
+    first = restricting_prompt(model, 0, [0, 1]).rows[:1]
+    assert not memory_certificate(model, task, first).recoverable
+
+
+def test_the_scale_of_prompt_rows_means_nothing():
+    model, task = recoverable_case(2, 2, 0)
+    rows = restricting_prompt(model, 0, [0, 1]).rows
+    for scale in (1e-200, 1e-3, 1e200):
+        assert memory_certificate(model, task, rows * scale).recoverable
+
+
 def test_a_prompt_on_another_cell_is_named():
     emission = np.eye(4).reshape(2, 2, 4)
     model = MemoryHMM([[0.5, 0.5]] * 2, [0.5, 0.5], np.full((2, 2), 0.5), [0, 1], emission)
@@ -335,7 +578,9 @@ def test_no_claim_is_wrong(seed, regime, n_cells, delta):
     n_states, n_values, n_tokens = (int(rng.integers(1, high)) for high in (5, 4, 9))
     n_cells = 1 if regime == "wei2021-memory" else n_cells
     model = random_memory_hmm(regime, n_states, n_values, n_tokens, seed, n_cells=n_cells)
-    task = MemoryTask(rng.normal(size=(int(rng.integers(2, 4)), n_values)), int(rng.integers(n_cells)))
+    weights = rng.normal(size=(int(rng.integers(2, 4)), n_values))
+    weights[:, rng.random(n_values) < 0.4] = 0  # values that a prompt may exclude
+    task = MemoryTask(weights, int(rng.integers(n_cells)))
     text = sample(model, 50, 6, seed).tokens
     for certificate in (
         memory_certificate(model, task, support_threshold=delta),
@@ -364,7 +609,20 @@ MODEL, TASK = recoverable_case(2, 1, 0)
         (lambda: memory_certificate(MODEL, TASK, tolerance=-1.0), "tolerance: expected a non-negative number"),
         (lambda: memory_certificate(MODEL, TASK, support_threshold=np.nan), "support_threshold: expected a non-neg"),
         (lambda: memory_certificate(MODEL, TASK, np.ones((1, 3))), "prompt: expected shape"),
-        (lambda: restricting_prompt(MODEL, 2, [0]), "cell: expected 0..1, got 2"),
+        (lambda: memory_certificate(MODEL, TASK, support_threshold=-0.1), "support_threshold: expected a non-neg"),
+        (lambda: memory_certificate(MODEL, TASK, recoverable_states=[-1]), "recoverable_states: expected some of 0..2"),
+        (lambda: memory_certificate(MODEL, TASK, -np.ones((1, 2, 3))), "expected a non-negative likelihood"),
+        (lambda: memory_prompt_certificate(MODEL.flatten(), TASK), "expected a single MemoryHMM, got HMM"),
+        (lambda: memory_prompt_certificate(MODEL, MemoryTask(np.eye(2), 2)), "of a cell in 0..1"),
+        (lambda: restricting_prompt(MODEL.flatten(), 0, [0]), "restricting_prompt: expected a single MemoryHMM"),
+        (lambda: restricting_prompt(MemoryHMM.stack([MODEL] * 2), 0, [0]), "restricting_prompt"),
+        (lambda: restricting_prompt(MODEL, 2, [0]), r"cell: expected some of 0..1, got \[2\]"),
+        (
+            lambda: memory_certificate(MODEL, TASK, recoverable_states=[0.5]),
+            "recoverable_states: expected some of 0..2",
+        ),
+        (lambda: memory_certificate(MODEL, TASK, recoverable_states="ab"), "recoverable_states: expected some of 0..2"),
+        (lambda: restricting_prompt(MODEL, 0.5, [0]), "cell: expected some of 0..1"),
         (lambda: restricting_prompt(MODEL, 0, []), "memory values: expected some of 0..1"),
         (lambda: restricting_prompt(MODEL, 0, [2]), "memory values: expected some of 0..1"),
         (lambda: head_certificate(MODEL, TASK), "head_certificate: expected a single HMM, got MemoryHMM"),
@@ -372,5 +630,9 @@ MODEL, TASK = recoverable_case(2, 1, 0)
     ],
 )
 def test_bad_arguments(call, message):
-    with pytest.raises(InvalidInput, match=message):
+    with pytest.raises(InvalidInput, match=message) as caught:
         call()
+    what, _, rest = str(caught.value).partition(": expected ")
+    expected, _, rest = rest.partition(", got ")
+    got, _, remedy = rest.rpartition("; ")
+    assert all((what, expected, got, remedy))

@@ -111,8 +111,8 @@ class Certificate:
         return SignAgreement(int(agreeing.sum()), n_decidable, len(text) - n_decidable)
 
 
-def require_pair(function: str, model: Model, task: Task, model_type: type[HMM] | type[MemoryHMM]) -> None:
-    """Raise :class:`InvalidInput` unless model and task are single ones of the right types and of the same size."""
+def require_model(function: str, model: object, model_type: type[HMM] | type[MemoryHMM]) -> None:
+    """Raise :class:`InvalidInput` unless the model is a single one of the right type."""
     if not isinstance(model, model_type):
         raise InvalidInput(
             function,
@@ -121,6 +121,11 @@ def require_pair(function: str, model: Model, task: Task, model_type: type[HMM] 
             "flatten() a memory model, or use the function for its kind of model",
         )
     model.require_single(function)
+
+
+def require_pair(function: str, model: Model, task: Task, model_type: type[HMM] | type[MemoryHMM]) -> None:
+    """Raise :class:`InvalidInput` unless model and task are single ones of the right types and of the same size."""
+    require_model(function, model, model_type)
     task_type, size = (
         (PosteriorTask, f"{model.n_states} states")
         if isinstance(model, HMM)

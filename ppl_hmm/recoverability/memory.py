@@ -22,6 +22,7 @@ Assumption 4.1, Theorems 4.3 and 4.6; the form R⁺, the bound, non-stationary p
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -37,6 +38,7 @@ from ppl_hmm.recoverability.certificate import (
     Certificate,
     SignAgreement,
     Verdict,
+    require_model,
     require_pair,
     require_thresholds,
 )
@@ -247,20 +249,16 @@ def restricting_prompt(model: MemoryHMM, cell: int, values: Sequence[int]) -> Me
     Raises
     ------
     InvalidInput
-        A batch, a cell or values that do not exist, no value.
+        No memory model or a batch, a cell or values that do not exist, no value.
     """
-    model.require_single("restricting_prompt")
-    if not 0 <= cell < model.n_cells:
-        raise InvalidInput("cell", f"0..{model.n_cells - 1}", str(cell), "count cells from 0")
-    if not len(values) or not all(0 <= value < model.n_memory_values for value in values):
-        raise InvalidInput(
-            "memory values", f"some of 0..{model.n_memory_values - 1}", str(list(values)), "count values from 0"
-        )
+    require_model("restricting_prompt", model, MemoryHMM)
+    (cell,) = _as_indices("cell", [cell], model.n_cells)
+    values = _as_indices("memory values", values, model.n_memory_values)
     model = model.detach().to(torch.float64)
     first = model.initial @ model.transition
     reads_cell = model.cell_of_state == cell
     allowed = torch.zeros(model.n_memory_values, dtype=first.dtype, device=first.device)
-    allowed[list(values)] = 1.0
+    allowed[values] = 1.0
     start = model.initial > 0
     if reads_cell[start].all() and (first[start] > 0).all():
         return _prompt(allowed[:, None] * _ratio(model.initial, first))
@@ -341,12 +339,18 @@ def _rows_met(model: MemoryHMM, cell: int, allowed: Tensor) -> Tensor:
 
 
 def _as_states(states: Sequence[int], model: MemoryHMM) -> list[int]:
-    chosen = sorted({int(state) for state in states})
-    if not chosen or not all(0 <= state < model.n_states for state in chosen):
-        raise InvalidInput(
-            "recoverable_states", f"some of 0..{model.n_states - 1}", str(list(states)), "count states from 0"
-        )
-    return chosen
+    return sorted(set(_as_indices("recoverable_states", states, model.n_states)))
+
+
+def _as_indices(what: str, values: Sequence[int], size: int) -> list[int]:
+    """Return at least one integer, all in 0..size−1."""
+    try:
+        indices = [operator.index(value) for value in values]
+    except TypeError:
+        indices = []
+    if not indices or not all(0 <= index < size for index in indices):
+        raise InvalidInput(what, f"some of 0..{size - 1}", repr(values), "pass integers, counted from 0")
+    return indices
 
 
 def _best_reading(
