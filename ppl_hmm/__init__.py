@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ppl_hmm._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ppl_hmm.audit import audit
     from ppl_hmm.errors import ForeignFile, ImpossibleText, InvalidInput, PplHmmError
+    from ppl_hmm.examples import example
     from ppl_hmm.experiments.head_vs_prompt import head_vs_prompt
     from ppl_hmm.experiments.memory_vs_vanilla import memory_vs_vanilla
     from ppl_hmm.experiments.store import open_results
@@ -25,12 +27,26 @@ if TYPE_CHECKING:
     from ppl_hmm.language_models.oracle import OracleLM
     from ppl_hmm.language_models.probe import MaskedFeatures, masked_features, probe_features
     from ppl_hmm.language_models.protocol import MaskedLM
+    from ppl_hmm.layout import validate
     from ppl_hmm.models.hmm import hmm_program
     from ppl_hmm.models.memory import memory_program
-    from ppl_hmm.parameters import HMM, MemoryHMM, MemoryPrompt, SoftPrompt
+    from ppl_hmm.parameters import HMM, ConceptHMM, MemoryHMM, MemoryPrompt, SoftPrompt
     from ppl_hmm.prompts import PromptFit, constructed_prompt, fit_prompt
     from ppl_hmm.recoverability.certificate import Certificate, ConditionNotMet
+    from ppl_hmm.recoverability.conditioning import Spectrum, spectra
+    from ppl_hmm.recoverability.constant import constant_certificate
     from ppl_hmm.recoverability.head import head_certificate
+    from ppl_hmm.recoverability.identifiability import (
+        LawSpectrum,
+        TripleViews,
+        Twin,
+        pair_law,
+        pair_spectrum,
+        pairwise_twin,
+        triple_law,
+        triple_spectrum,
+        triple_views,
+    )
     from ppl_hmm.recoverability.memory import (
         MemoryCertificate,
         memory_certificate,
@@ -38,7 +54,16 @@ if TYPE_CHECKING:
         restricting_prompt,
     )
     from ppl_hmm.recoverability.prompt import prompt_certificate
-    from ppl_hmm.recoverability.witness import separability
+    from ppl_hmm.recoverability.transfer import (
+        SmallestHalfRange,
+        Transfer,
+        TransferBounds,
+        law_ratio,
+        smallest_half_range,
+        transfer,
+        transfer_bounds,
+    )
+    from ppl_hmm.recoverability.witness import Separability, Witness, find_witness, separability
     from ppl_hmm.regimes import random_hmm, random_memory_hmm, random_task
     from ppl_hmm.sampling import sample
     from ppl_hmm.storage import load, save
@@ -47,6 +72,31 @@ if TYPE_CHECKING:
 
 # Where each public name lives: imported at first use, so that ``import ppl_hmm`` loads no library.
 _MODULE_OF = {
+    "audit": ("audit",),
+    "examples": ("example",),
+    "layout": ("validate",),
+    "recoverability.conditioning": ("Spectrum", "spectra"),
+    "recoverability.constant": ("constant_certificate",),
+    "recoverability.identifiability": (
+        "LawSpectrum",
+        "TripleViews",
+        "Twin",
+        "pair_law",
+        "pair_spectrum",
+        "pairwise_twin",
+        "triple_law",
+        "triple_spectrum",
+        "triple_views",
+    ),
+    "recoverability.transfer": (
+        "SmallestHalfRange",
+        "Transfer",
+        "TransferBounds",
+        "law_ratio",
+        "smallest_half_range",
+        "transfer",
+        "transfer_bounds",
+    ),
     "errors": ("ForeignFile", "ImpossibleText", "InvalidInput", "PplHmmError"),
     "experiments.head_vs_prompt": ("head_vs_prompt",),
     "experiments.memory_vs_vanilla": ("memory_vs_vanilla",),
@@ -66,7 +116,7 @@ _MODULE_OF = {
     "language_models.protocol": ("MaskedLM",),
     "models.hmm": ("hmm_program",),
     "models.memory": ("memory_program",),
-    "parameters": ("HMM", "MemoryHMM", "MemoryPrompt", "SoftPrompt"),
+    "parameters": ("HMM", "ConceptHMM", "MemoryHMM", "MemoryPrompt", "SoftPrompt"),
     "prompts": ("PromptFit", "constructed_prompt", "fit_prompt"),
     "recoverability.certificate": ("Certificate", "ConditionNotMet"),
     "recoverability.head": ("head_certificate",),
@@ -77,7 +127,7 @@ _MODULE_OF = {
         "restricting_prompt",
     ),
     "recoverability.prompt": ("prompt_certificate",),
-    "recoverability.witness": ("separability",),
+    "recoverability.witness": ("Separability", "Witness", "find_witness", "separability"),
     "regimes": ("random_hmm", "random_memory_hmm", "random_task"),
     "sampling": ("sample",),
     "storage": ("load", "save"),
@@ -91,10 +141,12 @@ __all__ = [
     "MASK",
     "AttentionHead",
     "Certificate",
+    "ConceptHMM",
     "ConditionNotMet",
     "ForeignFile",
     "ImpossibleText",
     "InvalidInput",
+    "LawSpectrum",
     "LinearHead",
     "MaskedFeatures",
     "MaskedLM",
@@ -106,14 +158,27 @@ __all__ = [
     "PosteriorTask",
     "PplHmmError",
     "PromptFit",
+    "Separability",
+    "SmallestHalfRange",
     "SoftPrompt",
+    "Spectrum",
+    "Transfer",
+    "TransferBounds",
+    "TripleViews",
+    "Twin",
+    "Witness",
+    "audit",
+    "constant_certificate",
     "constructed_attention",
     "constructed_head",
     "constructed_prompt",
+    "example",
+    "find_witness",
     "fit_prompt",
     "head_certificate",
     "head_vs_prompt",
     "hmm_program",
+    "law_ratio",
     "load",
     "log_likelihood",
     "masked_conditionals",
@@ -124,6 +189,9 @@ __all__ = [
     "memory_prompt_certificate",
     "memory_vs_vanilla",
     "open_results",
+    "pair_law",
+    "pair_spectrum",
+    "pairwise_twin",
     "posterior",
     "probe_features",
     "prompt_certificate",
@@ -135,6 +203,14 @@ __all__ = [
     "sample_posterior",
     "save",
     "separability",
+    "smallest_half_range",
+    "spectra",
+    "transfer",
+    "transfer_bounds",
+    "triple_law",
+    "triple_spectrum",
+    "triple_views",
+    "validate",
     "viterbi",
 ]
 

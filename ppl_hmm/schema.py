@@ -18,10 +18,31 @@ SEED = "seed"
 N_STATES = "n_states"
 MODEL = "model"
 SCORE = "score"
+CHAIN = "chain"
+DRAW = "draw"
+QUESTION = "question"
+LENGTH = "length"  # tokens of a text that are read
+QUANTILE = "quantile"
+EXCESS = "excess"  # loss of a language model over the exact one, in nats
+MATRIX = "matrix"
+SINGULAR_VALUE = "singular_value"
+TOLERANCE = "tolerance"
+OTHER_STATE = "other_state"
+VIEW = "view"
+WITNESS_TEXT = "witness_text"
 
 # Groups of a sample's tree; its model is in a group called MODEL.
 OBSERVED_DATA = "observed_data"
 LATENT = "latent"
+
+# Groups of an audit's tree; heads and prompts are in groups named for their question.
+EXACT_POSTERIOR = "exact_posterior"
+FEATURES = "features"
+TASK = "task"
+RECOVERABILITY = "recoverability"
+WITNESS = "witness"
+DIAGNOSTICS = "diagnostics"
+DRAWS = "draws"
 
 # Groups of an experiment's tree.
 RESULTS = "results"
@@ -48,6 +69,10 @@ ATTENTION_SOFTMAX = "attention-softmax"
 ATTENTION_HARD = "attention-hard"
 ATTENTION_THEOREM = "attention-theorem"
 VANILLA_LINEAR = "vanilla-linear"
+
+# Questions of an audit.
+ATTENTION = "attention"
+ATTENTION_PROMPT = "attention-prompt"
 
 # Values of yes-or-no results; some questions are not asked of some methods.
 NO, YES, NOT_ASKED = 0, 1, -1

@@ -10,16 +10,17 @@ import xarray as xr
 
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
-from ppl_hmm.errors import ForeignFile
+from ppl_hmm.errors import ForeignFile, InvalidInput
 from ppl_hmm.heads.attention import AttentionHead
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.parameters import HMM, MemoryHMM, MemoryPrompt, SoftPrompt
+from ppl_hmm.parameters import HMM, ConceptHMM, MemoryHMM, MemoryPrompt, SoftPrompt
 from ppl_hmm.tasks import MemoryTask, PosteriorTask
 
 # A file is recognised by its variables and dimensions, so that files written by plain xarray load as well. What asks
 # for more comes first.
 _KINDS = {
     frozenset({"memory_prior", "initial", "transition", "cell_of_state", "emission"}): MemoryHMM,
+    frozenset({"initial", "transition", "emission", "concept_of_state"}): ConceptHMM,
     frozenset({"initial", "transition", "emission"}): HMM,
     frozenset({"weights", "target_cell"}): MemoryTask,
     frozenset({"weights"}): PosteriorTask,
@@ -80,13 +81,39 @@ def load(path: str | Path) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | Sof
     for variables, kind in _KINDS.items():
         if variables <= found:
             return kind.from_dataset(dataset)
+    groups = [name for name in tree.groups if name != "/"]
+    found_here = ", ".join(sorted(map(str, dataset.variables))) or "none"
     wanted = "; or ".join(", ".join(sorted(variables)) for variables in _KINDS)
     raise ForeignFile(
         f"file {path}",
         f"variables {wanted}",
-        ", ".join(sorted(map(str, dataset.variables))) or "none",
-        "see the names in the documentation of HMM",
+        found_here + (f" (groups {', '.join(groups)})" if groups else ""),
+        f"put them at the root or in a group /{schema.MODEL}; the documentation of HMM has the names",
     )
+
+
+def load_model(path: str | Path) -> HMM | MemoryHMM:
+    """Return the model of a netCDF file, or of the ``/model`` group of a tree's.
+
+    Raises
+    ------
+    ForeignFile, InvalidInput
+        As :func:`load`; the file is of something else (what).
+    """
+    model = load(path)
+    if not isinstance(model, HMM | MemoryHMM):
+        raise InvalidInput(f"file {path}", "a model", type(model).__name__, "pass a file of an HMM or MemoryHMM")
+    return model
+
+
+def load_task(path: str | Path) -> PosteriorTask | MemoryTask:
+    """Return the task of a netCDF file; errors as :func:`load_model`."""
+    task = load(path)
+    if not isinstance(task, PosteriorTask | MemoryTask):
+        raise InvalidInput(
+            f"file {path}", "a task", type(task).__name__, "pass a file of a PosteriorTask or MemoryTask"
+        )
+    return task
 
 
 def save_tree(tree: xr.DataTree, path: str | Path) -> None:

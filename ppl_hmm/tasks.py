@@ -8,7 +8,7 @@ prompt. Source: Wei, Xie & Ma (2021), §3 and §4, the downstream tasks.
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from numpy.typing import ArrayLike
@@ -24,6 +24,14 @@ from ppl_hmm.text import as_tensor
 _RELATIVE_TOLERANCE = 1e-12
 
 Law = Posterior | ArrayLike | Tensor
+
+
+class Answers(NamedTuple):
+    """What a task says of each text (P…,B)."""
+
+    labels: Tensor
+    margins: Tensor
+    decidable: Tensor  # whether |margin| exceeds the tolerance
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,6 +91,10 @@ class Task(Record):
             return self._binary_margins(posterior)
         top = self._scores(posterior).topk(2, dim=-1).values
         return top[..., 0] - top[..., 1]
+
+    def answers(self, posterior: Law) -> Answers:
+        """Return labels, margins, and which texts are decidable at the default tolerance."""
+        return Answers(self.labels(posterior), self.margins(posterior), self.decidable(posterior))
 
     def decidable(self, posterior: Law, tolerance: float | None = None) -> Tensor:
         """Say for each text (P…,B) whether |margin| exceeds the tolerance (default: :attr:`tolerance`)."""

@@ -390,7 +390,7 @@ def test_numpy_integers_are_sizes(name, call):
 
 @pytest.mark.parametrize("regime", ["wei", "WEI2021", "", None])
 def test_unknown_regime_is_answered_with_the_list(regime):
-    check(lambda: random_hmm(regime, 2, 2, 0), "unknown regime", "degenerate, dirichlet, wei2021", repr(regime))
+    check(lambda: random_hmm(regime, 2, 2, 0), "unknown regime", "degenerate, dirichlet, ginc, wei2021", repr(regime))
 
 
 @pytest.mark.parametrize(

@@ -543,7 +543,7 @@ BAD_SAMPLE = {
     ("--length", "4.5"): "Invalid value for '--length'",
     ("--sequences", "many"): "Invalid value for '--sequences'",
     ("--seed", "-1"): "seed: expected a non-negative integer",
-    ("--regime", "nope"): "unknown regime: expected one of degenerate, dirichlet, wei2021, got 'nope'",
+    ("--regime", "nope"): "unknown regime: expected one of degenerate, dirichlet, ginc, wei2021, got 'nope'",
     ("model.nc", "extra"): "unexpected extra argument",
     ("--nope",): "No such option: --nope",
 }

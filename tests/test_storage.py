@@ -131,7 +131,11 @@ def test_a_file_of_plain_xarray_loads(tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "error", "message"),
     [
-        (plain(emission=None), ForeignFile, "got initial, transition; see the names in the documentation of HMM"),
+        (
+            plain(emission=None),
+            ForeignFile,
+            "got initial, transition; put them at the root or in a group /model; the documentation of HMM has the names",
+        ),
         (plain().rename(emission="emissions"), ForeignFile, "got emissions, initial, transition"),
         (xr.Dataset(), ForeignFile, "got none"),
         (plain().rename(state_next="next"), InvalidInput, "dimension 'state_next' of variable 'transition'"),
@@ -242,7 +246,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_other_objects_are_not_saved(value, tmp_path):
     with pytest.raises(
         ForeignFile,
-        match="object to save: expected AttentionHead, HMM, LinearHead, MemoryHMM, MemoryPrompt, MemoryTask, "
+        match="object to save: expected AttentionHead, ConceptHMM, HMM, LinearHead, MemoryHMM, MemoryPrompt, MemoryTask, "
         f"PosteriorTask, SoftPrompt, got {type(value).__name__}",
     ):
         save(value, tmp_path / "file.nc")

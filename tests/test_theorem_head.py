@@ -563,8 +563,8 @@ def test_random_points_on_either_side_of_a_plane(seed):
         (np.empty((0, 2)), [], r"B at least 1, got \(0, 2\)"),
         ([[0.5, np.nan]], [1], "features: expected finite numbers, got NaN or infinity; drop the rows"),
         ([[0.5, np.inf]], [1], "features: expected finite numbers"),
-        ([[0.5, 0.5], [0.1, 0.9]], [1, 2], r"labels: expected 0 and 1, got \[1, 2\]; compare two classes at a time"),
-        ([[0.5, 0.5], [0.1, 0.9]], [-1, 1], r"labels: expected 0 and 1, got \[-1, 1\]"),
+        ([[0.5, 0.5], [0.1, 0.9]], [-1, 1], r"labels: expected classes 0, 1, …, got \[-1, 1\]; number the classes"),
+        ([[0.5, 0.5], [0.1, 0.9]], [0.5, 1], r"labels: expected classes 0, 1, …, got \[0.5, 1.0\]"),
     ],
 )
 def test_separability_reads_bad_input(features, labels, message):

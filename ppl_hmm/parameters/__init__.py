@@ -4,8 +4,9 @@ Conventions (docs/conventions.md): a *silent* initial state H₀ emits nothing; 
 ``emission``; X₁ is emitted by H₁, after one transition from H₀.
 """
 
+from ppl_hmm.parameters.concepts import ConceptHMM
 from ppl_hmm.parameters.hmm import HMM
 from ppl_hmm.parameters.memory import MemoryHMM
 from ppl_hmm.parameters.prompt import MemoryPrompt, SoftPrompt, prompt_rows
 
-__all__ = ["HMM", "MemoryHMM", "MemoryPrompt", "SoftPrompt", "prompt_rows"]
+__all__ = ["HMM", "ConceptHMM", "MemoryHMM", "MemoryPrompt", "SoftPrompt", "prompt_rows"]

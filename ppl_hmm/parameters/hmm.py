@@ -62,7 +62,7 @@ class HMM(Record):
                 f"emission {tuple(self.emission.shape)}",
                 "give all three the same number of states K",
             )
-        for name in self.dimensions:
+        for name in HMM.dimensions:
             check_distributions(name, getattr(self, name))
 
     @property
@@ -106,7 +106,7 @@ class HMM(Record):
         silent = start.new_zeros(n_states + 1)
         silent[-1] = 1.0
         padded = torch.cat([transition, start[None]])
-        return cls(
+        return HMM(
             initial=silent,
             transition=torch.cat([padded, padded.new_zeros(n_states + 1, 1)], dim=1),
             emission=torch.cat([emission, emission.new_full((1, vocabulary_size), 1 / vocabulary_size)]),
@@ -155,7 +155,7 @@ class HMM(Record):
         transition, emission = transition[..., 0, :, :].exp(), emission[..., 0, :, :].exp()
         initial = distribution.initial_logits.exp()
         batch_shape = torch.broadcast_shapes(initial.shape[:-1], transition.shape[:-2], emission.shape[:-2])
-        return cls(
+        return HMM(
             initial.expand(*batch_shape, *initial.shape[-1:]),
             transition.expand(*batch_shape, *transition.shape[-2:]),
             emission.expand(*batch_shape, *emission.shape[-2:]),

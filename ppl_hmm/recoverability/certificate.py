@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from numbers import Real
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -12,8 +12,9 @@ from torch import Tensor
 from ppl_hmm.errors import InvalidInput, PplHmmError
 from ppl_hmm.inference import masked_conditionals, posterior
 from ppl_hmm.parameters import HMM, MemoryHMM, SoftPrompt
+from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.rows import Model, Text
-from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task, decide
+from ppl_hmm.tasks import Answers, MemoryTask, PosteriorTask, Task, decide
 from ppl_hmm.text import MASK, as_tokens
 
 #: Largest relative residual that counts as solved, by default.
@@ -64,9 +65,12 @@ class Certificate:
     tolerance
         Largest residual that counts as solved.
     verdict
-        ``'recoverable'`` when the condition holds, else ``'undecided'``: the condition is sufficient.
+        ``'recoverable'`` when the condition holds, ``'not recoverable'`` with a witness, else ``'undecided'``: the
+        condition is sufficient.
     reasons
         What decided, one line each.
+    witness
+        Texts that no linear head classifies, after this prompt.
     """
 
     theorem: str
@@ -81,6 +85,7 @@ class Certificate:
     model: Model = dataclasses.field(repr=False)
     task: Task = dataclasses.field(repr=False)
     prompt: SoftPrompt | None = dataclasses.field(default=None, repr=False)
+    witness: Witness | None = dataclasses.field(default=None, repr=False)
 
     @property
     def recoverable(self) -> bool:
@@ -93,22 +98,30 @@ class Certificate:
         Cost O(B·T·K²).
         """
         text = as_tokens(tokens, self.model.vocabulary_size, lengths=lengths, device=self.model.device)
-        exact = posterior(self.model, text)
         masked = torch.cat([torch.full_like(text[:, :1], MASK), text], dim=1)
         features = masked_conditionals(self.model, masked, prompt=self.prompt, positions=[0], impossible="mask")[:, 0]
+        return self.agreement_on(features, self.task.answers(posterior(self.model, text)))
+
+    def agreement_on(self, features: Tensor, answers: Answers) -> SignAgreement:
+        """Return the same for texts whose features G (B,V), after this prompt, and answers are known."""
         scores = features @ self.weights.reshape(-1, self.weights.shape[-1]).mT
-        if self.task.n_classes == 2:
+        if scores.shape[-1] == 1:
             certainty = scores[:, 0].abs()
         else:
             top = scores.topk(2, dim=-1).values
             certainty = top[:, 0] - top[:, 1]
         rounding = _SCORE_ROUNDING * self.weights.abs().sum(-1).max()
-        decidable = self.task.decidable(exact) & (certainty > rounding)
+        decidable = answers.decidable & (certainty > rounding)
         if self.support_threshold == 0:
-            decidable &= self.task.margins(exact).abs() > self.margin_error
-        agreeing = (decide(scores) == self.task.labels(exact)) & decidable
+            decidable &= answers.margins.abs() > self.margin_error
+        agreeing = (decide(scores) == answers.labels) & decidable
         n_decidable = int(decidable.sum())
-        return SignAgreement(int(agreeing.sum()), n_decidable, len(text) - n_decidable)
+        return SignAgreement(int(agreeing.sum()), n_decidable, len(features) - n_decidable)
+
+    def refuted_by(self, witness: Witness) -> Self:
+        """Return the certificate with verdict ``'not recoverable'`` and its witness."""
+        reason = f"{len(witness.texts)} texts that no linear head classifies, residual {witness.residual:.1e}"
+        return dataclasses.replace(self, verdict="not recoverable", reasons=(reason, *self.reasons), witness=witness)
 
 
 def require_model(function: str, model: object, model_type: type[HMM] | type[MemoryHMM]) -> None:

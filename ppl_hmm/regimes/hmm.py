@@ -15,6 +15,7 @@ from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.parameters import HMM
 from ppl_hmm.randomness import Seed, generator
 from ppl_hmm.regimes.draws import Families, build, dirichlet_rows, mixture_of_permutations, softmax_rows
+from ppl_hmm.regimes.ginc import ginc
 
 #: The paper's softmax temperatures: of the initial law, and of transitions and emissions.
 INITIAL_TEMPERATURE = 10.0
@@ -29,7 +30,9 @@ def random_hmm(regime: str, n_states: int, vocabulary_size: int, seed: Seed, **o
     regime
         ``'wei2021'``: nearly deterministic mixtures of permutations; ``'dirichlet'`` (option ``concentration``, 1 by
         default): rows from a symmetric Dirichlet; ``'degenerate'`` (options ``rank`` r < K, ``concentration``):
-        Dirichlet, with emission rows that are mixtures of only r distributions, so that rank W = r.
+        Dirichlet, with emission rows that are mixtures of only r distributions, so that rank W = r; ``'ginc'`` (options
+        ``n_concepts``, ``n_slots``, ``smoothing``): a :class:`~ppl_hmm.parameters.ConceptHMM`, K = n_concepts ·
+        n_values · n_slots, described in :mod:`ppl_hmm.regimes.ginc`.
     n_states, vocabulary_size
         K and V.
     seed
@@ -38,7 +41,7 @@ def random_hmm(regime: str, n_states: int, vocabulary_size: int, seed: Seed, **o
     Raises
     ------
     InvalidInput
-        Unknown regime (with the list) or option, a size below one.
+        Unknown regime (with the list) or option, a size below one, sizes or options that do not fit the regime.
     """
     sizes = at_least("n_states", n_states, 1), at_least("vocabulary_size", vocabulary_size, 1)
     return build(_FAMILIES, regime, options, *sizes, generator(seed, f"model {regime}"))
@@ -80,4 +83,5 @@ _FAMILIES: Families = {
     "wei2021": (_wei2021, {}),
     "dirichlet": (_dirichlet, {"concentration": 1.0}),
     "degenerate": (_degenerate, {"concentration": 1.0, "rank": None}),
+    "ginc": (ginc, {"n_concepts": 4, "n_slots": 4, "smoothing": 0.0}),
 }

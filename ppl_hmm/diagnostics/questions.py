@@ -1,0 +1,182 @@
+"""Can a head, a prompt, attention solve this task? Each question with its certificate and what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ppl_hmm import schema
+from ppl_hmm.diagnostics.labelled import latent_posterior
+from ppl_hmm.heads.linear import LinearHead
+from ppl_hmm.language_models.oracle import OracleLM
+from ppl_hmm.language_models.probe import probe_input
+from ppl_hmm.language_models.protocol import EncodedText
+from ppl_hmm.parameters import HMM, MemoryHMM, SoftPrompt
+from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
+from ppl_hmm.recoverability.constant import constant_certificate
+from ppl_hmm.recoverability.flattened import flattened_pair
+from ppl_hmm.recoverability.head import head_certificate
+from ppl_hmm.recoverability.memory import memory_certificate, memory_prompt_certificate
+from ppl_hmm.recoverability.prompt import prompt_certificate
+from ppl_hmm.recoverability.witness import find_witness, separability
+from ppl_hmm.rows import Model
+from ppl_hmm.tasks import Answers, MemoryTask, PosteriorTask, Task
+
+#: Penalties that learned heads are chosen from: conditionals of nearly aliased states differ by little.
+LEARNING_GRID = (1.0, 1e2, 1e4, 1e6, 1e8, 1e10)
+#: States of a flattened memory model, at most, for Theorem H.
+FLATTENED_LIMIT = 256
+_VALIDATION_SHARE = 0.2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reading:
+    """What exact inference and the exact language model make of texts."""
+
+    tokens: Tensor  # (B,T)
+    law: Tensor  # (B,n): posterior of the latent that the task asks of
+    answers: Answers
+    encoded: EncodedText  # of (∅, x)
+
+    @classmethod
+    def of(cls, model: Model, task: Task, tokens: Tensor) -> Reading:
+        """Read texts (B,T)."""
+        law, lm = latent_posterior(model, task, tokens), OracleLM(model)
+        return cls(tokens, law, task.answers(law), lm.encode(probe_input(lm, tokens)))
+
+    def features(self, prompt: SoftPrompt | None = None) -> Tensor:
+        """Return G (B,V) at the mask in front of each text, after a prompt; zeros for impossible contexts."""
+        rows = None if prompt is None else prompt.rows
+        return self.encoded.conditionals(rows, positions=[0])[..., 0, :].detach()
+
+
+class Examples(NamedTuple):
+    """Features and labels of decidable texts: what heads are learned from, and tested on."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, reading: Reading, features: Tensor) -> Examples:
+        """Take the decidable texts whose context is possible."""
+        kept = reading.answers.decidable & (features.sum(-1) > 0)
+        return cls(features[kept].cpu().numpy(), reading.answers.labels[kept].cpu().numpy())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Question:
+    """One question of an audit and its answer.
+
+    Attributes
+    ----------
+    name
+        ``'head'``, ``'prompt'``, ``'attention'`` or ``'attention-prompt'``.
+    certificate
+        The answer: a theorem's weights, a witness, or neither.
+    agreement
+        How often the certificate's weights and the task agree on the audit's texts.
+    learned
+        Head learned from labelled texts after the certificate's prompt; None where it is not a linear one.
+    learned_accuracy
+        Its accuracy on decidable fresh texts; NaN without a head.
+    margin
+        The largest smallest margin of linear heads on the audit's decidable texts; NaN where it is not asked.
+    """
+
+    name: str
+    certificate: Certificate
+    agreement: SignAgreement
+    learned: LinearHead | None = None
+    learned_accuracy: float = float("nan")
+    margin: float = float("nan")
+
+
+def ask(
+    model: Model, task: Task, texts: Reading, practice: Reading, fresh: Reading, tolerance: float
+) -> list[Question]:
+    """Return the questions of a model and a task of the same kind.
+
+    Certificates and witnesses are about ``texts``; heads are learned on ``practice`` and tested on ``fresh`` texts.
+    """
+    readings = (texts, practice, fresh)
+    if isinstance(model, HMM) and isinstance(task, PosteriorTask):
+        head = _unless_constant(head_certificate(model, task, tolerance=tolerance))
+        prompt = _unless_constant(prompt_certificate(model, task, tolerance=tolerance))
+        return [_ask_head(schema.HEAD, head, readings), _ask_head(schema.PROMPT, prompt, readings)]
+    assert isinstance(model, MemoryHMM)
+    assert isinstance(task, MemoryTask)  # both checked by the caller
+    attention = memory_certificate(model, task, tolerance=tolerance)
+    prompted = memory_prompt_certificate(model, task, tolerance=tolerance)
+    return [
+        _ask_head(schema.HEAD, _flattened_certificate(model, task, tolerance), readings),
+        Question(schema.ATTENTION, attention, attention.sign_agreement(texts.tokens)),
+        Question(schema.ATTENTION_PROMPT, prompted, prompted.sign_agreement(texts.tokens)),
+    ]
+
+
+def _ask_head(name: str, certificate: Certificate, readings: tuple[Reading, Reading, Reading]) -> Question:
+    """Measure linear heads after the certificate's prompt; without one, look for a witness where nothing is proved."""
+    texts, practice, fresh = readings
+    features = texts.features(certificate.prompt)
+    examples = Examples.of(texts, features)
+    margin = separability(*examples).margin if len(examples.labels) else float("nan")
+    if name == schema.HEAD and not certificate.recoverable and len(examples.labels):
+        witness = find_witness(*examples)
+        if witness is not None:
+            kept = np.flatnonzero((texts.answers.decidable & (features.sum(-1) > 0)).cpu().numpy())
+            certificate = certificate.refuted_by(dataclasses.replace(witness, texts=kept[witness.texts]))
+    learned, accuracy = _learn(*(Examples.of(each, each.features(certificate.prompt)) for each in (practice, fresh)))
+    return Question(name, certificate, certificate.agreement_on(features, texts.answers), learned, accuracy, margin)
+
+
+def _learn(examples: Examples, test: Examples) -> tuple[LinearHead | None, float]:
+    """Return the learned head and its accuracy; the only label that was seen, if there is one, needs no head."""
+    if not len(examples.labels) or not len(test.labels):
+        return None, float("nan")
+    if len(np.unique(examples.labels)) == 1:
+        return None, float((test.labels == examples.labels[0]).mean())
+    n_validation = max(1, int(_VALIDATION_SHARE * len(examples.labels)))
+    validation, training = (Examples(*(part[chosen] for part in examples)) for chosen in _split(n_validation))
+    if len(np.unique(training.labels)) == 1:
+        training = examples
+    head = LinearHead.select(*training, *validation, grid=LEARNING_GRID)
+    return head, float(head.score(*test))
+
+
+def _split(n_validation: int) -> tuple[slice, slice]:
+    return slice(None, n_validation), slice(n_validation, None)
+
+
+def _unless_constant(certificate: Certificate) -> Certificate:
+    """Return the certificate, or that of the constant head where it proves nothing and all labels are the same."""
+    if certificate.recoverable:
+        return certificate
+    assert isinstance(certificate.model, HMM)
+    assert isinstance(certificate.task, PosteriorTask)  # Theorems H and P are about these
+    constant = constant_certificate(certificate.model, certificate.task, tolerance=certificate.tolerance)
+    return constant or certificate
+
+
+def _flattened_certificate(model: MemoryHMM, task: MemoryTask, tolerance: float) -> Certificate:
+    """Return what Theorem H says of a memory model, of one state where the flattened model would be too large."""
+    n_flattened = model.n_memory_values**model.n_cells * model.n_states
+    if n_flattened <= FLATTENED_LIMIT:
+        return _unless_constant(head_certificate(*flattened_pair(model, task), tolerance=tolerance))
+    reason = f"the flattened model has {n_flattened} states: Theorem H was not asked for more than {FLATTENED_LIMIT}"
+    infinite = float("inf")
+    return Certificate(
+        theorem="Theorem H (3.3)",
+        weights=model.emission.new_zeros(model.vocabulary_size),
+        residual=infinite,
+        margin_error=infinite,
+        sigma_min=0.0,
+        support_threshold=0.0,
+        tolerance=tolerance,
+        verdict="undecided",
+        reasons=(reason,),
+        model=model,
+        task=task,
+    )

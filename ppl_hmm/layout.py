@@ -1,0 +1,132 @@
+"""What result trees hold: the variables of each group, and their dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import xarray as xr
+
+from ppl_hmm import schema
+from ppl_hmm.errors import InvalidInput
+
+Dimensions = tuple[str, ...]
+Variables = dict[str, tuple[Dimensions, ...]]  # the dimensions that a variable may have
+
+_TEXT: Dimensions = (schema.SEQUENCE, schema.POSITION)
+_OF_TEXT: Dimensions = (schema.SEQUENCE,)
+_OF_QUESTION: Dimensions = (schema.QUESTION,)
+_OF_MATRIX: Dimensions = (schema.MATRIX,)
+_OF_LENGTH: Dimensions = (schema.LENGTH,)
+_OF_CELLS: Dimensions = (schema.METHOD, schema.N_STATES, schema.SEED)
+_CONDITIONALS: Dimensions = (schema.SEQUENCE, schema.TOKEN)
+
+#: Groups that all trees of a kind have. Groups and variables beyond these are allowed.
+LAYOUTS: dict[str, dict[str, Variables]] = {
+    "audit": {
+        schema.MODEL: {
+            "initial": ((schema.STATE,),),
+            "transition": ((schema.STATE, schema.STATE_NEXT),),
+            "emission": ((schema.STATE, schema.TOKEN), (schema.MEMORY_VALUE, schema.STATE, schema.TOKEN)),
+        },
+        schema.TASK: {"weights": ((schema.CLASS, schema.STATE), (schema.CLASS, schema.MEMORY_VALUE))},
+        schema.OBSERVED_DATA: {"tokens": (_TEXT,)},
+        schema.EXACT_POSTERIOR: {"label": (_OF_TEXT,), "margin": (_OF_TEXT,), "decidable": (_OF_TEXT,)},
+        schema.FEATURES: {"conditionals": (_CONDITIONALS,)},
+        schema.RECOVERABILITY: dict.fromkeys(
+            (
+                "verdict",
+                "theorem",
+                "reasons",
+                "residual",
+                "margin_error",
+                "sigma_min",
+                "agreeing",
+                "decidable",
+                "undecidable",
+                "separation_margin",
+                "learned_accuracy",
+            ),
+            (_OF_QUESTION,),
+        ),
+        f"{schema.DIAGNOSTICS}/conditioning": {
+            "singular_values": ((schema.MATRIX, schema.SINGULAR_VALUE),),
+            "sigma_min": (_OF_MATRIX,),
+            "condition_number": (_OF_MATRIX,),
+            "effective_rank": ((schema.MATRIX, schema.TOLERANCE),),
+        },
+        f"{schema.DIAGNOSTICS}/margins": {
+            "margin": ((schema.QUANTILE,),),
+            "class_share": ((schema.CLASS,),),
+            "undecidable": ((),),
+        },
+        f"{schema.DIAGNOSTICS}/information": {"information": (_OF_LENGTH,), "bayes_accuracy": (_OF_LENGTH,)},
+        f"{schema.DIAGNOSTICS}/forgetting": {"truncation_distance": (_OF_LENGTH,), "same_label": (_OF_LENGTH,)},
+    },
+    "experiment": {
+        schema.RESULTS: {
+            schema.ACCURACY: (_OF_CELLS,),
+            schema.SEPARABLE: (_OF_CELLS,),
+            schema.CONDITION: (_OF_CELLS,),
+            schema.UNDECIDABLE: (_OF_CELLS[1:],),
+        },
+    },
+    "sample": {
+        schema.MODEL: {"initial": ((schema.STATE,),)},
+        schema.OBSERVED_DATA: {"tokens": (_TEXT,)},
+        schema.LATENT: {"states": (_TEXT,), "initial_state": (_OF_TEXT,)},
+    },
+}
+
+
+def validate(tree: xr.DataTree) -> None:
+    """Raise unless a tree has the groups, variables and dimensions of its kind: an audit, an experiment or a sample.
+
+    Raises
+    ------
+    InvalidInput
+        The first thing that is wrong: the group, its variable, or the dimensions of that.
+    """
+    for group, variables in LAYOUTS[kind_of(tree)].items():
+        if group not in tree.groups and f"/{group}" not in tree.groups:
+            raise InvalidInput(
+                f"group '/{group}'", "a group of that name", ", ".join(tree.groups), "write the tree with this package"
+            )
+        dataset = tree[group].to_dataset()
+        for name, allowed in variables.items():
+            _check(dataset, group, name, allowed)
+
+
+def kind_of(tree: xr.DataTree) -> str:
+    """Return ``'audit'``, ``'experiment'`` or ``'sample'``: what a tree says it is, or what its groups say."""
+    for kind in _kinds(tree):
+        return kind
+    raise InvalidInput(
+        "result tree",
+        f"a group /{schema.RECOVERABILITY}, /{schema.RESULTS} or /{schema.LATENT}",
+        ", ".join(tree.groups),
+        "pass what audit, an experiment or a sample wrote",
+    )
+
+
+def _kinds(tree: xr.DataTree) -> Iterator[str]:
+    telling = {"audit": schema.RECOVERABILITY, "experiment": schema.RESULTS, "sample": schema.LATENT}
+    yield from (kind for kind in telling if tree.attrs.get("kind") == kind)
+    yield from (kind for kind, group in telling.items() if group in tree.children)
+
+
+def _check(dataset: xr.Dataset, group: str, name: str, allowed: tuple[Dimensions, ...]) -> None:
+    if name not in dataset:
+        raise InvalidInput(
+            f"group '/{group}'",
+            f"a variable {name!r}",
+            ", ".join(map(str, dataset.variables)) or "none",
+            "add or rename the variable",
+        )
+    found = tuple(map(str, dataset[name].dims))
+    if found not in allowed:
+        raise InvalidInput(
+            f"variable {name!r} of group '/{group}'",
+            f"dimensions {' or '.join(map(str, allowed))}",
+            str(found),
+            "rename or transpose the dimensions",
+        )

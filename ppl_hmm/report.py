@@ -1,0 +1,138 @@
+"""What an audit says, in words: the verdict of each question, why, how stable it is, and what to do."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from ppl_hmm import schema
+
+RECOVERABLE, NOT_RECOVERABLE, UNDECIDED = "recoverable", "not recoverable", "undecided"
+#: The error on an inexact language model that a stable answer must stay below.
+_ERROR = 0.05
+#: Singular values below this are as good as zero for anything that is trained.
+_ILL_CONDITIONED = 1e-6
+
+_ADVICE = {
+    (schema.HEAD, RECOVERABLE): "constructed_head(model, task) is that head; a learned one needs no prompt either",
+    (schema.HEAD, NOT_RECOVERABLE): "no linear head will do, however it is trained: see whether a prompt helps, or "
+    "read log-probabilities, LinearHead(features='log')",
+    (schema.HEAD, UNDECIDED): "learn a head and test it; longer or more text may hold a witness",
+    (schema.PROMPT, RECOVERABLE): "constructed_prompt(model, task), then constructed_head(model, task, prompt)",
+    (schema.PROMPT, UNDECIDED): "the search found no prompt, which proves nothing: fit_prompt(lm, …) learns one",
+    (schema.ATTENTION, RECOVERABLE): "constructed_attention(model, task) reads the cell where the states are sure",
+    (schema.ATTENTION, UNDECIDED): "AttentionHead().fit(…) learns one; Theorem M's condition is sufficient only",
+    (schema.ATTENTION_PROMPT, RECOVERABLE): "constructed_prompt(model, task), then constructed_attention",
+    (schema.ATTENTION_PROMPT, UNDECIDED): "fit an AttentionHead, with or without a prompt",
+}
+_NAMES = {
+    schema.HEAD: "a linear head",
+    schema.PROMPT: "a prompt and a linear head",
+    schema.ATTENTION: "attention over all positions",
+    schema.ATTENTION_PROMPT: "a prompt and attention",
+}
+
+
+class Answer(NamedTuple):
+    """The answer to one question, each part in sentences."""
+
+    question: str
+    name: str
+    verdict: str
+    why: list[str]
+    stability: list[str]
+    advice: str
+
+
+def answers(tree: xr.DataTree) -> list[Answer]:
+    """Return the answers of an audit's tree."""
+    table = tree[schema.RECOVERABILITY].to_dataset()
+    return [_answer(tree, table.sel({schema.QUESTION: name})) for name in map(str, table[schema.QUESTION].values)]
+
+
+def report(tree: xr.DataTree) -> str:
+    """Return the answers of an audit's tree as plain text."""
+    lines = [f"{tree.attrs['texts']}; residuals up to {tree.attrs['tolerance']:g} count as solved"]
+    for answer in answers(tree):
+        lines += ["", f"{answer.name} ({answer.question}): {answer.verdict.upper()}"]
+        parts = {"why": answer.why, "how stable": answer.stability, "what to do": [answer.advice]}
+        for title, sentences in parts.items():
+            lines += [f"  {'' if number else title:<12}{text}" for number, text in enumerate(sentences)]
+    return "\n".join(lines)
+
+
+def as_json(tree: xr.DataTree) -> dict[str, Any]:
+    """Return an audit as plain dictionaries and lists: answers, the table of questions, diagnostics; None for NaN."""
+    table = tree[schema.RECOVERABILITY].to_dataset()
+    diagnostics = tree[schema.DIAGNOSTICS].children
+    return {
+        **{str(name): _plain(value) for name, value in tree.attrs.items()},
+        "answers": [answer._asdict() for answer in answers(tree)],
+        "questions": _columns(table),
+        "diagnostics": {name: _columns(node.to_dataset()) for name, node in diagnostics.items()},
+    }
+
+
+def _answer(tree: xr.DataTree, row: xr.Dataset) -> Answer:
+    question, verdict = str(row[schema.QUESTION].item()), str(row["verdict"].item())
+    theorem, reasons = str(row["theorem"].item()), str(row["reasons"].item()).split("\n")
+    proof = reasons[:1] if verdict == NOT_RECOVERABLE else []  # the witness comes first
+    of_theorem = reasons[len(proof) :]
+    why = [*proof, f"{theorem}: {of_theorem[0]}", *of_theorem[1:]]
+    return Answer(question, _NAMES[question], verdict, why, _stability(tree, row, verdict), _ADVICE[question, verdict])
+
+
+def _stability(tree: xr.DataTree, row: xr.Dataset, verdict: str) -> list[str]:
+    question, sentences = str(row[schema.QUESTION].item()), []
+    if verdict == RECOVERABLE:
+        sentences.append(f"{_count(row['agreeing'])} of {_count(row['decidable'])} texts agree; {_left_out(row)}")
+    sigma = row["sigma_min"].item()
+    states = "states that enter the mask" if question in (schema.HEAD, schema.PROMPT) else "states that are read"
+    ill = ": as good as dependent for anything that is trained" if 0 < sigma < _ILL_CONDITIONED else ""
+    sentences.append(f"the smallest singular value of W on the {states} is {sigma:.1e}{ill}")
+    if np.isfinite(row["learned_accuracy"]):
+        sentences.append(
+            f"a learned head is right on {100 * row['learned_accuracy'].item():.2f} % of new decidable text"
+        )
+    if question == schema.HEAD and "transfer" in tree[schema.DIAGNOSTICS].children:
+        sentences.append(_tolerated(tree[schema.DIAGNOSTICS]["transfer"].to_dataset()))
+    if verdict != RECOVERABLE and np.isfinite(row["separation_margin"]):
+        sentences.append(f"linear heads with |b| ≤ 1 separate these texts by {row['separation_margin'].item():.1e}")
+    return sentences
+
+
+def _left_out(row: xr.Dataset) -> str:
+    n_left_out = _count(row["undecidable"])
+    if row[schema.QUESTION].item() in (schema.ATTENTION, schema.ATTENTION_PROMPT):
+        return f"nothing is claimed on {n_left_out}, where no position is sure enough for the margin"
+    return f"nothing is claimed on {n_left_out}, whose |margin| is below {row['margin_error'].item():.1e} or rounding"
+
+
+def _tolerated(transfer: xr.Dataset) -> str:
+    """Say what loss of a language model the head stands, by the transfer bound."""
+    head, excesses = transfer.attrs["head"], transfer[schema.EXCESS].values
+    within = excesses[transfer["sharp_bound"].values <= _ERROR]
+    if not len(within):
+        return (
+            f"a loss of {excesses[0]:g} nats over exact G may cost the {head} head more than {_ERROR:.0%} of the texts"
+        )
+    return f"a loss of {within[-1]:g} nats over exact G costs the {head} head at most {_ERROR:.0%} of the texts"
+
+
+def _count(value: xr.DataArray) -> str:
+    return f"{value.item():d}"
+
+
+def _columns(dataset: xr.Dataset) -> dict[str, Any]:
+    return {str(name): _plain(variable.values.tolist()) for name, variable in dataset.variables.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return nested lists of strings and numbers, None for NaN and infinity."""
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(each) for each in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
