@@ -725,6 +725,11 @@ def test_a_named_prompt_is_the_same_as_its_rows():
     )
 
 
+def test_a_model_without_memory_has_no_memory_posterior():
+    with pytest.raises(InvalidInput, match="memory_posterior: expected a MemoryHMM, got HMM"):
+        memory_posterior(telling().flatten(), [[0]])
+
+
 @pytest.mark.parametrize("n_values", [1, 2, 3])
 def test_text_from_the_model_finds_its_memory(n_values):
     model = random_memory_hmm("dirichlet", 4, n_values, 5, seed=0, n_cells=2)
