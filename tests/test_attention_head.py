@@ -255,6 +255,7 @@ def test_a_prompt_for_a_memory_is_learned_as_one():
         ({"scores": "x"}, "value of 'scores': expected"),
         ({"scores": "posterior"}, "scores of a learned head: expected 'conditional' or 'token'"),
         ({"tolerance": -1.0}, "tolerance: expected a non-negative number, got -1.0"),
+        ({"tolerance": "1"}, "tolerance: expected a non-negative number, got '1'"),
     ],
 )
 def test_bad_options(options, message, data):
@@ -271,8 +272,6 @@ def test_bad_data(data):
         head.fit(features, labels[:-1])
     with pytest.raises(InvalidInput, match="labels: expected at least two classes"):
         head.fit(features, np.zeros_like(labels))
-    with pytest.raises(InvalidInput, match="conditionals: expected finite numbers"):
-        head.fit(MaskedFeatures(features.conditionals * torch.nan, features.tokens, features.lengths), labels)
     with pytest.raises(InvalidInput, match="grid: expected at least one value of C"):
         AttentionHead.select(features, labels, features, labels, grid=())
     with pytest.raises(InvalidInput, match=r"features of an attention head: expected conditionals \(B, T, V\)"):
@@ -285,6 +284,33 @@ def test_bad_data(data):
         positional.predict(shorter)
     with pytest.raises(InvalidInput, match="masked_features: expected one language model"):
         masked_features(OracleLM(MemoryHMM.stack([random_memory_hmm("dirichlet", 2, 2, 3, 0)] * 2)), [[0]])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"conditionals": np.full((7, 5, 4), np.nan)}, "conditionals: expected finite numbers"),
+        ({"conditionals": [[0.5], [0.5, 0.5]]}, "conditionals: expected a rectangular array"),
+        ({"tokens": np.full((7, 5), 4)}, r"tokens of an attention head: expected integers in -1..3, got 4..4"),
+        ({"tokens": np.full((7, 5), -2)}, r"tokens of an attention head: expected integers in -1..3, got -2..-2"),
+        ({"tokens": np.zeros((7, 5))}, "tokens of an attention head: expected integers in -1..3, got torch.float64"),
+        ({"lengths": np.full(7, 6)}, r"lengths of an attention head: expected integers in 0..5, got 6..6"),
+    ],
+)
+def test_bad_features(change, message):
+    with pytest.raises(InvalidInput, match=message):
+        MaskedFeatures(**{**vars(random_features()), **change})
+
+
+def test_features_may_be_any_arrays():
+    features = random_features()
+    same = MaskedFeatures(features.conditionals.tolist(), features.tokens.numpy(), features.lengths.tolist())
+    np.testing.assert_array_equal(random_head().decision_function(same), random_head().decision_function(features))
+
+
+def test_bad_weights():
+    with pytest.raises(InvalidInput, match=r"score_weights of an AttentionHead: expected .* shape \(2, 1\), got shape"):
+        AttentionHead.from_weights(1.0, 1.0)
 
 
 def test_bad_arguments_of_constructions():

@@ -41,6 +41,14 @@ def test_sizes():
     assert MemoryHMM.stack([model, model]).flatten().batch_shape == (2,)
 
 
+def test_a_model_too_large_to_write_out_is_refused_with_its_size():
+    model = random_memory_hmm("dirichlet", 4, 4, 5, 0, n_cells=12)
+    with pytest.raises(
+        InvalidInput, match=r"flatten: expected at most 16384 pairs .*, got m\^N·K = 4\^12·4 = 67108864"
+    ):
+        model.flatten()
+
+
 def test_the_cells_stay_integers():
     model = MODEL.to(torch.float32)
     assert model.emission.dtype == torch.float32

@@ -440,6 +440,32 @@ def test_many_small_blocks_give_the_same(seed, monkeypatch):
         log_likelihood,
         viterbi,
         lambda model, tokens: sample_posterior(model, tokens, 1, seed=0),
+    ],
+)
+def test_no_block_holds_more_text_than_the_budget(function, monkeypatch):
+    model, tokens = random_texts(0, n_cells=6, n_states=2, shape=(5, 100))  # 64 memories of a long text
+    budget, sizes, block_of = 1 << 16, [], memory.block_of
+
+    def counted(text, chosen):
+        block = block_of(text, chosen)
+        sizes.append(block.ids.numel() * block.ids.element_size())
+        return block
+
+    monkeypatch.setattr(memory, "BLOCK_BYTES", budget)
+    monkeypatch.setattr(memory, "block_of", counted)
+    function(model, tokens)
+    assert 0 < max(sizes) <= budget
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        posterior,
+        memory_posterior,
+        masked_conditionals,
+        log_likelihood,
+        viterbi,
+        lambda model, tokens: sample_posterior(model, tokens, 1, seed=0),
         lambda model, tokens: OracleLM(model).encode(tokens),
         enumeration.posterior,
         enumeration.masked_conditionals,
@@ -697,6 +723,11 @@ def test_a_named_prompt_is_the_same_as_its_rows():
     assert torch.equal(
         log_likelihood(model, tokens, prompt=MemoryPrompt(rows)), log_likelihood(model, tokens, prompt=rows)
     )
+
+
+def test_a_model_without_memory_has_no_memory_posterior():
+    with pytest.raises(InvalidInput, match="memory_posterior: expected a MemoryHMM, got HMM"):
+        memory_posterior(telling().flatten(), [[0]])
 
 
 @pytest.mark.parametrize("n_values", [1, 2, 3])

@@ -280,6 +280,17 @@ def test_the_first_hidden_state_is_not_met():
     assert certificate.sign_agreement([[0], [1], [MASK]])[:2] == (3, 3)
 
 
+def test_states_whose_probability_underflows_are_met():
+    # State 1 is reached with probability 1e-200·1e-200, zero as a float; its rows are those of state 0.
+    tiny, rows = 1e-200, np.eye(3)
+    transition = [[1, 0, 0], [0, 1, 0], [1 - tiny, tiny, 0]]
+    emission = [[rows[0]] * 3, [rows[1]] * 3]
+    model = MemoryHMM([[0.3, 0.7]], [1 - tiny, 0, tiny], transition, [0, 0, 0], emission)
+    certificate = memory_certificate(model, MemoryTask(np.eye(2), 0))
+    assert not certificate.recoverable
+    assert certificate.reasons[0].startswith("span")
+
+
 def test_rows_that_no_text_meets_do_not_matter():
     # State 2 is never reached, value 2 never drawn; both spoil the independence of the rows that are met.
     rows = np.eye(4)[:3]
@@ -601,6 +612,7 @@ MODEL, TASK = recoverable_case(2, 1, 0)
     [
         (lambda: memory_certificate(MODEL.flatten(), TASK), "memory_certificate: expected a single MemoryHMM, got HMM"),
         (lambda: memory_certificate(MemoryHMM.stack([MODEL] * 2), TASK), "expected a single MemoryHMM"),
+        (lambda: memory_certificate(MODEL, None), "task: expected one MemoryTask on 2 values .*, got NoneType"),
         (lambda: memory_certificate(MODEL, PosteriorTask(np.eye(2))), "task: expected one MemoryTask on 2 values"),
         (lambda: memory_certificate(MODEL, MemoryTask(np.eye(2, 3), 0)), "task: expected one MemoryTask on 2 values"),
         (lambda: memory_certificate(MODEL, MemoryTask(np.eye(2), 2)), "of a cell in 0..1, got MemoryTask .* of cell 2"),

@@ -90,9 +90,7 @@ def log_evidence(text: MemoryText) -> Float[Tensor, "P B"]:
 
 def log_joint_memory(text: MemoryText) -> Float[Tensor, "P B C"]:
     """Return log P(M, x) of all C memories in the order of ``configurations``, differentiable. Cost O(C·B·T·K²)."""
-    logs = [
-        block.log_prior[..., None] + block.unfold(chain.log_evidence(*block.arrays)) for block in blocks(text, n_kept=1)
-    ]
+    logs = [block.log_prior[..., None] + block.unfold(chain.log_evidence(*block.arrays)) for block in blocks(text)]
     return torch.cat(logs, dim=1).transpose(1, 2)
 
 
@@ -180,10 +178,11 @@ def sample_paths(
     Cost O(C·B·T·K² + B·D·T·K²), and O(B·T·K·(K+D)) without a memory.
     """
     n_models, n_sequences, _ = text.ids.shape
-    everything = block_of(text, range(text.n_memories))
     if text.n_memories == 1:
-        draws = paths.sample_paths(*everything.arrays, n_draws, generator)
+        draws = paths.sample_paths(*block_of(text, range(1)).arrays, n_draws, generator)
         return draws, draws.new_zeros(*draws.shape[:3], text.memory_prior.shape[1])
+    # The tables of all memories, but no text under all of them: each draw goes by one.
+    everything = block_of(text._replace(ids=text.ids[..., :0]), range(text.n_memories))
     law = log_joint_memory(text).softmax(-1)
     drawn = categorical(law[:, :, None].expand(-1, -1, n_draws, -1), generator)  # (P,B,D)
     ids = text.ids[:, :, None] + drawn[..., None] * text.table.shape[2]
@@ -191,10 +190,12 @@ def sample_paths(
     return draws.view(n_models, n_sequences, n_draws, -1), everything.memories.to(drawn.device)[drawn]
 
 
-def blocks(text: MemoryText, n_kept: int | None = None) -> Iterator[Block]:
-    """Yield all memories in order, as many at a time as :data:`BLOCK_BYTES` allows for ``n_kept`` positions each."""
-    n_kept = text.ids.shape[-1] if n_kept is None else n_kept
-    size = text.ids[..., 0].numel() * n_kept * text.initial.shape[-1] * text.initial.element_size()
+def blocks(text: MemoryText) -> Iterator[Block]:
+    """Yield all memories in order, as many at a time as :data:`BLOCK_BYTES` allows for marginals at all positions.
+
+    Row numbers take as much as a few states, so a block is never larger than a few times that, whatever is computed.
+    """
+    size = text.ids.numel() * text.initial.shape[-1] * text.initial.element_size()
     for chosen in chain.chunks(text.n_memories, BLOCK_BYTES // size):
         yield block_of(text, range(chosen.start, chosen.stop))
 

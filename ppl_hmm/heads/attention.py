@@ -14,6 +14,7 @@ Source: Wei, Xie & Ma (2021), §4, the attention head. Values that depend on the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -139,8 +140,8 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
     def from_weights(cls, score_weights: ArrayLike, value_weights: ArrayLike, **options: Any) -> Self:
         """Return the head with given Q (V+1,V) and B (1,V+1,V) or (C,V+1,V), classes 0..C−1 and no intercept."""
         head = cls(**options)
-        head.score_weights_ = np.asarray(score_weights, dtype=float)
-        head.value_weights_ = np.asarray(value_weights, dtype=float)
+        head.score_weights_ = np.atleast_1d(np.asarray(score_weights, dtype=float))
+        head.value_weights_ = np.atleast_1d(np.asarray(value_weights, dtype=float))
         n_scores = len(head.value_weights_)
         head.position_bias_, head.intercept_ = None, np.zeros(n_scores)
         head.classes_ = np.arange(max(2, n_scores))
@@ -220,8 +221,6 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
         if not isinstance(X, MaskedFeatures) or labels.shape != (len(X),):
             got = f"{type(X).__name__} and labels of shape {labels.shape}"
             raise InvalidInput("data of an AttentionHead", "MaskedFeatures of B texts, labels (B,)", got, "check sizes")
-        if not torch.isfinite(X.conditionals).all():
-            raise InvalidInput("conditionals", "finite numbers", "NaN or infinity", "drop the texts")
         check_classification_targets(labels)
         self.classes_ = np.unique(labels)
         if len(self.classes_) < 2:
@@ -303,7 +302,7 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
     def _check_options(self) -> None:
         one_of("value of 'attention'", self.attention, ("softmax", "hard"))
         one_of("value of 'scores'", self.scores, ("conditional", "token", "posterior"))
-        if not self.tolerance >= 0:
+        if not isinstance(self.tolerance, Real) or not self.tolerance >= 0:
             raise InvalidInput("tolerance", "a non-negative number", repr(self.tolerance), "pass e.g. 1e-9")
 
     def _check_fitted(self) -> None:

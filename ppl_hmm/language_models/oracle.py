@@ -82,7 +82,7 @@ class OracleText:
     """Text encoded by its backward messages, which no prompt changes: a prompt acts on what enters from the left.
 
     ``tokens`` are checked. Cost O(C·B·T·K²) at the first use of a position, C = m^N memories (1 for an HMM); then, at
-    position 0, O(C·B·K·V) a prompt. Messages of all memories are kept: O(C·B·K) for each position.
+    position 0, O(C·B·K·V) a prompt. Text and messages of all memories are kept: O(C·B·T), and O(C·B·K) a position.
     """
 
     def __init__(self, model: Model, tokens: Tensor) -> None:

@@ -11,7 +11,7 @@ from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.inference import Impossible
 from ppl_hmm.language_models.protocol import MaskedLM
 from ppl_hmm.rows import Prompt, Text
-from ppl_hmm.text import MASK, as_tokens
+from ppl_hmm.text import MASK, as_tensor, as_tokens
 
 
 def probe_input(lm: MaskedLM, tokens: Text, lengths: Text | None = None) -> Tensor:
@@ -67,6 +67,11 @@ class MaskedFeatures:
         (B,T), ``MASK`` where nothing is observed.
     lengths
         (B,): position ``lengths[b]`` and later ones are not attended to.
+
+    Raises
+    ------
+    InvalidInput
+        Sizes that do not fit, NaN, tokens or lengths out of range.
     """
 
     conditionals: Tensor
@@ -74,6 +79,8 @@ class MaskedFeatures:
     lengths: Tensor
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, as_tensor(getattr(self, field.name), what=field.name))
         shapes = tuple(self.conditionals.shape[:2]), tuple(self.tokens.shape), tuple(self.lengths.shape)
         if self.conditionals.ndim != 3 or shapes[0] != shapes[1] or shapes[2] != shapes[0][:1]:
             raise InvalidInput(
@@ -82,6 +89,18 @@ class MaskedFeatures:
                 f"{tuple(self.conditionals.shape)}, {shapes[1]} and {shapes[2]}",
                 "build them with masked_features(lm, tokens)",
             )
+        if not torch.isfinite(self.conditionals).all():
+            raise InvalidInput("conditionals", "finite numbers", "NaN or infinity", "drop the texts")
+        for name, last in (("tokens", self.conditionals.shape[2] - 1), ("lengths", self.tokens.shape[1])):
+            values, first = getattr(self, name), MASK if name == "tokens" else 0
+            wrong = values.is_floating_point() or ((values < first) | (values > last)).any()
+            if wrong:
+                raise InvalidInput(
+                    f"{name} of an attention head",
+                    f"integers in {first}..{last}",
+                    str(values.dtype) if values.is_floating_point() else f"{values.min()}..{values.max()}",
+                    "build the features with masked_features(lm, tokens)",
+                )
 
     def __len__(self) -> int:
         """B."""

@@ -14,6 +14,9 @@ from ppl_hmm.parameters.distributions import check_distributions
 from ppl_hmm.parameters.hmm import HMM
 from ppl_hmm.records import Record
 
+#: Pairs of a memory and a state that are written out, at most: their transitions take 2 GB.
+FLATTENED_LIMIT = 1 << 14
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MemoryHMM(Record):
@@ -113,12 +116,24 @@ class MemoryHMM(Record):
 
         Pair c·K + h is state h with the c-th memory, counted with the last cell fastest. Exact inference never needs
         it: it is the model written out, of size (m^N·K)², for small cases and checks.
+
+        Raises
+        ------
+        InvalidInput
+            More than :data:`FLATTENED_LIMIT` pairs.
         """
         n_states, batch_shape = self.n_states, self.batch_shape
+        n_pairs = self.n_memory_values**self.n_cells * n_states
+        if n_pairs > FLATTENED_LIMIT:
+            raise InvalidInput(
+                "flatten",
+                f"at most {FLATTENED_LIMIT} pairs of a memory and a state",
+                f"m^N·K = {self.n_memory_values}^{self.n_cells}·{n_states} = {n_pairs}",
+                "use the memory model itself: inference needs no pairs",
+            )
         memories = configurations(self.n_cells, self.n_memory_values)
         prior = configuration_prior(self.memory_prior, memories)
         emission = select_rows(self.emission, self.cell_of_state, memories)  # (P…,C,K,V)
-        n_pairs = len(memories) * n_states
         # The memory stays; the state moves.
         transition = torch.einsum("cd,...hk->...chdk", torch.eye(len(memories)).to(self.transition), self.transition)
         return HMM(

@@ -149,7 +149,9 @@ def require_pair(function: str, model: Model, task: Task, model_type: type[HMM] 
     if fits and isinstance(task, MemoryTask) and isinstance(model, MemoryHMM):
         fits = int(task.target_cell) < model.n_cells
     if not fits:
-        got = f"{type(task).__name__} with weights {tuple(task.weights.shape)}"
+        got = type(task).__name__
+        if isinstance(task, Task):
+            got += f" with weights {tuple(task.weights.shape)}"
         if isinstance(task, MemoryTask):
             got += f" of cell {task.target_cell.tolist()}"
         raise InvalidInput(

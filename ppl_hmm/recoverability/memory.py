@@ -330,9 +330,11 @@ def _restriction(model: MemoryHMM, cell: int, rows: Tensor) -> tuple[Tensor, str
 
 def _rows_met(model: MemoryHMM, cell: int, allowed: Tensor) -> Tensor:
     """Say which rows (m,K) text can meet: the state is reached, and the cell that it reads may hold the value."""
-    reached = model.initial @ model.transition > 0
+    # By zeros and ones: products of tiny probabilities are zero as floats.
+    moves = (model.transition > 0).to(model.transition)
+    reached = (model.initial > 0).to(moves) @ moves > 0
     for _ in range(model.n_states - 1):
-        reached = reached | (reached.to(model.transition) @ model.transition > 0)
+        reached = reached | (reached.to(moves) @ moves > 0)
     may_hold = model.memory_prior > 0
     may_hold[cell] &= allowed
     return may_hold[model.cell_of_state].mT & reached

@@ -102,7 +102,7 @@ def _recoverable(
         "span": n_others >= 1 and room >= 1,
         "cell": n_others >= 0 and n_cells >= 2 and room >= (n_others > 0),
     }
-    if breaks not in needed:
+    if breaks not in (None, *_BREAKS):
         raise InvalidInput("breaks", f"None or one of {', '.join(_BREAKS)}", repr(breaks), "choose from the list")
     if not needed[breaks]:
         raise InvalidInput(
