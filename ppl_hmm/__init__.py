@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ppl_hmm._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from ppl_hmm.audit import audit
+    from ppl_hmm.auditing import audit
     from ppl_hmm.errors import ForeignFile, ImpossibleText, InvalidInput, PplHmmError
     from ppl_hmm.examples import example
     from ppl_hmm.experiments.head_vs_prompt import head_vs_prompt
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives: imported at first use, so that ``import ppl_hmm`` loads no library.
 _MODULE_OF = {
-    "audit": ("audit",),
+    "auditing": ("audit",),
     "examples": ("example",),
     "layout": ("validate",),
     "recoverability.conditioning": ("Spectrum", "spectra"),

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import ppl_hmm
 from ppl_hmm._version import __version__
-from ppl_hmm.errors import InvalidInput, PplHmmError
+from ppl_hmm.errors import ForeignFile, InvalidInput, PplHmmError
 from ppl_hmm.experiments.configurations import CONFIGURATIONS
 from ppl_hmm.experiments.grid import Settings
 
@@ -30,6 +30,7 @@ reproduce = typer.Typer(help="Compute a figure of Wei, Xie & Ma (2021) exactly."
 app.add_typer(reproduce, name="reproduce")
 BAD_USAGE = 2
 INTERRUPTED = 130
+_TASK_TEXTS = 1000  # that a random task must divide
 
 States = Annotated[str | None, typer.Option(help="Numbers of hidden states, e.g. 8,28. [default: the figure's]")]
 Seeds = Annotated[int | None, typer.Option(help="Models at each size. [default: the figure's]")]
@@ -104,19 +105,86 @@ def sample(
 ) -> None:
     """Draw text with its hidden states and write both, with the model, to a netCDF file."""
     from ppl_hmm import regimes, sampling, storage
-    from ppl_hmm.parameters import HMM, MemoryHMM
 
     if (model is None) == (regime is None):
         raise InvalidInput("ppl-hmm sample", "a model file or --regime", "both" if model else "neither", "give one")
     if regime is not None:
         source = regimes.random_hmm(regime, states, vocabulary, seed)
     else:
-        source = storage.load(str(model))
-        if not isinstance(source, HMM | MemoryHMM):
-            raise InvalidInput(f"file {model}", "a model", type(source).__name__, "pass a file of an HMM or MemoryHMM")
+        source = storage.load_model(str(model))
     tree = sampling.as_tree(source, sampling.sample(source, sequences, length, seed), seed)
     storage.save_tree(tree, out)
     typer.echo(f"{sequences} texts of {length} tokens: {out}")
+
+
+@app.command()
+def audit(
+    model: Annotated[Path | None, typer.Argument(help="A model file (netCDF).")] = None,
+    task: Annotated[Path | None, typer.Option(help="A task file (netCDF). [default: a random task]")] = None,
+    example: Annotated[str | None, typer.Option(help="In place of files: aliased, degenerate or memory.")] = None,
+    sequences: Annotated[int, typer.Option(help="How many texts; all there are, if they are no more.")] = 5000,
+    length: Annotated[int, typer.Option(help="Tokens of each text.")] = 80,
+    tolerance: Annotated[float, typer.Option(help="Largest residual that counts as solved.")] = 1e-9,
+    seed: Annotated[int, typer.Option(help="Same seed, same audit.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="New directory for the audit (netCDF), report and figures.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
+) -> None:
+    """Say whether a head, a prompt or attention recovers a task: a verdict, why, how stable, and what to do."""
+    if (model is None) == (example is None):
+        raise InvalidInput("ppl-hmm audit", "a model file or --example", "both" if model else "neither", "give one")
+    if example is not None and task is not None:
+        raise InvalidInput("ppl-hmm audit", "--task or --example", "both", "an example brings its task")
+    if out is not None and out.exists():
+        raise ForeignFile(f"--out {out}", "a new directory", "one that exists", "remove it, or choose another name")
+    source, question = _model_and_task(model, task, example, length, seed)
+    if not json and model is not None and task is None:
+        typer.echo(f"task: random, seed {seed}")
+    with _waiting("reading texts"):
+        tree = ppl_hmm.audit(source, question, n_sequences=sequences, length=length, seed=seed, tolerance=tolerance)
+    _report(tree, out, json)
+
+
+def _model_and_task(model: Path | None, task: Path | None, example: str | None, length: int, seed: int):
+    """Return what to audit; a random task is one that divides sampled texts."""
+    from ppl_hmm import examples, regimes, sampling, storage
+
+    if example is not None:
+        return examples.example(example)
+    source = storage.load_model(str(model))
+    if task is not None:
+        return source, storage.load_task(task)
+    return source, regimes.random_task(source, seed, sampling.sample(source, _TASK_TEXTS, length, seed).tokens)
+
+
+def _report(tree, out: Path | None, as_json: bool) -> None:
+    """Print an audit, and write it with its figures where that is asked."""
+    import json
+
+    from ppl_hmm import report, storage
+
+    text = json.dumps(report.as_json(tree), ensure_ascii=False, indent=2) if as_json else report.report(tree)
+    typer.echo(text)
+    if out is None:
+        return
+    from ppl_hmm.plots import audit_figures, figures
+
+    try:
+        out.mkdir(parents=True)
+        (out / f"report.{'json' if as_json else 'txt'}").write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ForeignFile(f"--out {out}", "a place that can be written", str(error), "choose another path") from None
+    storage.save_tree(tree, out / "audit.nc")
+    for name in audit_figures.available(tree):
+        figures.save(audit_figures.draw_audit(name, tree), out / name)
+    if not as_json:
+        typer.echo(f"\nresults: {out}")
+
+
+@contextmanager
+def _waiting(what: str) -> Iterator[None]:
+    """Show on a terminal that something is going on."""
+    with Console(stderr=True).status(what):
+        yield
 
 
 @contextmanager

@@ -139,3 +139,12 @@ def test_aliased_states_leave_a_witness():
 def test_bad_input(features, labels, message):
     with pytest.raises(InvalidInput, match=message):
         find_witness(features, labels)
+
+
+def test_classes_without_texts_keep_their_columns():
+    features, labels = random_texts(2, 3, 0, separable=False)
+    witness = find_witness(features, labels, n_classes=4)
+    assert witness.weights.shape[1] == 4
+    assert witness.residual <= 1e-14
+    with pytest.raises(InvalidInput, match="n_classes: expected an integer of at least 2, got 1"):
+        find_witness(features, labels, n_classes=1)

@@ -124,7 +124,7 @@ def _ask_head(name: str, certificate: Certificate, readings: tuple[Reading, Read
     examples = Examples.of(texts, features)
     margin = separability(*examples).margin if len(examples.labels) else float("nan")
     if name == schema.HEAD and not certificate.recoverable and len(examples.labels):
-        witness = find_witness(*examples)
+        witness = find_witness(*examples, n_classes=certificate.task.n_classes)
         if witness is not None:
             kept = np.flatnonzero((texts.answers.decidable & (features.sum(-1) > 0)).cpu().numpy())
             certificate = certificate.refuted_by(dataclasses.replace(witness, texts=kept[witness.texts]))

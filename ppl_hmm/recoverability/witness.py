@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linprog, nnls
 
-from ppl_hmm.errors import InvalidInput, PplHmmError
+from ppl_hmm.errors import InvalidInput, PplHmmError, at_least
 
 #: Margins above this count as separation; ten times the solver's own tolerance.
 SEPARATION = 1e-9
@@ -119,7 +119,9 @@ class Witness:
         return float(np.abs(self.own_side - self.other_side).sum())
 
 
-def find_witness(features: ArrayLike, labels: ArrayLike, *, tolerance: float = WITNESS_TOLERANCE) -> Witness | None:
+def find_witness(
+    features: ArrayLike, labels: ArrayLike, *, n_classes: int | None = None, tolerance: float = WITNESS_TOLERANCE
+) -> Witness | None:
     """Return a witness that no linear head classifies these texts, or None if they are separable.
 
     Parameters
@@ -128,6 +130,8 @@ def find_witness(features: ArrayLike, labels: ArrayLike, *, tolerance: float = W
         G (B,V), at whatever mask and after whatever prompt: the witness is about heads that read these.
     labels
         (B,) integers ≥ 0. Leave undecidable texts out.
+    n_classes
+        C, where classes may have no text; by default the largest label plus one.
     tolerance
         Largest residual that counts as zero. A head that exists all the same scores some of the texts within
         ‖b‖_∞·tolerance of the boundary, where float64 does not tell one side from the other.
@@ -135,7 +139,7 @@ def find_witness(features: ArrayLike, labels: ArrayLike, *, tolerance: float = W
     Raises
     ------
     InvalidInput
-        Shapes that do not match, labels that are no classes, non-finite features.
+        Shapes that do not match, labels that are no classes, or more than ``n_classes``, non-finite features.
 
     Notes
     -----
@@ -143,12 +147,15 @@ def find_witness(features: ArrayLike, labels: ArrayLike, *, tolerance: float = W
     V+1 texts for two classes, residual about 1e-16. 5000 texts of V = 10 take a hundredth of a second.
     """
     rows, classes = _checked(features, labels)
+    n_seen = max(int(classes.max()) + 1, 2)
+    if n_classes is not None:
+        at_least("n_classes", n_classes, n_seen)
     pairs, forms = _margins(rows, classes)
     equations = np.c_[forms, np.ones(len(forms))].T
     solution, _ = nnls(equations, np.r_[np.zeros(len(equations) - 1), 1.0])
     if not solution.any():
         return None
-    weights = np.zeros((len(rows), int(pairs[:, 1].max()) + 1))
+    weights = np.zeros((len(rows), n_seen if n_classes is None else n_classes))
     weights[tuple(pairs.T)] = solution / solution.sum()
     chosen = np.flatnonzero(weights.any(1))
     witness = Witness(chosen, rows[chosen], classes[chosen], weights[chosen])

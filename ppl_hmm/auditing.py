@@ -7,6 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+import ppl_hmm.accessor  # noqa: F401  # registers tree.ppl_hmm
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.diagnostics import arrays, labelled
