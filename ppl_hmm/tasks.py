@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.inference import MemoryPosterior, Posterior
+from ppl_hmm.inference import MemoryPosterior, Posterior, initial_posterior, memory_posterior
+from ppl_hmm.parameters import HMM, MemoryHMM
 from ppl_hmm.records import Record
 from ppl_hmm.text import as_tensor
 
@@ -215,3 +216,24 @@ class MemoryTask(Task):
             )
         cell = self.target_cell.to(memory.device)[..., None, None, None]
         return torch.take_along_dim(memory, cell, dim=-2)[..., 0, :]
+
+
+def latent_prior(model: HMM | MemoryHMM, task: Task) -> Tensor:
+    """Return the law (n,) of what the task asks of, before any text: π₀, or P(M_{j*}) of its cell."""
+    return model.initial if isinstance(model, HMM) else model.memory_prior[_cell(task)]
+
+
+def latent_posterior(model: HMM | MemoryHMM, task: Task, tokens: ArrayLike | Tensor) -> Tensor:
+    """Return what the task asks of text (B,T), alone: P(H₀|x), or P(M_{j*}|x) of its cell, (B,n).
+
+    For one model and one task of the same kind; errors and cost as :func:`~ppl_hmm.inference.initial_posterior` and
+    :func:`~ppl_hmm.memory_posterior`.
+    """
+    return (
+        initial_posterior(model, tokens) if isinstance(model, HMM) else memory_posterior(model, tokens)[:, _cell(task)]
+    )
+
+
+def _cell(task: Task) -> int:
+    assert isinstance(task, MemoryTask)  # the kind that fits a memory model
+    return int(task.target_cell)

@@ -9,20 +9,18 @@ from __future__ import annotations
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
 
 from ppl_hmm import schema
 from ppl_hmm.diagnostics import arrays
 from ppl_hmm.diagnostics.arrays import Expectation, Weights
 from ppl_hmm.diagnostics.texts import Texts
-from ppl_hmm.inference import initial_posterior, memory_posterior
-from ppl_hmm.parameters import HMM, MemoryHMM, SoftPrompt
+from ppl_hmm.parameters import HMM, SoftPrompt
 from ppl_hmm.recoverability.conditioning import RANK_TOLERANCES, Spectrum, spectra, total_variation
 from ppl_hmm.recoverability.identifiability import pair_spectrum, triple_spectrum, triple_views
 from ppl_hmm.recoverability.memory import MemoryCertificate
 from ppl_hmm.recoverability.transfer import transfer_bounds
 from ppl_hmm.rows import Model
-from ppl_hmm.tasks import Answers, MemoryTask, Task
+from ppl_hmm.tasks import Answers, MemoryTask, Task, latent_posterior, latent_prior
 
 #: Probabilities at which quantiles are reported.
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -38,19 +36,6 @@ _NATS = {"units": "nats"}
 def latent_dimension(task: Task) -> str:
     """Return the dimension of the latent that the task asks of: states, or values of a memory cell."""
     return schema.MEMORY_VALUE if isinstance(task, MemoryTask) else schema.STATE
-
-
-def latent_prior(model: Model, task: Task) -> np.ndarray:
-    """Return the law (n,) of the latent that the task asks of, before any text."""
-    prior = model.memory_prior[task.target_cell] if isinstance(model, MemoryHMM) else model.initial  # type: ignore[attr-defined]
-    return prior.detach().cpu().numpy()
-
-
-def latent_posterior(model: Model, task: Task, tokens: Tensor) -> Tensor:
-    """Return P(H₀|x), or P(M_{j*}|x) of the target cell, (B,n): what the task asks of."""
-    if isinstance(model, HMM):
-        return initial_posterior(model, tokens)
-    return memory_posterior(model, tokens)[:, task.target_cell]  # type: ignore[attr-defined]
 
 
 def conditioning(model: Model, prompt: SoftPrompt | None = None) -> xr.Dataset:
@@ -121,16 +106,18 @@ def by_length(model: Model, task: Task, texts: Texts) -> dict[str, xr.Dataset]:
     """Return ``information``, what texts tell of the latent, and ``forgetting``, what their ends add, by length read.
 
     Posteriors given the first t tokens for t = 1, 2, 4, … and T. Information in nats and the accuracy of the best guess
-    of the latent; total variation to the posterior given all T tokens, and the share of labels that are the same.
+    of the latent; total variation to the posterior given all T tokens, and the share of texts whose answer, a label or
+    that the margin is undecidable, is the same.
     Cost that of at most three posteriors.
     """
     n_tokens = texts.tokens.shape[1]
     lengths = sorted({*(2**k for k in range(n_tokens.bit_length()) if 2**k < n_tokens), n_tokens})
     laws = [latent_posterior(model, task, texts.first(length)) for length in lengths]
-    labels = [task.labels(law) for law in laws]
+    answers = [task.answers(law) for law in laws]
+    labels = [torch.where(each.decidable, each.labels, -1) for each in answers]  # the sign of rounding is no label
     distances = [0.5 * (law - laws[-1]).abs().sum(-1).cpu().numpy() for law in laws]
     same = [(each == labels[-1]).cpu().numpy() for each in labels]
-    prior, posteriors = latent_prior(model, task), [law.cpu().numpy() for law in laws]
+    prior, *posteriors = (law.detach().cpu().numpy() for law in (latent_prior(model, task), *laws))
     weights = texts.weights
 
     def series(name: str, values: list[Expectation]) -> dict:

@@ -9,7 +9,6 @@ import numpy as np
 from torch import Tensor
 
 from ppl_hmm import schema
-from ppl_hmm.diagnostics.labelled import latent_posterior
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.probe import probe_input
@@ -23,7 +22,7 @@ from ppl_hmm.recoverability.memory import memory_certificate, memory_prompt_cert
 from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.recoverability.witness import find_witness, separability
 from ppl_hmm.rows import Model
-from ppl_hmm.tasks import Answers, MemoryTask, PosteriorTask, Task
+from ppl_hmm.tasks import Answers, MemoryTask, PosteriorTask, Task, latent_posterior
 
 #: Penalties that learned heads are chosen from: conditionals of nearly aliased states differ by little.
 LEARNING_GRID = (1.0, 1e2, 1e4, 1e6, 1e8, 1e10)
@@ -172,7 +171,7 @@ def _flattened_certificate(model: MemoryHMM, task: MemoryTask, tolerance: float)
         weights=model.emission.new_zeros(model.vocabulary_size),
         residual=infinite,
         margin_error=infinite,
-        sigma_min=0.0,
+        sigma_min=float("nan"),
         support_threshold=0.0,
         tolerance=tolerance,
         verdict="undecided",

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.experiments.grid import Cell, Settings
-from ppl_hmm.inference import initial_posterior, memory_posterior
 from ppl_hmm.parameters import HMM, MemoryHMM
 from ppl_hmm.regimes import random_task
 from ppl_hmm.sampling import sample
+from ppl_hmm.tasks import latent_posterior
 
 Kind = TypeVar("Kind", HMM, MemoryHMM)
 
@@ -47,7 +47,7 @@ def draw(settings: Settings, cell: Cell, random_model: Callable[[int], Kind]) ->
         model = random_model(seed)
         text = sample(model, ends[-1], settings.length, seed).tokens
         task = random_task(model, seed, text[train])
-        law = _law(model, task, text)
+        law = latent_posterior(model, task, text)
         models.append(model)
         tasks.append(task)
         tokens.append(text)
@@ -55,10 +55,3 @@ def draw(settings: Settings, cell: Cell, random_model: Callable[[int], Kind]) ->
         decidable.append(task.decidable(law))
     stacked = torch.stack(tokens), torch.stack(labels), torch.stack(decidable)
     return LabelledText(models, tasks, *stacked, train, validation, test)
-
-
-def _law(model: HMM | MemoryHMM, task: Any, text: Tensor) -> Tensor:
-    """Return the posterior (B,n) of the latent that the task asks for."""
-    return (
-        initial_posterior(model, text) if isinstance(model, HMM) else memory_posterior(model, text)[:, task.target_cell]
-    )
