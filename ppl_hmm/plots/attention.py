@@ -10,13 +10,19 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from ppl_hmm.errors import InvalidInput
+from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, PURPLE
 
-# Colours told apart by colour-blind readers (Okabe & Ito); hatches tell heads apart without colour.
-_STYLES = (("#0072B2", ""), ("#E69F00", "//"), ("#009E73", ".."), ("#CC79A7", "xx"))
+# Hatches tell heads apart without colour.
+_STYLES = ((BLUE, ""), (ORANGE, "//"), (GREEN, ".."), (PURPLE, "xx"))
 
 
 def draw_attention(
-    weights: ArrayLike, tokens: Sequence[str], *, names: Sequence[str], axes: Axes | None = None
+    weights: ArrayLike,
+    tokens: Sequence[str],
+    *,
+    names: Sequence[str],
+    first_position: int = 0,
+    axes: Axes | None = None,
 ) -> Axes:
     """Draw the attention of one to four heads on one text as bars, a group for each position.
 
@@ -28,6 +34,8 @@ def draw_attention(
         T words, for the axis.
     names
         Of the heads, for the legend.
+    first_position
+        Position of the first word, where this is not the beginning of the text.
     axes
         Where to draw; a new figure by default.
 
@@ -51,7 +59,9 @@ def draw_attention(
     for head, (name, (colour, hatch)) in enumerate(zip(names, _STYLES, strict=False)):
         left = positions + (head - (n_heads - 1) / 2) * width
         axes.bar(left, shares[head], width, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=name)
-    axes.set_xticks(positions, [f"{word}\n{position}" for position, word in enumerate(tokens)], fontsize=8)
+    axes.set_xticks(
+        positions, [f"{word}\n{position}" for position, word in enumerate(tokens, first_position)], fontsize=8
+    )
     axes.set(ylabel="attention", ylim=(0, 1.02), xlim=(-0.6, length - 0.4), xlabel="word and its position")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0, 1.22), ncols=n_heads)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ppl_hmm import schema
 from ppl_hmm.errors import ForeignFile, one_of
 from ppl_hmm.plots import data
+from ppl_hmm.plots.style import BLUE, GREEN, PURPLE, SETTINGS, SKY, VERMILION
 
 
 class _Style(NamedTuple):
@@ -21,30 +22,30 @@ class _Style(NamedTuple):
     band: bool = True
 
 
-# Colours told apart by colour-blind readers (Okabe & Ito). Settings of the experiment are filled into labels.
+# Settings of the experiment are filled into labels.
 _STYLES = {
-    schema.HEAD: _Style("head on probabilities, exact G", {"color": "#0072B2", "marker": "o"}),
-    schema.HEAD_LOG: _Style("head on log-probabilities, exact G", {"color": "#009E73", "marker": "^"}),
-    schema.PROMPT: _Style("learned prompt + head, exact G", {"color": "#D55E00", "marker": "s"}),
+    schema.HEAD: _Style("head on probabilities, exact G", {"color": BLUE, "marker": "o"}),
+    schema.HEAD_LOG: _Style("head on log-probabilities, exact G", {"color": GREEN, "marker": "^"}),
+    schema.PROMPT: _Style("learned prompt + head, exact G", {"color": VERMILION, "marker": "s"}),
     # Means over the models that meet the condition only, others at each size: points, not curves.
     schema.PROMPT_THEOREM: _Style(
         "constructed prompt + head, where certified",
-        {"color": "#CC79A7", "marker": "D", "linestyle": "none"},
+        {"color": PURPLE, "marker": "D", "linestyle": "none"},
         band=False,
     ),
     schema.PROMPT_THEOREM_THRESHOLD: _Style(
         "constructed with δ = {support_threshold:g}, where its condition holds",
-        {"color": "#56B4E9", "marker": "v", "linestyle": "none"},
+        {"color": SKY, "marker": "v", "linestyle": "none"},
         band=False,
     ),
-    schema.ATTENTION_SOFTMAX: _Style("memory: softmax attention, exact G", {"color": "#D55E00", "marker": "s"}),
-    schema.ATTENTION_HARD: _Style("memory: hard attention, exact G", {"color": "#009E73", "marker": "^"}),
+    schema.ATTENTION_SOFTMAX: _Style("memory: softmax attention, exact G", {"color": VERMILION, "marker": "s"}),
+    schema.ATTENTION_HARD: _Style("memory: hard attention, exact G", {"color": GREEN, "marker": "^"}),
     schema.ATTENTION_THEOREM: _Style(
         "memory: constructed attention, where Theorem M's condition holds",
-        {"color": "#CC79A7", "marker": "D", "linestyle": "none"},
+        {"color": PURPLE, "marker": "D", "linestyle": "none"},
         band=False,
     ),
-    schema.VANILLA_LINEAR: _Style("vanilla: linear head, exact G", {"color": "#0072B2", "marker": "o"}),
+    schema.VANILLA_LINEAR: _Style("vanilla: linear head, exact G", {"color": BLUE, "marker": "o"}),
 }
 
 
@@ -66,7 +67,6 @@ FIGURES = {
         11.5,
     ),
 }
-_SETTINGS = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "ppl_hmm"}
 
 
 def draw(name: str, tree: xr.DataTree) -> Figure:
@@ -78,7 +78,7 @@ def draw(name: str, tree: xr.DataTree) -> Figure:
         No such figure (with the list).
     """
     one_of("figure", name, FIGURES)
-    with mpl.rc_context(_SETTINGS):
+    with mpl.rc_context(SETTINGS):
         return _draw(data.curves(tree), FIGURES[name])
 
 
@@ -86,7 +86,7 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
     """Write the figure beside ``path`` as PNG (200 dpi) and SVG, and return both paths."""
     paths = [Path(path).with_suffix(suffix) for suffix in (".png", ".svg")]
     try:
-        with mpl.rc_context(_SETTINGS):
+        with mpl.rc_context(SETTINGS):
             figure.savefig(paths[0], dpi=200)
             figure.savefig(paths[1], metadata={"Date": None})
     except OSError as error:

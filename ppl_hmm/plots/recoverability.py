@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,12 +12,18 @@ from matplotlib.patches import Polygon
 from numpy.typing import ArrayLike
 
 from ppl_hmm.errors import InvalidInput
+from ppl_hmm.plots.style import CLASS_STYLES, VERMILION
 
 _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
-# Colours told apart by colour-blind readers (Okabe & Ito); markers tell groups apart without colour.
-_GROUP_STYLES = (("#56B4E9", "o"), ("#E69F00", "^"), ("#009E73", "s"))
-_BOUNDARY = "#D55E00"
 _JOINED = {"color": "black", "linewidth": 1.2, "linestyle": "--", "zorder": 4}
+_RINGED = {
+    "color": "black",
+    "marker": "o",
+    "markersize": 11,
+    "markerfacecolor": "none",
+    "linestyle": "none",
+    "zorder": 5,
+}
 
 
 def simplex_coordinates(posteriors: ArrayLike) -> np.ndarray:
@@ -48,6 +55,27 @@ def decision_boundary(contrast: ArrayLike) -> np.ndarray:
     return np.array(ends) if len(ends) == 2 else np.empty((0, 3))
 
 
+def decision_boundaries(weights: ArrayLike) -> np.ndarray:
+    """Return the pieces (n,2,3) of lines in the triangle where the best of scores w_cᵀp, weights (C,3), changes.
+
+    Each piece is given by the two laws it ends at; there is at most one for each pair of classes.
+    """
+    rows, pieces = np.asarray(weights, dtype=float), []
+    for first, second in itertools.combinations(range(len(rows)), 2):
+        ends = decision_boundary(rows[second] - rows[first])
+        others = np.delete(rows, [first, second], axis=0)
+        if not len(ends):
+            continue
+        # On the line these two classes tie; they are best where their lead over all others, linear in t, is positive.
+        start, stop = (ends @ (rows[first] - others).T) if len(others) else np.ones((2, 1))
+        crossing = np.divide(start, start - stop, out=np.zeros_like(start), where=start != stop)
+        low = crossing[(start < 0) & (stop > 0)].max(initial=0)
+        high = crossing[(start > 0) & (stop < 0)].min(initial=1)
+        if low < high and not ((start <= 0) & (stop <= 0) & (start + stop < 0)).any():
+            pieces.append([ends[0] + t * (ends[1] - ends[0]) for t in (low, high)])
+    return np.array(pieces).reshape(-1, 2, 3)
+
+
 def draw_posterior_simplex(
     posteriors: ArrayLike,
     groups: ArrayLike | None = None,
@@ -55,7 +83,9 @@ def draw_posterior_simplex(
     state_names: Sequence[str],
     group_names: Sequence[str] = (),
     contrast: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     joined: Sequence[int] = (),
+    marked: Sequence[int] = (),
     axes: Axes | None = None,
 ) -> Axes:
     """Draw laws of three states (B,3) as points of a triangle, a corner for certainty of each state.
@@ -70,8 +100,12 @@ def draw_posterior_simplex(
         Three names, for the corners.
     contrast
         μ (3,): draws the line μᵀp = 0.
+    weights
+        (C,3), in the place of ``contrast``: draws where the class argmax_c w_cᵀp changes.
     joined
         Indices of points to join by a dashed line.
+    marked
+        Indices of points to ring: texts of a witness.
     axes
         Where to draw; a new figure by default.
     """
@@ -83,11 +117,14 @@ def draw_posterior_simplex(
     ):
         axes.text(corner[0], corner[1] + above, name, ha=side, va="bottom" if above > 0 else "top")
     _scatter(axes, points, groups, group_names)
-    if contrast is not None:
-        ends = simplex_coordinates(decision_boundary(contrast))
-        axes.plot(*ends.T, color=_BOUNDARY, linewidth=1.5, label="decision boundary", zorder=1)
+    classes = np.stack([np.zeros(3), np.asarray(contrast)]) if contrast is not None else weights
+    for number, ends in enumerate([] if classes is None else decision_boundaries(classes)):
+        label = None if number else "decision boundary"
+        axes.plot(*simplex_coordinates(ends).T, color=VERMILION, linewidth=1.5, label=label, zorder=1)
     if len(joined):
         axes.plot(*points[list(joined)].T, **_JOINED, label="equal $G$")
+    if len(marked):
+        axes.plot(*points[list(marked)].T, **_RINGED, label="texts of the witness")
     axes.set(xlim=(-0.06, 1.06), ylim=(-0.12, 0.98), aspect="equal")
     axes.set_axis_off()
     if axes.get_legend_handles_labels()[1]:
@@ -122,7 +159,7 @@ def draw_margins(
     axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     _scatter(axes, points, points[:, 1] >= 0, group_names)
     if threshold is not None:
-        axes.axvline(threshold, color=_BOUNDARY, linewidth=1.5, label="the head's threshold", zorder=1)
+        axes.axvline(threshold, color=VERMILION, linewidth=1.5, label="the head's threshold", zorder=1)
     if len(joined):
         axes.plot(*points[list(joined)].T, **_JOINED, label="the two texts")
     axes.set_ylabel(r"margin $\mu^\top P(H_0 \mid x)$")
@@ -133,10 +170,10 @@ def draw_margins(
 
 def _scatter(axes: Axes, points: np.ndarray, groups: ArrayLike | None, names: Sequence[str]) -> None:
     members = np.zeros(len(points), dtype=int) if groups is None else np.asarray(groups).astype(int)
-    if not np.isin(members, range(len(_GROUP_STYLES))).all():
+    if not np.isin(members, range(len(CLASS_STYLES))).all():
         raise InvalidInput("groups of points", "0, 1 or 2", str(np.unique(members).tolist()), "merge some groups")
     for group in np.unique(members):
-        colour, marker = _GROUP_STYLES[group]
+        colour, marker = CLASS_STYLES[group]
         axes.scatter(
             *points[members == group].T,
             s=22,

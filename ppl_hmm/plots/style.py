@@ -1,0 +1,44 @@
+"""What all figures share: colours, settings, points by class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+# Colours told apart by colour-blind readers (Okabe & Ito).
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+VERMILION, SKY = "#D55E00", "#56B4E9"
+
+#: Colour and marker of each class of texts: markers tell them apart without colour.
+CLASS_STYLES = ((SKY, "o"), (ORANGE, "^"), (GREEN, "s"))
+
+#: Settings of matplotlib that figures are drawn and saved with.
+SETTINGS = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "ppl_hmm"}
+#: Size of letters in legends and notes, and the style of lines to compare with.
+SMALL = 8.5
+REFERENCE: dict[str, Any] = {"color": "0.45", "linestyle": ":", "linewidth": 1.2}
+
+
+def scatter_by_class(axes: Axes, x: np.ndarray, y: np.ndarray, labels: np.ndarray, legend: bool = True) -> None:
+    """Draw points (B,) in the colour and with the marker of each one's class, named in the legend."""
+    for c in np.unique(labels):
+        colour, marker = class_style(c)
+        axes.scatter(
+            x[labels == c],
+            y[labels == c],
+            s=14,
+            color=colour,
+            marker=marker,
+            edgecolor="black",
+            linewidth=0.2,
+            alpha=0.8,
+            rasterized=True,
+            label=f"class {c}" if legend else None,
+        )
+
+
+def class_style(c: int) -> tuple[str, str]:
+    """Colour and marker of a class; they repeat after those there are."""
+    return CLASS_STYLES[c % len(CLASS_STYLES)]
