@@ -8,7 +8,7 @@ import xarray as xr
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.layout import kind_of, validate
+from ppl_hmm.layout import LAYOUTS, kind_of, validate
 from ppl_hmm.report import report
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class AuditAccessor:
 
     def summary(self) -> pd.DataFrame:
         """Return a row for each question: verdict, residual, conditioning, agreement and measured accuracy."""
-        return self._tree[schema.RECOVERABILITY].to_dataset().to_dataframe()
+        columns = list(LAYOUTS["audit"][schema.RECOVERABILITY])  # stores may have their own order
+        return self._tree[schema.RECOVERABILITY].to_dataset()[columns].to_dataframe()
 
     def report(self) -> str:
         """Return the answers in words: what, why, how stable, what to do."""

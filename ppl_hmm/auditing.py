@@ -94,7 +94,7 @@ def audit(
         **_details(questions, reading),
         **_diagnostics(model, task, texts, reading, questions),
     }
-    if not texts.exact:
+    if not texts.exact and len(texts.tokens) >= N_CHAINS:
         groups[schema.DRAWS] = _draws(reading)
     tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in groups.items()})
     tree.attrs = {

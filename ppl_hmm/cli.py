@@ -137,10 +137,10 @@ def audit(
     if out is not None and out.exists():
         raise ForeignFile(f"--out {out}", "a new directory", "one that exists", "remove it, or choose another name")
     source, question = _model_and_task(model, task, example, length, seed)
-    if not json and model is not None and task is None:
-        typer.echo(f"task: random, seed {seed}")
     with _waiting("reading texts"):
         tree = ppl_hmm.audit(source, question, n_sequences=sequences, length=length, seed=seed, tolerance=tolerance)
+    if example is None and task is None:
+        tree.attrs["task"] = f"random, seed {seed}"
     _report(tree, out, json)
 
 

@@ -86,12 +86,17 @@ def validate(tree: xr.DataTree) -> None:
     InvalidInput
         The first thing that is wrong: the group, its variable, or the dimensions of that.
     """
+    # Relative paths: the tree may be a branch of a larger one.
+    nodes = {f"/{node.relative_to(tree)}": node for node in tree.descendants}
     for group, variables in LAYOUTS[kind_of(tree)].items():
-        if group not in tree.groups and f"/{group}" not in tree.groups:
+        if f"/{group}" not in nodes:
             raise InvalidInput(
-                f"group '/{group}'", "a group of that name", ", ".join(tree.groups), "write the tree with this package"
+                f"group '/{group}'",
+                "a group of that name",
+                ", ".join(nodes) or "none",
+                "write the tree with this package",
             )
-        dataset = tree[group].to_dataset()
+        dataset = nodes[f"/{group}"].to_dataset()
         for name, allowed in variables.items():
             _check(dataset, group, name, allowed)
 
@@ -103,7 +108,7 @@ def kind_of(tree: xr.DataTree) -> str:
     raise InvalidInput(
         "result tree",
         f"a group /{schema.RECOVERABILITY}, /{schema.RESULTS} or /{schema.LATENT}",
-        ", ".join(tree.groups),
+        ", ".join(f"/{name}" for name in tree.children) or "none",
         "pass what audit, an experiment or a sample wrote",
     )
 

@@ -8,6 +8,8 @@ import numpy as np
 import xarray as xr
 
 from ppl_hmm import schema
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
+from ppl_hmm.recoverability.witness import SEPARATION
 
 RECOVERABLE, NOT_RECOVERABLE, UNDECIDED = "recoverable", "not recoverable", "undecided"
 #: The error on an inexact language model that a stable answer must stay below.
@@ -15,6 +17,7 @@ _ERROR = 0.05
 #: Singular values below this are as good as zero for anything that is trained.
 _ILL_CONDITIONED = 1e-6
 
+_CONSTANT_LABEL = "constant label"  # the theorem of certificates for tasks that divide no text
 _ADVICE = {
     (schema.HEAD, RECOVERABLE): "constructed_head(model, task) is that head; a learned one needs no prompt either",
     (schema.HEAD, NOT_RECOVERABLE): "no linear head will do, however it is trained: see whether a prompt helps, or "
@@ -24,8 +27,15 @@ _ADVICE = {
     (schema.PROMPT, UNDECIDED): "the search found no prompt, which proves nothing: fit_prompt(lm, …) learns one",
     (schema.ATTENTION, RECOVERABLE): "constructed_attention(model, task) reads the cell where the states are sure",
     (schema.ATTENTION, UNDECIDED): "AttentionHead().fit(…) learns one; Theorem M's condition is sufficient only",
-    (schema.ATTENTION_PROMPT, RECOVERABLE): "constructed_prompt(model, task), then constructed_attention",
+    (schema.ATTENTION_PROMPT, RECOVERABLE): "constructed_prompt(model, task), then constructed_attention(model, task, "
+    "prompt)",
     (schema.ATTENTION_PROMPT, UNDECIDED): "fit an AttentionHead, with or without a prompt",
+}
+_ADVICE_WITH_MEMORY = {
+    (schema.HEAD, RECOVERABLE): "LinearHead.from_dataset(tree['head/head'].to_dataset()) is that head; a learned one "
+    "needs no attention either",
+    (schema.HEAD, NOT_RECOVERABLE): "no linear head will do, however it is trained: see whether attention does, or "
+    "read log-probabilities, LinearHead(features='log')",
 }
 _NAMES = {
     schema.HEAD: "a linear head",
@@ -55,6 +65,8 @@ def answers(tree: xr.DataTree) -> list[Answer]:
 def report(tree: xr.DataTree) -> str:
     """Return the answers of an audit's tree as plain text."""
     lines = [f"{tree.attrs['texts']}; residuals up to {tree.attrs['tolerance']:g} count as solved"]
+    if "task" in tree.attrs:
+        lines.insert(0, f"task: {tree.attrs['task']}")
     for answer in answers(tree):
         lines += ["", f"{answer.name} ({answer.question}): {answer.verdict.upper()}"]
         parts = {"why": answer.why, "how stable": answer.stability, "what to do": [answer.advice]}
@@ -64,7 +76,10 @@ def report(tree: xr.DataTree) -> str:
 
 
 def as_json(tree: xr.DataTree) -> dict[str, Any]:
-    """Return an audit as plain dictionaries and lists: answers, the table of questions, diagnostics; None for NaN."""
+    """Return an audit as plain dictionaries and lists: answers, the table of questions, diagnostics.
+
+    NaN and infinity are None, so that the result is strict JSON.
+    """
     table = tree[schema.RECOVERABILITY].to_dataset()
     diagnostics = tree[schema.DIAGNOSTICS].children
     return {
@@ -81,33 +96,61 @@ def _answer(tree: xr.DataTree, row: xr.Dataset) -> Answer:
     proof = reasons[:1] if verdict == NOT_RECOVERABLE else []  # the witness comes first
     of_theorem = reasons[len(proof) :]
     why = [*proof, f"{theorem}: {of_theorem[0]}", *of_theorem[1:]]
-    return Answer(question, _NAMES[question], verdict, why, _stability(tree, row, verdict), _ADVICE[question, verdict])
+    advice = _advice(tree, row, question, verdict)
+    return Answer(question, _NAMES[question], verdict, why, _stability(tree, row, verdict), advice)
+
+
+def _advice(tree: xr.DataTree, row: xr.Dataset, question: str, verdict: str) -> str:
+    if row["theorem"].item() == _CONSTANT_LABEL:
+        return "nothing to learn: every text has the same label"
+    if (question, verdict) == (schema.ATTENTION_PROMPT, RECOVERABLE) and not _has(tree, schema.PROMPT, question):
+        advice = "no prompt restricts this memory, and none is needed: constructed_attention(model, task)"
+    else:
+        with_memory = _ADVICE_WITH_MEMORY if _has(tree, schema.RECOVERABILITY, schema.ATTENTION) else {}
+        advice = {**_ADVICE, **with_memory}[question, verdict]
+    if verdict == RECOVERABLE and row["residual"].item() > RESIDUAL_TOLERANCE:
+        advice += f"; pass tolerance={tree.attrs['tolerance']:g}, as to this audit"
+    return advice
 
 
 def _stability(tree: xr.DataTree, row: xr.Dataset, verdict: str) -> list[str]:
     question, sentences = str(row[schema.QUESTION].item()), []
     if verdict == RECOVERABLE:
-        sentences.append(f"{_count(row['agreeing'])} of {_count(row['decidable'])} texts agree; {_left_out(row)}")
-    sigma = row["sigma_min"].item()
-    states = "states that enter the mask" if question in (schema.HEAD, schema.PROMPT) else "states that are read"
-    ill = ": as good as dependent for anything that is trained" if 0 < sigma < _ILL_CONDITIONED else ""
-    sentences.append(f"the smallest singular value of W on the {states} is {sigma:.1e}{ill}")
+        left_out = _left_out(tree, row, question)
+        sentences.append(f"{_count(row['agreeing'])} of {_count(row['decidable'])} texts agree; {left_out}")
+    if row["theorem"].item() != _CONSTANT_LABEL and np.isfinite(row["sigma_min"]):
+        sentences.append(_conditioned(question, row["sigma_min"].item()))
     if np.isfinite(row["learned_accuracy"]):
-        sentences.append(
-            f"a learned head is right on {100 * row['learned_accuracy'].item():.2f} % of new decidable text"
-        )
+        learned = "a learned head" if _has(tree, schema.HEAD, f"{question}-learned") else "the one label that was seen"
+        sentences.append(f"{learned} is right on {100 * row['learned_accuracy'].item():.2f} % of new decidable text")
     if question == schema.HEAD and "transfer" in tree[schema.DIAGNOSTICS].children:
         sentences.append(_tolerated(tree[schema.DIAGNOSTICS]["transfer"].to_dataset()))
     if verdict != RECOVERABLE and np.isfinite(row["separation_margin"]):
-        sentences.append(f"linear heads with |b| ≤ 1 separate these texts by {row['separation_margin'].item():.1e}")
+        sentences.append(_separated(row["separation_margin"].item()))
     return sentences
 
 
-def _left_out(row: xr.Dataset) -> str:
+def _left_out(tree: xr.DataTree, row: xr.Dataset, question: str) -> str:
     n_left_out = _count(row["undecidable"])
-    if row[schema.QUESTION].item() in (schema.ATTENTION, schema.ATTENTION_PROMPT):
+    if question in (schema.ATTENTION, schema.ATTENTION_PROMPT):
         return f"nothing is claimed on {n_left_out}, where no position is sure enough for the margin"
-    return f"nothing is claimed on {n_left_out}, whose |margin| is below {row['margin_error'].item():.1e} or rounding"
+    undecidable = tree[schema.DIAGNOSTICS]["margins"].attrs["tolerance"]
+    limit = max(row["margin_error"].item(), undecidable)
+    return f"nothing is claimed on {n_left_out}, whose |margin| is at most {limit:.1e} or whose score is rounding"
+
+
+def _conditioned(question: str, sigma: float) -> str:
+    rows = "W on the states that enter the mask"
+    if question in (schema.ATTENTION, schema.ATTENTION_PROMPT):
+        rows = "the rows that are read, off the span of all others,"
+    ill = ": as good as dependent for anything that is trained" if 0 < sigma < _ILL_CONDITIONED else ""
+    return f"the smallest singular value of {rows} is {sigma:.1e}{ill}"
+
+
+def _separated(margin: float) -> str:
+    if margin <= SEPARATION:
+        return f"no linear head with |b| ≤ 1 separates the decidable texts by more than {SEPARATION:g}"
+    return f"a linear head with |b| ≤ 1 separates the decidable texts by {margin:.1e}"
 
 
 def _tolerated(transfer: xr.Dataset) -> str:
@@ -119,6 +162,10 @@ def _tolerated(transfer: xr.Dataset) -> str:
             f"a loss of {excesses[0]:g} nats over exact G may cost the {head} head more than {_ERROR:.0%} of the texts"
         )
     return f"a loss of {within[-1]:g} nats over exact G costs the {head} head at most {_ERROR:.0%} of the texts"
+
+
+def _has(tree: xr.DataTree, group: str, name: str) -> bool:
+    return group in tree.children and name in tree[group].children
 
 
 def _count(value: xr.DataArray) -> str:

@@ -72,8 +72,7 @@ def load(path: str | Path) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | Sof
         The variables are there but not valid (which, why).
     """
     try:
-        with xr.open_datatree(path, engine="h5netcdf") as file:
-            tree = file.load()
+        tree = _opened(path)
     except (OSError, ValueError) as error:
         raise ForeignFile(f"file {path}", "a netCDF file", str(error).splitlines()[0], "check the path") from None
     dataset = (tree[schema.MODEL] if schema.MODEL in tree.children else tree).to_dataset()
@@ -90,6 +89,17 @@ def load(path: str | Path) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | Sof
         found_here + (f" (groups {', '.join(groups)})" if groups else ""),
         f"put them at the root or in a group /{schema.MODEL}; the documentation of HMM has the names",
     )
+
+
+def _opened(path: str | Path) -> xr.DataTree:
+    """Return the contents of a netCDF file, also of the classic format, which has no groups."""
+    with Path(path).open("rb") as start:
+        is_classic = start.read(3) == b"CDF"
+    if is_classic:
+        with xr.open_dataset(path, engine="scipy") as file:
+            return xr.DataTree(file.load())
+    with xr.open_datatree(path, engine="h5netcdf") as file:
+        return file.load()
 
 
 def load_model(path: str | Path) -> HMM | MemoryHMM:

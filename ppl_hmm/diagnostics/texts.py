@@ -62,7 +62,8 @@ def texts_to_read(
     if tokens is not None:
         given = as_tokens(tokens, model.vocabulary_size, lengths=lengths, device=model.device)
         return Texts(given, None, f"{len(given)} given texts")
-    if lengths is None and model.vocabulary_size**length <= n_sequences:
+    # Texts of as many tokens as the limit has bits are too many already: no power of a long length is needed.
+    if lengths is None and model.vocabulary_size ** min(length, n_sequences.bit_length()) <= n_sequences:
         return _all_texts(model, length)
     drawn = sample(model, n_sequences, length, generator(seed, "audit"), lengths=lengths)
     return Texts(drawn.tokens.to(model.device), None, f"{n_sequences} sampled texts of {length} tokens")
