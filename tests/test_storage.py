@@ -134,7 +134,7 @@ def test_a_file_of_plain_xarray_loads(tmp_path):
         (
             plain(emission=None),
             ForeignFile,
-            "got initial, transition; put them at the root or in a group /model; the documentation of HMM has the names",
+            "got initial, transition; put them at the root or in a group /model; the documentation of HMM",
         ),
         (plain().rename(emission="emissions"), ForeignFile, "got emissions, initial, transition"),
         (xr.Dataset(), ForeignFile, "got none"),
@@ -246,8 +246,8 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_other_objects_are_not_saved(value, tmp_path):
     with pytest.raises(
         ForeignFile,
-        match="object to save: expected AttentionHead, ConceptHMM, HMM, LinearHead, MemoryHMM, MemoryPrompt, MemoryTask, "
-        f"PosteriorTask, SoftPrompt, got {type(value).__name__}",
+        match="object to save: expected AttentionHead, ConceptHMM, HMM, LinearHead, MemoryHMM, MemoryPrompt, "
+        f"MemoryTask, PosteriorTask, SoftPrompt, got {type(value).__name__}",
     ):
         save(value, tmp_path / "file.nc")
     assert not list(tmp_path.iterdir())
