@@ -263,3 +263,28 @@ def test_thirty_states_take_fifteen_seconds():
     start = time.perf_counter()
     audit(model, task, seed=0)
     assert time.perf_counter() - start <= 15
+
+
+def nearly_degenerate(exponent, seed):
+    """Return a model of five states whose rows of W are independent by 10^exponent only, and a task on two of them."""
+    rng = np.random.default_rng([5, seed])
+    a, b = (np.eye(5)[rng.permutation(5)] for _ in range(2))
+    initial, chosen, share = rng.dirichlet(np.ones(5)), rng.choice(5, 2, replace=False), 10.0**exponent
+    degenerate, full = random_hmm("degenerate", 5, 8, seed, rank=3), random_hmm("dirichlet", 5, 8, seed)
+    weights = np.zeros((2, 5))
+    weights[range(2), chosen] = 1 / initial[chosen]
+    emission = (1 - share) * degenerate.emission + share * full.emission
+    return HMM(initial, (2 * a + b) / 3, emission), PosteriorTask(weights)
+
+
+@pytest.mark.parametrize(("exponent", "seed"), [(-8, 13), (-8, 16), (-9, 4), *itertools.product((-10, -11), range(3))])
+def test_what_only_rounding_hides_is_not_refuted(exponent, seed):
+    # Rows are independent, so a head exists on paper; the first three are too much for the strict linear programme.
+    model, task = nearly_degenerate(exponent, seed)
+    tree = audit(model, task, length=4, seed=seed)
+    assert tree.ppl_hmm.verdict["head"] != "not recoverable"
+
+
+def test_dependent_rows_are_refuted():
+    verdicts = [audit(*nearly_degenerate(-17, seed), length=4, seed=seed).ppl_hmm.verdict["head"] for seed in range(6)]
+    assert verdicts.count("not recoverable") >= 3

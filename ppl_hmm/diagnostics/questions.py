@@ -17,7 +17,7 @@ from ppl_hmm.parameters import HMM, MemoryHMM, SoftPrompt
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.constant import constant_certificate
 from ppl_hmm.recoverability.flattened import flattened_pair
-from ppl_hmm.recoverability.head import head_certificate
+from ppl_hmm.recoverability.head import exists_on_paper, head_certificate
 from ppl_hmm.recoverability.memory import memory_certificate, memory_prompt_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.recoverability.witness import find_witness, separability
@@ -124,7 +124,9 @@ def _ask_head(name: str, certificate: Certificate, readings: tuple[Reading, Read
     margin = separability(*examples).margin if len(examples.labels) else float("nan")
     if name == schema.HEAD and not certificate.recoverable and len(examples.labels):
         witness = find_witness(*examples, n_classes=certificate.task.n_classes)
-        if witness is not None:
+        if witness is not None and exists_on_paper(certificate):
+            certificate = certificate.beyond_float64()
+        elif witness is not None:
             kept = np.flatnonzero((texts.answers.decidable & (features.sum(-1) > 0)).cpu().numpy())
             certificate = certificate.refuted_by(dataclasses.replace(witness, texts=kept[witness.texts]))
     learned, accuracy = _learn(*(Examples.of(each, each.features(certificate.prompt)) for each in (practice, fresh)))

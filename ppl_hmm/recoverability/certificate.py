@@ -123,6 +123,11 @@ class Certificate:
         reason = f"{len(witness.texts)} texts that no linear head classifies, residual {witness.residual:.1e}"
         return dataclasses.replace(self, verdict="not recoverable", reasons=(reason, *self.reasons), witness=witness)
 
+    def beyond_float64(self) -> Self:
+        """Return the undecided certificate of a head that exists on paper, where rounding hides it from every text."""
+        reason = f"a head exists on paper, σ_min(W) = {self.sigma_min:.1e}, but rounding hides what it reads in G"
+        return dataclasses.replace(self, verdict="undecided", reasons=(*self.reasons, reason))
+
 
 def require_model(function: str, model: object, model_type: type[HMM] | type[MemoryHMM]) -> None:
     """Raise :class:`InvalidInput` unless the model is a single one of the right type."""

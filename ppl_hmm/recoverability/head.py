@@ -34,6 +34,8 @@ from ppl_hmm.recoverability.certificate import (
 from ppl_hmm.rows import Prompt
 from ppl_hmm.tasks import PosteriorTask
 
+# Singular values of rows that sum to one are off by no more.
+_SIGMA_ROUNDING = 1e-14
 _ROUNDING = 4  # sums of K products in float64 are off by at most a few K·eps
 
 
@@ -111,6 +113,20 @@ def head_certificate(
         task=task,
         prompt=prompt if isinstance(prompt, SoftPrompt) or prompt is None else SoftPrompt(prompt),  # type: ignore[arg-type]
     )
+
+
+def exists_on_paper(certificate: Certificate) -> bool:
+    """Say whether Theorem H's condition holds in exact arithmetic, be its head beyond float64 or not.
+
+    That is so where the rows W[S] of the states entered are independent, their smallest singular value being above
+    rounding, and S holds all states that the task needs.
+    """
+    model, task = certificate.model, certificate.task
+    if not isinstance(model, HMM) or not isinstance(task, PosteriorTask):
+        return False
+    needed = (task_targets(model, task) != 0).any(0)
+    entered = entering_law(model, certificate.prompt) > certificate.support_threshold
+    return certificate.sigma_min > _SIGMA_ROUNDING and not bool((needed & ~entered).any())
 
 
 def margin_error(model: HMM, law: Tensor, weights: Tensor, targets: Tensor) -> float:
