@@ -13,16 +13,12 @@
 # %%
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import matplotlib as mpl
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
+import xarray as xr
+from command import arguments, write
+from matplotlib.figure import Figure
 from scipy import stats
 
 from ppl_hmm import random_hmm, sample
@@ -32,32 +28,30 @@ from ppl_hmm.diagnostics.concepts import (
     in_context_prediction,
     tokens_to_reveal,
 )
+from ppl_hmm.plots.style import BLUE, GREEN, PURPLE, SETTINGS, VERMILION
 from ppl_hmm.regimes.ginc import in_context_text
+
+NAME = "ginc-concepts"
+options = arguments("Concept posteriors and in-context accuracy of the regime ginc", NAME)
 
 SIZES = {"n_concepts": 20, "n_values": 4, "n_slots": 8, "vocabulary_size": 20}
 #: Mixed into every transition, so that delimiters can follow, and be followed by, every state (the paper's assumption).
 SMOOTHING = 0.05
 LEVEL = 0.95
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # told apart by colour-blind readers (Okabe & Ito)
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE)
 MARKERS = "os^D"
 
-torch.set_num_threads(1)  # each step is small: threads would wait for each other longer than they work
-
-parser = argparse.ArgumentParser(description="Concept posteriors and in-context accuracy of the regime ginc")
-parser.add_argument("--smoke", action="store_true", help="small sizes, in seconds")
-parser.add_argument("--out", type=Path, default=Path("results/ginc-concepts"), help="directory of the figure")
-arguments = parser.parse_args()
-
-N_MODELS, N_TEXTS, LENGTH = (2, 40, 30) if arguments.smoke else (8, 100, 30)
-N_EXAMPLES = (0, 1, 4) if arguments.smoke else (0, 1, 2, 4, 8, 16)
-EXAMPLE_LENGTHS = (3, 6) if arguments.smoke else (3, 4, 6, 10)
+N_MODELS, N_TEXTS, LENGTH = (2, 40, 30) if options.smoke else (8, 100, 30)
+N_EXAMPLES = (0, 1, 4) if options.smoke else (0, 1, 2, 4, 8, 16)
+EXAMPLE_LENGTHS = (3, 6) if options.smoke else (3, 4, 6, 10)
+seeds = range(options.seed, options.seed + N_MODELS)
 
 
 def model_of(seed: int, smoothing: float):
     """Return a random model of the sizes above."""
     n_states = SIZES["n_concepts"] * SIZES["n_values"] * SIZES["n_slots"]
-    options = {"n_concepts": SIZES["n_concepts"], "n_slots": SIZES["n_slots"], "smoothing": smoothing}
-    return random_hmm("ginc", n_states, SIZES["vocabulary_size"], seed, **options)
+    shape = {"n_concepts": SIZES["n_concepts"], "n_slots": SIZES["n_slots"], "smoothing": smoothing}
+    return random_hmm("ginc", n_states, SIZES["vocabulary_size"], seed, **shape)
 
 
 def mean_and_half_width(values: pd.Series) -> pd.Series:
@@ -95,7 +89,7 @@ def document_rows(seed: int) -> list[dict[str, float]]:
     return rows
 
 
-documents = pd.DataFrame([row for seed in range(N_MODELS) for row in document_rows(seed)])
+documents = pd.DataFrame([row for seed in seeds for row in document_rows(seed)])
 
 # %% [markdown]
 # ## Prompts of examples
@@ -121,9 +115,7 @@ def prompt_row(seed: int, example_length: int, n_examples: int) -> dict[str, flo
     }
 
 
-prompts = pd.DataFrame(
-    [prompt_row(seed, k, n) for seed in range(N_MODELS) for k in EXAMPLE_LENGTHS for n in N_EXAMPLES]
-)
+prompts = pd.DataFrame([prompt_row(seed, k, n) for seed in seeds for k in EXAMPLE_LENGTHS for n in N_EXAMPLES])
 
 # %% [markdown]
 # ## Tables
@@ -149,8 +141,9 @@ LINES = {
     "revealed": f"share of documents whose posterior stays ≥ {LEVEL}",
     "information": "information about the concept, share of log C",
 }
-with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.6), layout="constrained")
+with mpl.rc_context(SETTINGS):
+    figure = Figure(figsize=(11.5, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
     for (name, label), colour in zip(LINES.items(), COLOURS, strict=False):
         found = documents.groupby("tokens")[name].apply(mean_and_half_width).unstack()
         left.plot(found.index, found["mean"], color=colour, label=label)
@@ -172,6 +165,12 @@ with mpl.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.rig
     right.legend(title="example length, answer included", frameon=False, loc="lower right", ncols=2)
     bands = f"means over {N_MODELS} models with 95 % intervals"
     figure.suptitle(f"{SIZES['n_concepts']} concepts, exact Bayes in place of a trained model; {bands}", fontsize=11)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(arguments.out / "ginc-concepts.png", dpi=200)
-print(f"figure: {arguments.out / 'ginc-concepts.png'}")
+
+numbers = xr.DataTree.from_dict(
+    {
+        "/documents": documents.set_index(["seed", "tokens"]).to_xarray(),
+        "/prompts": prompts.set_index(["seed", "example_length", "n_examples"]).to_xarray(),
+    }
+)
+numbers.attrs = SIZES | {"smoothing": SMOOTHING, "n_texts": N_TEXTS}
+write(figure, numbers, options.out, NAME)
