@@ -78,7 +78,7 @@ def audit(
     require_thresholds(0.0, tolerance)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     texts = texts_to_read(model, tokens, lengths, n_sequences=n_sequences, length=length, seed=seed)
-    reading = Reading.of(model, task, texts.tokens)
+    reading = Reading.of(model, task, texts.tokens, texts.lengths)
     fresh = Reading.of(model, task, _more(model, texts, n_sequences, generator(seed, "audit: test")))
     practice = reading
     if texts.exact:
@@ -265,10 +265,15 @@ def _draws(reading: Reading) -> xr.Dataset:
         "best_guess": law.max(-1),
         "posterior_entropy": arrays.entropy(law),
     }
+    units = {"posterior_entropy": {"units": "nats"}}
     n_draws = len(reading.tokens) // N_CHAINS
     return xr.Dataset(
         {
-            name: ((schema.CHAIN, schema.DRAW), values[: N_CHAINS * n_draws].reshape(N_CHAINS, n_draws))
+            name: (
+                (schema.CHAIN, schema.DRAW),
+                values[: N_CHAINS * n_draws].reshape(N_CHAINS, n_draws),
+                units.get(name),
+            )
             for name, values in per_text.items()
         },
         coords={schema.CHAIN: np.arange(N_CHAINS), schema.DRAW: np.arange(n_draws)},

@@ -257,7 +257,7 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(error.format_message(), BAD_USAGE)  # type: ignore[attr-defined]
     else:
         if status == INTERRUPTED:  # what Typer makes of Ctrl-C
-            _fail("interrupted; the same command goes on where this one stopped", INTERRUPTED)
+            _fail("interrupted; an experiment goes on where it stopped when the same command is run again", INTERRUPTED)
         sys.exit(status if isinstance(status, int) else 0)
 
 

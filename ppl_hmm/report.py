@@ -103,6 +103,10 @@ def _answer(tree: xr.DataTree, row: xr.Dataset) -> Answer:
 def _advice(tree: xr.DataTree, row: xr.Dataset, question: str, verdict: str) -> str:
     if row["theorem"].item() == _CONSTANT_LABEL:
         return "nothing to learn: every text has the same label"
+    if not (tree[schema.EXACT_POSTERIOR]["decidable"] == 1).any():
+        return "nothing to learn: rounding decides the label of every text that was read"
+    if "a head exists on paper" in row["reasons"].item():
+        return "expect no trained head to find it: see whether a prompt leaves better conditioned states in the mask"
     if (question, verdict) == (schema.ATTENTION_PROMPT, RECOVERABLE) and not _has(tree, schema.PROMPT, question):
         advice = "no prompt restricts this memory, and none is needed: constructed_attention(model, task)"
     else:
@@ -122,7 +126,7 @@ def _stability(tree: xr.DataTree, row: xr.Dataset, verdict: str) -> list[str]:
         sentences.append(_conditioned(question, row["sigma_min"].item()))
     if np.isfinite(row["learned_accuracy"]):
         learned = "a learned head" if _has(tree, schema.HEAD, f"{question}-learned") else "the one label that was seen"
-        sentences.append(f"{learned} is right on {100 * row['learned_accuracy'].item():.2f} % of new decidable text")
+        sentences.append(f"{learned} is right on {row['learned_accuracy'].item():.2%} of new decidable text")
     if question == schema.HEAD and "transfer" in tree[schema.DIAGNOSTICS].children:
         sentences.append(_tolerated(tree[schema.DIAGNOSTICS]["transfer"].to_dataset()))
     if verdict != RECOVERABLE and np.isfinite(row["separation_margin"]):
@@ -158,10 +162,8 @@ def _tolerated(transfer: xr.Dataset) -> str:
     head, excesses = transfer.attrs["head"], transfer[schema.EXCESS].values
     within = excesses[transfer["sharp_bound"].values <= _ERROR]
     if not len(within):
-        return (
-            f"a loss of {excesses[0]:g} nats over exact G may cost the {head} head more than {_ERROR:.0%} of the texts"
-        )
-    return f"a loss of {within[-1]:g} nats over exact G costs the {head} head at most {_ERROR:.0%} of the texts"
+        return f"a loss of {excesses[0]:g} nats over exact G may change over {_ERROR:.0%} of the {head} head's answers"
+    return f"a loss of {within[-1]:g} nats over exact G changes at most {_ERROR:.0%} of the {head} head's answers"
 
 
 def _has(tree: xr.DataTree, group: str, name: str) -> bool:

@@ -301,7 +301,10 @@ def test_an_interruption_says_how_to_go_on(command, call, tmp_path, monkeypatch)
     status, output, errors = call(*command, "--smoke", "--out", tmp_path / "out")
     assert status == 130
     assert output == ""
-    assert errors.splitlines()[-1] == "ppl-hmm: interrupted; the same command goes on where this one stopped"
+    assert (
+        errors.splitlines()[-1]
+        == "ppl-hmm: interrupted; an experiment goes on where it stopped when the same command is run again"
+    )
 
 
 # Another place to compute.

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import oracle
 import pytest
+from scipy.optimize import linprog
 
 from ppl_hmm import (
     HMM,
@@ -37,7 +38,12 @@ MODELS = {
     "nearly-deterministic": random_hmm("wei2021", 4, 3, 1),
     "positive": random_hmm("dirichlet", 3, 3, 1),
     "aliased": example("aliased")[0],
-    "impossible-contexts": HMM([0.6, 0.4, 0], [[0, 1, 0], [0, 0, 1], [0, 0, 1]], [[0.5, 0.5], [1, 0], [0, 1]]),
+    # Texts that begin with token 2 come from H_1 = 3, which only H_0 = 4 enters: with a mask in front none can.
+    "impossible-contexts": HMM(
+        [0.2, 0.3, 0.2, 0, 0.3],
+        [[0.6, 0.3, 0.1, 0, 0], [0.1, 0.6, 0.3, 0, 0], [0.3, 0.1, 0.6, 0, 0], [0.2, 0.5, 0.3, 0, 0], [0, 0, 0, 1, 0]],
+        [[0.9, 0.1, 0], [0.1, 0.9, 0], [0.4, 0.6, 0], [0, 0, 1], [1, 0, 0]],
+    ),
     **{
         f"memory-{seed}": oracle.random_memory_model(np.random.default_rng(seed), 2, 1 + seed % 3, 1 + seed % 3, 2)
         for seed in range(6)
@@ -381,6 +387,28 @@ def test_what_does_not_vary_is_kept():
     np.testing.assert_allclose(arrays.best_linear_map(features, law).kept, 1, atol=1e-12)
 
 
+# What heads are about.
+
+
+def test_heads_are_about_decidable_texts_of_possible_contexts():
+    """Texts of impossible contexts have margin 0; separation and learning leave them, and undecidable ones, out."""
+    model = MODELS["impossible-contexts"]
+    task = PosteriorTask([[0.3, 0, 0, 0, 0], [0, 0.2, 0, 0, 0]])  # a tie, were it not for text
+    tree = audit(model, task, length=LENGTH, seed=0)
+    texts, features = tree["observed_data/tokens"].values, tree["features/conditionals"].values
+    begins = texts[:, 0] == 2
+    np.testing.assert_array_equal(features.sum(1) == 0, begins)
+    assert (tree["exact_posterior/decidable"].values[begins] == 0).all()
+    np.testing.assert_allclose(tree["diagnostics/margins/undecidable"], 0.3)
+    signs = 2 * tree["exact_posterior/label"].values[~begins] - 1
+    forms = np.c_[-signs[:, None] * features[~begins], np.ones(len(signs))]
+    best = linprog([0, 0, 0, -1], forms, np.zeros(len(forms)), bounds=[(-1, 1)] * 3 + [(0, None)])
+    row = tree["recoverability"].to_dataset().sel(question="head")
+    assert row["separation_margin"].item() == pytest.approx(-best.fun, abs=1e-9)
+    assert -best.fun > 1e-3
+    assert row["learned_accuracy"] == 1
+
+
 # Transfer.
 
 
@@ -494,16 +522,19 @@ def test_memory_diagnostics_by_brute_force(name):
     assert found["recoverable"].values.tolist() == [int(state in states) for state in range(model.n_states)]
     assert found["columns_of_rows"] == model.n_memory_values * model.n_states
     assert found["columns_of_flattened"] == model.flatten().n_states
-    own = [model.emission[a, h].numpy() for a in range(model.n_memory_values) for h in states]
-    others = [
-        model.emission[a, h].numpy()
-        for a in range(model.n_memory_values)
-        for h in range(model.n_states)
-        if h not in states
-    ]
+    # Rows that some text meets with positive probability, by every memory and path of three steps.
+    met = np.zeros((model.n_memory_values, model.n_states), dtype=bool)
+    for text in oracle.all_texts(model.vocabulary_size, 3):
+        for given in oracle.given_memories(model):
+            paths = oracle.all_paths(model.n_states, 3)[oracle.log_joint(given.model, text) + given.log_prior > -np.inf]
+            for state in np.unique(paths[:, 1:]):
+                met[given.memory[model.cell_of_state[state]], state] = True
+    rows = {(a, h): model.emission[a, h].numpy() for a, h in np.argwhere(met).tolist()}
+    own = [row for (_, h), row in rows.items() if h in states]
+    others = [row for (_, h), row in rows.items() if h not in states]
     rank = np.linalg.matrix_rank(others) if others else 0
     assert found["columns_of_theorem"] == len(own) + rank
-    if certificate.recoverable and not (model.memory_prior == 0).any():
+    if certificate.recoverable:
         assert found["theta_norm"].item() == pytest.approx(1 / certificate.sigma_min)
     if own and others:
         # Spans meet at no angle exactly where together they have fewer dimensions.

@@ -147,7 +147,10 @@ def test_an_interrupted_run_says_how_to_go_on(experiment, tmp_path, uninterrupte
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == "ppl-hmm: interrupted; the same command goes on where this one stopped"
+    assert (
+        errors.splitlines()[-1]
+        == "ppl-hmm: interrupted; an experiment goes on where it stopped when the same command is run again"
+    )
     assert "Traceback" not in errors
     tree = finish(experiment, out)
     assert_same(tree, uninterrupted)

@@ -17,7 +17,7 @@ from ppl_hmm.diagnostics.texts import Texts
 from ppl_hmm.parameters import HMM, SoftPrompt
 from ppl_hmm.recoverability.conditioning import RANK_TOLERANCES, Spectrum, spectra, total_variation
 from ppl_hmm.recoverability.identifiability import pair_spectrum, triple_spectrum, triple_views
-from ppl_hmm.recoverability.memory import MemoryCertificate
+from ppl_hmm.recoverability.memory import MemoryCertificate, rows_met
 from ppl_hmm.recoverability.transfer import transfer_bounds
 from ppl_hmm.rows import Model
 from ppl_hmm.tasks import Answers, MemoryTask, Task, latent_posterior, latent_prior
@@ -200,11 +200,13 @@ def memory(certificate: MemoryCertificate, texts: Texts) -> xr.Dataset:
     conditions ask for: Theorem M for H*, all rows being independent, and the flattened model.
     """
     model, states = certificate.model, list(certificate.recoverable_states)
-    rows = model.emission.detach().cpu().numpy()
-    own = rows[:, states].reshape(-1, rows.shape[-1])
-    others = np.delete(rows, states, axis=1).reshape(-1, rows.shape[-1])
+    every_value = torch.ones(model.n_memory_values, dtype=torch.bool, device=model.device)
+    met = rows_met(model, int(certificate.task.target_cell), every_value)  # rows that no text meets do not matter
+    of_states = torch.zeros_like(met)
+    of_states[:, states] = True
+    own, others = (model.emission[met & chosen].cpu().numpy() for chosen in (of_states, ~of_states))
     theta = certificate.weights.flatten(0, 1).cpu().numpy()
-    coverage = certificate.coverage(texts.tokens).cpu().numpy()
+    coverage = certificate.coverage(texts.tokens, texts.lengths).cpu().numpy()
     covered = coverage >= 1 - certificate.attention_tolerance
     others_rank = int(np.linalg.matrix_rank(others)) if len(others) else 0
     n_memories = model.n_memory_values**model.n_cells

@@ -36,15 +36,16 @@ class Reading:
     """What exact inference and the exact language model make of texts."""
 
     tokens: Tensor  # (B,T)
+    lengths: Tensor | None  # (B,)
     law: Tensor  # (B,n): posterior of the latent that the task asks of
     answers: Answers
     encoded: EncodedText  # of (∅, x)
 
     @classmethod
-    def of(cls, model: Model, task: Task, tokens: Tensor) -> Reading:
-        """Read texts (B,T)."""
+    def of(cls, model: Model, task: Task, tokens: Tensor, lengths: Tensor | None = None) -> Reading:
+        """Read texts (B,T), masked past the end of each."""
         law, lm = latent_posterior(model, task, tokens), OracleLM(model)
-        return cls(tokens, law, task.answers(law), lm.encode(probe_input(lm, tokens)))
+        return cls(tokens, lengths, law, task.answers(law), lm.encode(probe_input(lm, tokens)))
 
     def features(self, prompt: SoftPrompt | None = None) -> Tensor:
         """Return G (B,V) at the mask in front of each text, after a prompt; zeros for impossible contexts."""
@@ -111,8 +112,8 @@ def ask(
     prompted = memory_prompt_certificate(model, task, tolerance=tolerance)
     return [
         _ask_head(schema.HEAD, _flattened_certificate(model, task, tolerance), readings),
-        Question(schema.ATTENTION, attention, attention.sign_agreement(texts.tokens)),
-        Question(schema.ATTENTION_PROMPT, prompted, prompted.sign_agreement(texts.tokens)),
+        Question(schema.ATTENTION, attention, attention.sign_agreement(texts.tokens, texts.lengths)),
+        Question(schema.ATTENTION_PROMPT, prompted, prompted.sign_agreement(texts.tokens, texts.lengths)),
     ]
 
 

@@ -29,11 +29,14 @@ class Texts:
         (B,): P(x) of each, where these are all texts of positive probability; None for a sample.
     source
         What they are, in words.
+    lengths
+        (B,): where each ends; None where all have T tokens.
     """
 
     tokens: Tensor
     weights: np.ndarray | None
     source: str
+    lengths: Tensor | None = None
 
     @property
     def exact(self) -> bool:
@@ -61,12 +64,16 @@ def texts_to_read(
     length = at_least("length", length, 1)
     if tokens is not None:
         given = as_tokens(tokens, model.vocabulary_size, lengths=lengths, device=model.device)
-        return Texts(given, None, f"{len(given)} given texts")
+        return Texts(given, None, f"{len(given)} given texts", _as_lengths(lengths, given))
     # Texts of as many tokens as the limit has bits are too many already: no power of a long length is needed.
     if lengths is None and model.vocabulary_size ** min(length, n_sequences.bit_length()) <= n_sequences:
         return _all_texts(model, length)
-    drawn = sample(model, n_sequences, length, generator(seed, "audit"), lengths=lengths)
-    return Texts(drawn.tokens.to(model.device), None, f"{n_sequences} sampled texts of {length} tokens")
+    drawn = sample(model, n_sequences, length, generator(seed, "audit"), lengths=lengths).tokens.to(model.device)
+    return Texts(drawn, None, f"{n_sequences} sampled texts of {length} tokens", _as_lengths(lengths, drawn))
+
+
+def _as_lengths(lengths: Text | None, tokens: Tensor) -> Tensor | None:
+    return None if lengths is None else torch.as_tensor(lengths, device=tokens.device)
 
 
 def _all_texts(model: Model, length: int) -> Texts:

@@ -211,7 +211,7 @@ def memory_certificate(
         )
         allowed, failure = _restriction(model, cell, prompt.rows)
         failures += [failure] if failure else _excluded(model, task, allowed)
-    met = _rows_met(model, cell, allowed)
+    met = rows_met(model, cell, allowed)
     chosen = _as_states(recoverable_states, model) if recoverable_states is not None else None
     states, forms, residual = _best_reading(model, met, cell, chosen, tolerance)
     failures += _failures(model, met, cell, states, residual, tolerance)
@@ -328,7 +328,7 @@ def _restriction(model: MemoryHMM, cell: int, rows: Tensor) -> tuple[Tensor, str
     return allowed, None
 
 
-def _rows_met(model: MemoryHMM, cell: int, allowed: Tensor) -> Tensor:
+def rows_met(model: MemoryHMM, cell: int, allowed: Tensor) -> Tensor:
     """Say which rows (m,K) text can meet: the state is reached, and the cell that it reads may hold the value."""
     # By zeros and ones: products of tiny probabilities are zero as floats.
     moves = (model.transition > 0).to(model.transition)
