@@ -14,17 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ppl_hmm.exact.algebra import LOG, MAXIMUM, SCALED, Algebra, Floor
-from ppl_hmm.exact.chain import (
-    LOG_CHUNK_ENTRIES,
-    Ids,
-    Initial,
-    Table,
-    Transition,
-    backward,
-    chunks,
-    in_chunks,
-    pick,
-)
+from ppl_hmm.exact.chain import LOG_CHUNK_ENTRIES, chunks, in_chunks, pick
+from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition, backward
 from ppl_hmm.randomness import categorical
 
 Paths = Int[Tensor, "P B D S"]  # D paths h₀..h_T of each sequence, S = T+1

@@ -1,0 +1,226 @@
+"""The steps of the recursions on a few sequences at a time, whose laws are the first rows of a small array.
+
+``law`` (G,K) holds G ≥ 8 rows padded with zeros to whole vectors. A matrix is cut into panels (P,N,K,W), one vector of
+columns each, so that the product with a panel reads memory in order. Rows are not normalised at every step: a row is
+divided by its total when that leaves [1/FAR, FAR], which is rarely, and what the rows were divided by is kept.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ppl_hmm.exact.backends.compiled.vectors import (
+    any_below,
+    compiled,
+    fill,
+    fma,
+    lanes,
+    load,
+    load_first,
+    plus,
+    smaller_positive,
+    store,
+    store_first,
+    times,
+    total,
+)
+
+#: Sequences whose product with a vector of columns is kept in registers at once.
+TILE = 8
+FAR = 2.0**20
+
+
+@compiled
+def advance(law, n, panels, model, out):
+    """Set out[g] = law[g] · matrix for the first n rows. The rest of the last tile is arbitrary."""
+    for panel in range(panels.shape[1]):
+        if n <= 2:
+            for row in range(n):
+                _row_times_panel(law, row, panels, model, panel, out)
+        else:
+            for row in range(0, n, TILE):
+                _tile_times_panel(law, row, panels, model, panel, out)
+
+
+@compiled
+def _tile_times_panel(law, row, panels, model, panel, out):
+    c0 = c1 = c2 = c3 = c4 = c5 = c6 = c7 = fill(law, 0)
+    for k in range(panels.shape[2]):
+        columns = load(panels, (model, panel, k, 0))
+        c0 = fma(law[row, k], columns, c0)
+        c1 = fma(law[row + 1, k], columns, c1)
+        c2 = fma(law[row + 2, k], columns, c2)
+        c3 = fma(law[row + 3, k], columns, c3)
+        c4 = fma(law[row + 4, k], columns, c4)
+        c5 = fma(law[row + 5, k], columns, c5)
+        c6 = fma(law[row + 6, k], columns, c6)
+        c7 = fma(law[row + 7, k], columns, c7)
+    j = panel * panels.shape[3]
+    store(out, (row, j), c0)
+    store(out, (row + 1, j), c1)
+    store(out, (row + 2, j), c2)
+    store(out, (row + 3, j), c3)
+    store(out, (row + 4, j), c4)
+    store(out, (row + 5, j), c5)
+    store(out, (row + 6, j), c6)
+    store(out, (row + 7, j), c7)
+
+
+@compiled
+def _row_times_panel(law, row, panels, model, panel, out):
+    """For a row alone: four sums at a time, as each waits for its last product."""
+    c0 = c1 = c2 = c3 = fill(law, 0)
+    for k in range(0, panels.shape[2], 4):
+        c0 = fma(law[row, k], load(panels, (model, panel, k, 0)), c0)
+        c1 = fma(law[row, k + 1], load(panels, (model, panel, k + 1, 0)), c1)
+        c2 = fma(law[row, k + 2], load(panels, (model, panel, k + 2, 0)), c2)
+        c3 = fma(law[row, k + 3], load(panels, (model, panel, k + 3, 0)), c3)
+    store(out, (row, panel * panels.shape[3]), plus(plus(c0, c1), plus(c2, c3)))
+
+
+@compiled
+def add_outer(left, right, n, out):
+    """Add Σ_g left[g]ᵀ right[g] over the first n rows to out (K,K)."""
+    for i in range(0, out.shape[0], TILE):
+        for j in range(0, out.shape[1], lanes(out)):
+            c0, c1, c2, c3 = load(out, (i, j)), load(out, (i + 1, j)), load(out, (i + 2, j)), load(out, (i + 3, j))
+            c4, c5, c6, c7 = load(out, (i + 4, j)), load(out, (i + 5, j)), load(out, (i + 6, j)), load(out, (i + 7, j))
+            for row in range(n):
+                columns = load(right, (row, j))
+                c0 = fma(left[row, i], columns, c0)
+                c1 = fma(left[row, i + 1], columns, c1)
+                c2 = fma(left[row, i + 2], columns, c2)
+                c3 = fma(left[row, i + 3], columns, c3)
+                c4 = fma(left[row, i + 4], columns, c4)
+                c5 = fma(left[row, i + 5], columns, c5)
+                c6 = fma(left[row, i + 6], columns, c6)
+                c7 = fma(left[row, i + 7], columns, c7)
+            store(out, (i, j), c0)
+            store(out, (i + 1, j), c1)
+            store(out, (i + 2, j), c2)
+            store(out, (i + 3, j), c3)
+            store(out, (i + 4, j), c4)
+            store(out, (i + 5, j), c5)
+            store(out, (i + 6, j), c6)
+            store(out, (i + 7, j), c7)
+
+
+@compiled
+def start_from(initial, model, n, law):
+    """Set the first n rows to the initial law."""
+    for row in range(n):
+        for j in range(0, law.shape[1], lanes(law)):
+            store(law, (row, j), load(initial, (model, j)))
+
+
+@compiled
+def start_from_ones(n, law):
+    """Set the first n rows to one for each state: the message after the last row."""
+    for row in range(n):
+        for j in range(0, law.shape[1], lanes(law)):
+            store(law, (row, j), fill(law, 1))
+
+
+@compiled
+def weigh(law, row, table, model, likelihood, out):
+    """Set out[row] = law[row] · table[likelihood], state by state."""
+    for j in range(0, law.shape[1], lanes(law)):
+        store(out, (row, j), times(load(law, (row, j)), load(table, (model, likelihood, j))))
+
+
+@compiled
+def weigh_and_settle(law, row, table, model, likelihood, floor):
+    """Weigh a row in place, then :func:`settle` it, in one go."""
+    whole, smallest = fill(law, 0), fill(law, np.inf)
+    for j in range(0, law.shape[1], lanes(law)):
+        weight = times(load(law, (row, j)), load(table, (model, likelihood, j)))
+        whole, smallest = plus(whole, weight), smaller_positive(smallest, weight)
+        store(law, (row, j), weight)
+    return _divide(law, row, total(whole), smallest, floor)
+
+
+@compiled
+def settle(law, row, floor):
+    """Divide a row by its total where that is far from one; return the divisor, and whether a weight is faint.
+
+    Faint is a positive weight below the floor: one more step might lose it.
+    """
+    whole, smallest = fill(law, 0), fill(law, np.inf)
+    for j in range(0, law.shape[1], lanes(law)):
+        weight = load(law, (row, j))
+        whole, smallest = plus(whole, weight), smaller_positive(smallest, weight)
+    return _divide(law, row, total(whole), smallest, floor)
+
+
+@compiled
+def _divide(law, row, whole, smallest, floor):
+    if whole > FAR or 0 < whole < 1 / FAR:
+        scale_row(law, row, 1 / whole)
+        return np.float64(whole), any_below(smallest, floor * whole)
+    return 1.0, any_below(smallest, floor)
+
+
+@compiled
+def normalise(law, row):
+    """Divide a row by its total, where there is any; return the total."""
+    whole = row_total(law, row)
+    if whole > 0:
+        scale_row(law, row, 1 / whole)
+    return whole
+
+
+@compiled
+def scale_row(law, row, factor):
+    """Multiply a row by a number."""
+    for j in range(0, law.shape[1], lanes(law)):
+        store(law, (row, j), times(load(law, (row, j)), fill(law, factor)))
+
+
+@compiled
+def row_total(law, row):
+    """Return Σ_h law[row,h]."""
+    whole = fill(law, 0)
+    for j in range(0, law.shape[1], lanes(law)):
+        whole = plus(whole, load(law, (row, j)))
+    return total(whole)
+
+
+@compiled
+def log_total(law, row):
+    """Return the logarithm of a row's total; −inf for none."""
+    number = row_total(law, row)
+    return math.log(number) if number > 0 else -np.inf
+
+
+@compiled
+def inner(law, row, other, index):
+    """Return Σ_h law[row,h] · other[index,h]."""
+    whole = fill(law, 0)
+    for j in range(0, law.shape[1], lanes(law)):
+        whole = plus(whole, times(load(law, (row, j)), load(other, (index, j))))
+    return total(whole)
+
+
+@compiled
+def keep(law, row, out, model, sequence, slot):
+    """Write a row, without its padding, to out[model,sequence,slot]."""
+    for j in range(0, out.shape[3], lanes(out)):
+        store_first(out, (model, sequence, slot, j), load(law, (row, j)), out.shape[3] - j)
+
+
+@compiled
+def combine(law, row, out, model, sequence, slot):
+    """Multiply what is kept by a row and normalise it; return the total."""
+    n_states, whole = out.shape[3], fill(law, 0)
+    for j in range(0, n_states, lanes(out)):
+        kept = load_first(out, (model, sequence, slot, j), n_states - j)
+        whole = plus(whole, times(load(law, (row, j)), kept))
+    number = total(whole)
+    share = fill(law, 1 / number if number > 0 else 0)
+    for j in range(0, n_states, lanes(out)):
+        kept = load_first(out, (model, sequence, slot, j), n_states - j)
+        product = times(times(load(law, (row, j)), kept), share)
+        store_first(out, (model, sequence, slot, j), product, n_states - j)
+    return number
