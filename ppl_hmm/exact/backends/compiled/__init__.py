@@ -110,8 +110,8 @@ class Compiled:
         def part(first: int, last: int) -> list[np.ndarray]:
             sums = [np.zeros((len(ids), *shape)) for shape in (start.shape[1:], chain.square, chain.table.shape[1:])]
             checkpoints, predicted, moves = chain.work(n_segments), chain.work(length), chain.square_work()
-            scales = np.empty(predicted.shape[:2])
-            scratch = (chain.work(5), checkpoints, predicted, scales, moves)
+            divisors = np.empty(predicted.shape[:2], predicted.dtype)
+            scratch = (chain.work(5), checkpoints, predicted, divisors, moves)
             gradient(first, last, *scratch, *arrays, counted, *sums, lost)
             return sums
 

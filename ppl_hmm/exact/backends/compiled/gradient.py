@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ppl_hmm.exact.backends.compiled.passes import group
 from ppl_hmm.exact.backends.compiled.steps import (
     add_outer,
     advance,
     inner,
-    settle,
+    scale,
+    smallest_positive,
     start_from,
     start_from_ones,
     weigh,
-    weigh_and_settle,
 )
-from ppl_hmm.exact.backends.compiled.vectors import accumulate, compiled, fill, lanes, load, store, times
+from ppl_hmm.exact.backends.compiled.vectors import (
+    accumulate,
+    any_below,
+    compiled,
+    fill,
+    inlined,
+    lanes,
+    load,
+    store,
+    times,
+)
 
 
 @compiled
@@ -23,7 +35,7 @@ def gradient(
     work,
     checkpoints,
     predicted,
-    scales,
+    divisors,
     moves,
     initial,
     forth,
@@ -43,87 +55,88 @@ def gradient(
     Predictions are kept for one segment of the text at a time, and computed again from the law at its start.
     """
     law, message, after, before, weighted = work[0], work[1], work[2], work[3], work[4]
-    length = len(predicted)
+    length, totals = len(predicted), np.empty(len(law), law.dtype)
     for number in range(first, last):
         model, b, n = group(number, len(law), ids.shape[1])
         start_from(initial, model, n, law)
         copy(law, n, checkpoints[0])
+        totals[:n] = 1
         for t in range(length * (len(checkpoints) - 1)):
             advance(law, n, forth, model, after)
-            copy(after, n, law)
             for row in range(n):
-                weigh_and_settle(law, row, table, model, ids[model, b + row, t], floor[model])
+                totals[row], _ = weigh(after, row, table, model, ids[model, b + row, t], totals[row], law)
             if (t + 1) % length == 0:
+                for row in range(n):
+                    scale(law, row, 1 / totals[row] if totals[row] > 0 else 1, law)
+                totals[:n] = 1
                 copy(law, n, checkpoints[(t + 1) // length])
 
         start_from_ones(n, message)
+        backward_totals = np.ones(n, law.dtype)
         for segment in range(len(checkpoints) - 1, -1, -1):
             begin = segment * length
             end = min(begin + length, ids.shape[2])
             copy(checkpoints[segment], n, law)
+            totals[:n] = 1
             for t in range(begin, end):
                 advance(law, n, forth, model, predicted[t - begin])
-                copy(predicted[t - begin], n, law)
                 for row in range(n):
-                    scale, faint = weigh_and_settle(law, row, table, model, ids[model, b + row, t], floor[model])
-                    scales[t - begin, row] = scale
-                    lost[model, b + row] |= faint
+                    divisors[t - begin, row] = totals[row]
+                    token = ids[model, b + row, t]
+                    totals[row], smallest = weigh(predicted[t - begin], row, table, model, token, totals[row], law)
+                    if any_below(smallest, floor[model]):
+                        lost[model, b + row] = True
 
             for t in range(end - 1, begin - 1, -1):
                 for row in range(n):
                     token, weight = ids[model, b + row, t], weights[model, b + row]
-                    weigh(message, row, table, model, token, after)
-                    total = inner(after, row, predicted[t - begin], row)
-                    if weight == 0 or not total > 0:
+                    divisor = backward_totals[row]
+                    backward_totals[row], _ = weigh(message, row, table, model, token, divisor, after)
+                    both = inner(after, row, predicted[t - begin], row)
+                    if both < smallest_total:
+                        lost[model, b + row] = True
+                    if weight == 0 or not both > 0:
                         clear(before, row)
                         clear(weighted, row)
+                        continue
+                    scale(after, row, weight / both, weighted)
+                    add_product(predicted[t - begin], message, row, weight / both / divisor, of_table, model, token)
+                    if t == begin:
+                        scale(checkpoints[segment], row, 1, before)
                     else:
-                        share = weight / total
-                        scaled(after, row, share, weighted)
-                        add_product(predicted[t - begin], message, row, share, of_table, model, token)
-                        if t == begin:
-                            scaled(checkpoints[segment], row, 1, before)
-                        else:
-                            weigh(predicted[t - 1 - begin], row, table, model, ids[model, b + row, t - 1], before)
-                            scaled(before, row, 1 / scales[t - 1 - begin, row], before)
-                    lost[model, b + row] |= total < smallest_total
+                        token, divisor = ids[model, b + row, t - 1], divisors[t - 1 - begin, row]
+                        weigh(predicted[t - 1 - begin], row, table, model, token, divisor, before)
                 add_outer(before, weighted, n, moves)
                 advance(after, n, back, model, message)
                 for row in range(n):
-                    _, faint = settle(message, row, floor[model])
-                    lost[model, b + row] |= faint
+                    if any_below(smallest_positive(message, row), floor[model]):
+                        lost[model, b + row] = True
             flush(moves, of_transition, model)
 
         for row in range(n):
-            total, weight = inner(message, row, initial, model), weights[model, b + row]
-            lost[model, b + row] |= total < smallest_total
-            if weight != 0 and total > 0:
+            both, weight = inner(message, row, initial, model), weights[model, b + row]
+            if both < smallest_total:
+                lost[model, b + row] = True
+            if weight != 0 and both > 0:
                 for j in range(0, law.shape[1], lanes(law)):
-                    accumulate(of_initial, (model, j), times(load(message, (row, j)), fill(message, weight / total)))
+                    accumulate(of_initial, (model, j), times(load(message, (row, j)), fill(message, weight / both)))
 
 
-@compiled
+@inlined
 def copy(law, n, out):
     """Copy the first n rows."""
     for row in range(n):
-        scaled(law, row, 1, out)
+        scale(law, row, 1, out)
 
 
-@compiled
-def scaled(law, row, factor, out):
-    """Set out[row] = factor · law[row]."""
-    for j in range(0, law.shape[1], lanes(law)):
-        store(out, (row, j), times(load(law, (row, j)), fill(law, factor)))
-
-
-@compiled
+@inlined
 def clear(law, row):
     """Set a row to zero."""
     for j in range(0, law.shape[1], lanes(law)):
         store(law, (row, j), fill(law, 0))
 
 
-@compiled
+@inlined
 def add_product(left, right, row, factor, out, model, index):
     """Add factor · left[row] · right[row], state by state, to out[model,index]."""
     for j in range(0, left.shape[1], lanes(left)):
@@ -131,7 +144,7 @@ def add_product(left, right, row, factor, out, model, index):
         accumulate(out, (model, index, j), times(product, fill(left, factor)))
 
 
-@compiled
+@inlined
 def flush(moves, out, model):
     """Move what has been added up, in the precision of the laws, to out[model], which has room for long sums."""
     for i in range(moves.shape[0]):

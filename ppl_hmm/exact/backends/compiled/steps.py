@@ -1,21 +1,21 @@
 """The steps of the recursions on a few sequences at a time, whose laws are the first rows of a small array.
 
 ``law`` (G,K) holds G ≥ 8 rows padded with zeros to whole vectors. A matrix is cut into panels (P,N,K,W), one vector of
-columns each, so that the product with a panel reads memory in order. Rows are not normalised at every step: a row is
-divided by its total when that leaves [1/FAR, FAR], which is rarely, and what the rows were divided by is kept.
+columns each, so that the product with a panel reads memory in order.
+
+A law is normalised one step late: it waits as it is while its total is summed, and the next weighing divides by that
+total on the way. No step waits for a sum or a division. The totals of all steps make the evidence; :func:`count`
+multiplies them up, as pairs of a logarithm and a factor within reach of a float.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ppl_hmm.exact.backends.compiled.vectors import (
-    any_below,
-    compiled,
     fill,
     fma,
+    inlined,
     lanes,
     load,
     load_first,
@@ -29,10 +29,10 @@ from ppl_hmm.exact.backends.compiled.vectors import (
 
 #: Sequences whose product with a vector of columns is kept in registers at once.
 TILE = 8
-FAR = 2.0**20
+_FAR = 1e150  # factors are kept between this and its inverse
 
 
-@compiled
+@inlined
 def advance(law, n, panels, model, out):
     """Set out[g] = law[g] · matrix for the first n rows. The rest of the last tile is arbitrary."""
     for panel in range(panels.shape[1]):
@@ -44,7 +44,7 @@ def advance(law, n, panels, model, out):
                 _tile_times_panel(law, row, panels, model, panel, out)
 
 
-@compiled
+@inlined
 def _tile_times_panel(law, row, panels, model, panel, out):
     c0 = c1 = c2 = c3 = c4 = c5 = c6 = c7 = fill(law, 0)
     for k in range(panels.shape[2]):
@@ -68,7 +68,7 @@ def _tile_times_panel(law, row, panels, model, panel, out):
     store(out, (row + 7, j), c7)
 
 
-@compiled
+@inlined
 def _row_times_panel(law, row, panels, model, panel, out):
     """For a row alone: four sums at a time, as each waits for its last product."""
     c0 = c1 = c2 = c3 = fill(law, 0)
@@ -80,7 +80,7 @@ def _row_times_panel(law, row, panels, model, panel, out):
     store(out, (row, panel * panels.shape[3]), plus(plus(c0, c1), plus(c2, c3)))
 
 
-@compiled
+@inlined
 def add_outer(left, right, n, out):
     """Add Σ_g left[g]ᵀ right[g] over the first n rows to out (K,K)."""
     for i in range(0, out.shape[0], TILE):
@@ -107,7 +107,7 @@ def add_outer(left, right, n, out):
             store(out, (i + 7, j), c7)
 
 
-@compiled
+@inlined
 def start_from(initial, model, n, law):
     """Set the first n rows to the initial law."""
     for row in range(n):
@@ -115,7 +115,7 @@ def start_from(initial, model, n, law):
             store(law, (row, j), load(initial, (model, j)))
 
 
-@compiled
+@inlined
 def start_from_ones(n, law):
     """Set the first n rows to one for each state: the message after the last row."""
     for row in range(n):
@@ -123,62 +123,28 @@ def start_from_ones(n, law):
             store(law, (row, j), fill(law, 1))
 
 
-@compiled
-def weigh(law, row, table, model, likelihood, out):
-    """Set out[row] = law[row] · table[likelihood], state by state."""
-    for j in range(0, law.shape[1], lanes(law)):
-        store(out, (row, j), times(load(law, (row, j)), load(table, (model, likelihood, j))))
-
-
-@compiled
-def weigh_and_settle(law, row, table, model, likelihood, floor):
-    """Weigh a row in place, then :func:`settle` it, in one go."""
+@inlined
+def weigh(law, row, table, model, likelihood, divisor, out):
+    """Set out[row] = law[row] · table[likelihood] / divisor, state by state; return the total, and the smallest > 0."""
     whole, smallest = fill(law, 0), fill(law, np.inf)
+    share = fill(law, 1 / divisor if divisor > 0 else 1)
     for j in range(0, law.shape[1], lanes(law)):
-        weight = times(load(law, (row, j)), load(table, (model, likelihood, j)))
+        weight = times(load(law, (row, j)), times(load(table, (model, likelihood, j)), share))
         whole, smallest = plus(whole, weight), smaller_positive(smallest, weight)
-        store(law, (row, j), weight)
-    return _divide(law, row, total(whole), smallest, floor)
+        store(out, (row, j), weight)
+    return total(whole), smallest
 
 
-@compiled
-def settle(law, row, floor):
-    """Divide a row by its total where that is far from one; return the divisor, and whether a weight is faint.
-
-    Faint is a positive weight below the floor: one more step might lose it.
-    """
-    whole, smallest = fill(law, 0), fill(law, np.inf)
+@inlined
+def smallest_positive(law, row):
+    """Return the smallest positive weights of a row, one for each lane."""
+    smallest = fill(law, np.inf)
     for j in range(0, law.shape[1], lanes(law)):
-        weight = load(law, (row, j))
-        whole, smallest = plus(whole, weight), smaller_positive(smallest, weight)
-    return _divide(law, row, total(whole), smallest, floor)
+        smallest = smaller_positive(smallest, load(law, (row, j)))
+    return smallest
 
 
-@compiled
-def _divide(law, row, whole, smallest, floor):
-    if whole > FAR or 0 < whole < 1 / FAR:
-        scale_row(law, row, 1 / whole)
-        return np.float64(whole), any_below(smallest, floor * whole)
-    return 1.0, any_below(smallest, floor)
-
-
-@compiled
-def normalise(law, row):
-    """Divide a row by its total, where there is any; return the total."""
-    whole = row_total(law, row)
-    if whole > 0:
-        scale_row(law, row, 1 / whole)
-    return whole
-
-
-@compiled
-def scale_row(law, row, factor):
-    """Multiply a row by a number."""
-    for j in range(0, law.shape[1], lanes(law)):
-        store(law, (row, j), times(load(law, (row, j)), fill(law, factor)))
-
-
-@compiled
+@inlined
 def row_total(law, row):
     """Return Σ_h law[row,h]."""
     whole = fill(law, 0)
@@ -187,14 +153,25 @@ def row_total(law, row):
     return total(whole)
 
 
-@compiled
-def log_total(law, row):
-    """Return the logarithm of a row's total; −inf for none."""
-    number = row_total(law, row)
-    return math.log(number) if number > 0 else -np.inf
+@inlined
+def scale(law, row, factor, out):
+    """Set out[row] = factor · law[row]."""
+    for j in range(0, law.shape[1], lanes(law)):
+        store(out, (row, j), times(load(law, (row, j)), fill(law, factor)))
 
 
-@compiled
+@inlined
+def count(logs, factors, row, number):
+    """Multiply exp(logs[row]) · factors[row] by a number."""
+    product = factors[row] * number
+    if 1 / _FAR < product < _FAR:
+        factors[row] = product
+    else:
+        logs[row] += np.log(factors[row]) + np.log(np.float64(number))
+        factors[row] = 1
+
+
+@inlined
 def inner(law, row, other, index):
     """Return Σ_h law[row,h] · other[index,h]."""
     whole = fill(law, 0)
@@ -203,16 +180,16 @@ def inner(law, row, other, index):
     return total(whole)
 
 
-@compiled
+@inlined
 def keep(law, row, out, model, sequence, slot):
     """Write a row, without its padding, to out[model,sequence,slot]."""
     for j in range(0, out.shape[3], lanes(out)):
         store_first(out, (model, sequence, slot, j), load(law, (row, j)), out.shape[3] - j)
 
 
-@compiled
+@inlined
 def combine(law, row, out, model, sequence, slot):
-    """Multiply what is kept by a row and normalise it; return the total."""
+    """Multiply what is kept by a row and normalise it; return the product's total."""
     n_states, whole = out.shape[3], fill(law, 0)
     for j in range(0, n_states, lanes(out)):
         kept = load_first(out, (model, sequence, slot, j), n_states - j)

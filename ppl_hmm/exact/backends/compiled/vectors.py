@@ -30,6 +30,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return njit(nogil=True, cache=True)(inspect.unwrap(function))
 
 
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile as part of the compiled functions that call it: a call would cost more than its work."""
+    return njit(nogil=True, forceinline=True)(inspect.unwrap(function))
+
+
 def instruction(function: Callable[..., Any]) -> Callable[..., Any]:
     """Make a function that writes LLVM instructions callable, without its first argument, from compiled functions."""
     return intrinsic(function)
