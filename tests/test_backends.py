@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_exact_routes import assert_equal
 
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.exact import backends, chain
+from ppl_hmm.exact import backends, chain, paths
 from ppl_hmm.exact.algebra import SCALED
 from ppl_hmm.exact.backends import compiled
 from ppl_hmm.exact.backends.recursive import Recursive
@@ -89,6 +89,21 @@ def test_threads_change_nothing(monkeypatch):
         assert torch.equal(one, other)
     for one, other in zip(chain.log_evidence_gradient(*given_arrays, weights, backend="numba"), gradient, strict=True):
         assert_equal(one, other, 1e-12)
+
+
+@given(seeds)
+def test_paths_agree(seed):
+    given_arrays = arrays(seed, **random_shape(seed))
+    best = [paths.best_path(*given_arrays, backend=backend) for backend in BACKENDS]
+    assert torch.equal(*best)
+    *parameters, ids = given_arrays
+    possible = (chain.log_evidence(*parameters, ids) > -torch.inf).all(0)
+    if possible.any():
+        draws = [
+            paths.sample_paths(*parameters, ids[:, possible], 3, torch.Generator().manual_seed(seed), backend=backend)
+            for backend in BACKENDS
+        ]
+        assert torch.equal(*draws)
 
 
 # The choice.

@@ -20,10 +20,7 @@ from ppl_hmm.exact.algebra import LOG
 from ppl_hmm.exact.backends import choose
 from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Messages
 from ppl_hmm.exact.backends.recursive import Recursive
-from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
-
-# Logarithms take arrays of K² entries a sequence; so many entries at a time (8 MB in float64) stay near the cache.
-LOG_CHUNK_ENTRIES = 1 << 20
+from ppl_hmm.exact.recursion import LOG_CHUNK_ENTRIES, Ids, Initial, Table, Transition, chunks
 
 RESCUE = Recursive(LOG)
 
@@ -177,10 +174,3 @@ def in_chunks(chosen: Tensor, transition: Transition) -> Iterator[Tensor]:
         few = torch.zeros_like(chosen)
         few[tuple(pairs[chunk].T)] = True
         yield few
-
-
-def chunks(total: int, size: int) -> Iterator[slice]:
-    """Yield consecutive slices of ``range(total)`` of at least one and at most ``size`` entries."""
-    size = max(1, size)
-    for start in range(0, total, size):
-        yield slice(start, min(start + size, total))

@@ -195,7 +195,7 @@ def blocks(text: MemoryText, n_kept: int | None = None) -> Iterator[Block]:
     """Yield all memories in order, as many at a time as :data:`BLOCK_BYTES` allows for ``n_kept`` positions each."""
     n_kept = text.ids.shape[-1] if n_kept is None else n_kept
     size = text.ids[..., 0].numel() * n_kept * text.initial.shape[-1] * text.initial.element_size()
-    for chosen in chain.chunks(text.n_memories, BLOCK_BYTES // size):
+    for chosen in recursion.chunks(text.n_memories, BLOCK_BYTES // size):
         yield block_of(text, range(chosen.start, chosen.stop))
 
 

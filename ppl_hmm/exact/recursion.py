@@ -24,6 +24,9 @@ Transition = Float[Tensor, "P K K"]
 Table = Float[Tensor, "P R K"]
 Ids = Int[Tensor, "P B T"]
 
+# Logarithms take arrays of K² entries a sequence; so many entries at a time (8 MB in float64) stay near the cache.
+LOG_CHUNK_ENTRIES = 1 << 20
+
 
 def forward(
     algebra: Algebra, start: Law, transition: Transition, table: Table, ids: Ids
@@ -67,3 +70,10 @@ def rows_by_time(table: Tensor, ids: Ids) -> Callable[[int], Tensor]:
         return flat.index_select(0, by_time[t].reshape(-1)).view(n_models, -1, n_states)
 
     return likelihood
+
+
+def chunks(total: int, size: int) -> Iterator[slice]:
+    """Yield consecutive slices of ``range(total)`` of at least one and at most ``size`` entries."""
+    size = max(1, size)
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))

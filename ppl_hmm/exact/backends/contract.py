@@ -1,4 +1,4 @@
-"""What a backend of exact inference promises: four passes over a chain, and which results not to trust.
+"""What a backend of exact inference promises: a few passes over a chain, and which results not to trust.
 
 Arrays are as in :mod:`ppl_hmm.exact.recursion`: P models, B sequences of T row numbers, K states, R likelihood rows.
 A backend may lose small weights to underflow, but never silently: each pass also says, in ``lost`` (P,B), which
@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
 
 Lost = Bool[Tensor, "P B"]
+Paths = Int[Tensor, "P B D S"]  # D paths h₀..h_T of each sequence, S = T+1
 
 
 class ForwardBackward(NamedTuple):
@@ -82,6 +83,22 @@ class Backend(Protocol):
 
         Where any sequence is lost, the whole sum is arbitrary.
         """
+        ...
+
+    def best_path(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> Paths:
+        """Return the path that maximises P(h₀..h_T, x), ties to the lowest state; nothing is ever lost."""
+        ...
+
+    def sample_paths(
+        self,
+        initial: Initial,
+        transition: Transition,
+        table: Table,
+        ids: Ids,
+        n_draws: int,
+        generator: torch.Generator,
+    ) -> tuple[Paths, Lost]:
+        """Return draws from P(H₀..H_T | x) by inverse transform of uniforms (P,B,D,1), drawn for H₀, H₁, … in turn."""
         ...
 
 

@@ -8,14 +8,25 @@ With :data:`~ppl_hmm.exact.algebra.LOG` nothing is ever lost: the rescue of ever
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from ppl_hmm.exact.algebra import SCALED, Algebra, Floor
-from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, smallest_total
-from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition, backward, forward, rows_by_time
+from ppl_hmm.exact.algebra import MAXIMUM, SCALED, Algebra, Floor
+from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths, smallest_total
+from ppl_hmm.exact.recursion import (
+    LOG_CHUNK_ENTRIES,
+    Ids,
+    Initial,
+    Table,
+    Transition,
+    backward,
+    chunks,
+    forward,
+    rows_by_time,
+)
+from ppl_hmm.randomness import categorical
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,3 +162,60 @@ class Recursive:
         total = (start * message).sum(-1)
         lost = lost | (total < smallest_total(table.dtype))
         return Gradient((message * share(total)).sum(1), of_moves, of_rows), lost & counted
+
+    @torch.no_grad()
+    def best_path(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> Paths:
+        """Return the best path of each sequence."""
+        size = LOG_CHUNK_ENTRIES // transition.numel()
+        return torch.cat(
+            [
+                _decode(MAXIMUM, initial, transition, table, ids[:, chunk], 1, lambda law: law.argmax(-1))[0]
+                for chunk in chunks(ids.shape[1], size)
+            ],
+            dim=1,
+        )
+
+    @torch.no_grad()
+    def sample_paths(
+        self,
+        initial: Initial,
+        transition: Transition,
+        table: Table,
+        ids: Ids,
+        n_draws: int,
+        generator: torch.Generator,
+    ) -> tuple[Paths, Lost]:
+        """Return draws from P(H₀..H_T | x)."""
+
+        def draw(law: Tensor) -> Tensor:
+            return categorical(law if self.algebra is SCALED else law.softmax(-1), generator)
+
+        return _decode(self.algebra, initial, transition, table, ids, n_draws, draw)
+
+
+def _decode(
+    algebra: Algebra,
+    initial: Initial,
+    transition: Transition,
+    table: Table,
+    ids: Ids,
+    n_paths: int,
+    choose: Callable[[Tensor], Tensor],
+) -> tuple[Paths, Tensor]:
+    """Choose h₀..h_T by the weight of each next state, given the ones before and all the text.
+
+    Also say which sequences (P,B) may have lost weight to underflow.
+    """
+    floor = Floor.of(transition, table)
+    messages = [message for message, _ in backward(algebra, transition, table, ids)][::-1]  # message_0..message_T
+    lost = torch.zeros(ids.shape[:2], dtype=torch.bool, device=ids.device)
+    for message in messages:
+        lost = lost | algebra.faint(message, floor)
+    initial, transition, table = (algebra.represent(array) for array in (initial, transition, table))
+    model = torch.arange(ids.shape[0], device=ids.device)[:, None]
+    law = algebra.weigh(initial[:, None], messages[0])[:, :, None].expand(-1, -1, n_paths, -1)
+    states = [choose(law)]
+    for t, message in enumerate(messages[1:]):
+        forth = algebra.weigh(table[model, ids[:, :, t]], message)[:, :, None]
+        states.append(choose(algebra.weigh(transition[model[..., None], states[-1]], forth)))
+    return torch.stack(states, -1), lost

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ppl_hmm.exact.algebra import SCALED, Floor
+from ppl_hmm.exact.algebra import SCALED, Floor, safe_log
 from ppl_hmm.exact.backends.compiled import passes
+from ppl_hmm.exact.backends.compiled import paths as compiled_paths
 from ppl_hmm.exact.backends.compiled.gradient import gradient
 from ppl_hmm.exact.backends.compiled.steps import TILE
 from ppl_hmm.exact.backends.compiled.vectors import lanes
-from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, smallest_total
+from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths, smallest_total
 from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
 
 #: Sequences that take each step together where the transition leaves the nearest cache: they share what is read of it.
@@ -124,6 +125,48 @@ class Compiled:
             weights != 0
         )
 
+    def best_path(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> Paths:
+        """Return the best path of each sequence."""
+        chain, nothing = _Chain.of(transition, table, ids), -torch.inf
+        start, forth = safe_log(initial).numpy(), safe_log(transition).numpy()
+        back, rows = _panels(safe_log(transition.mT), nothing), _padded(safe_log(table), nothing)
+        paths = np.empty((*ids.shape[:2], 1, 1 + ids.shape[-1]), np.int64)
+
+        def part(first: int, last: int) -> None:
+            messages = chain.work(1 + ids.shape[-1], group_size=1)
+            compiled_paths.best_path(first, last, chain.work(1), messages, start, forth, back, rows, chain.ids, paths)
+
+        chain.share(part)
+        return torch.from_numpy(paths)
+
+    def sample_paths(
+        self,
+        initial: Initial,
+        transition: Transition,
+        table: Table,
+        ids: Ids,
+        n_draws: int,
+        generator: torch.Generator,
+    ) -> tuple[Paths, Lost]:
+        """Return draws from P(H₀..H_T | x)."""
+        chain = _Chain.of(transition, table, ids)
+        shape, lost = (*ids.shape[:2], n_draws), chain.empty() < 0
+        lost[:] = False
+        uniforms = np.empty((1 + ids.shape[-1], *shape), chain.table.dtype)
+        for each in torch.from_numpy(uniforms):  # in the order of the recursion, which draws as it goes
+            torch.rand(*shape, generator=generator, out=each)
+        paths = np.empty((*shape, 1 + ids.shape[-1]), np.int64)
+        parameters = (initial.contiguous().numpy(), transition.contiguous().numpy(), chain.back, chain.table)
+
+        def part(first: int, last: int) -> None:
+            scratch = (chain.work(1), chain.work(1 + ids.shape[-1]))
+            compiled_paths.sample_paths(
+                first, last, *scratch, *parameters, chain.ids, chain.floor, uniforms, paths, lost
+            )
+
+        chain.share(part)
+        return torch.from_numpy(paths), torch.from_numpy(lost)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Chain:
@@ -154,9 +197,9 @@ class _Chain:
         """(K,K), padded."""
         return self.forth.shape[2], self.forth.shape[2]
 
-    def work(self, n_planes: int) -> np.ndarray:
+    def work(self, n_planes: int, group_size: int | None = None) -> np.ndarray:
         """Return room for the laws of a group, several times."""
-        return self._aligned(n_planes, self.group_size, self.table.shape[-1])
+        return self._aligned(n_planes, group_size or self.group_size, self.table.shape[-1])
 
     def square_work(self) -> np.ndarray:
         """Return room for one (K,K) array."""
@@ -169,7 +212,7 @@ class _Chain:
     @property
     def group_size(self) -> int:
         """How many sequences take each step together."""
-        if self.forth[0].nbytes <= _NEAREST_CACHE_BYTES:
+        if self.forth[0].nbytes <= _NEAREST_CACHE_BYTES or self.ids.shape[1] <= TILE:
             return TILE
         per_thread = math.ceil(self.ids.shape[1] / torch.get_num_threads())
         return min(_LARGEST_GROUP, TILE * math.ceil(per_thread / TILE))
@@ -206,14 +249,14 @@ def _padded_size(array: Tensor) -> int:
     return whole * math.ceil(array.shape[-1] / whole)
 
 
-def _padded(array: Tensor) -> np.ndarray:
-    """Return an array (…,K) padded with zero states."""
-    return pad(array.detach(), (0, _padded_size(array) - array.shape[-1])).contiguous().numpy()
+def _padded(array: Tensor, value: float = 0) -> np.ndarray:
+    """Return an array (…,K) padded with states of no weight."""
+    return pad(array.detach(), (0, _padded_size(array) - array.shape[-1]), value=value).contiguous().numpy()
 
 
-def _panels(matrix: Tensor) -> np.ndarray:
+def _panels(matrix: Tensor, value: float = 0) -> np.ndarray:
     """Return matrices (P,K,K), padded, as panels (P,N,K,W) of one vector of columns each."""
     missing = _padded_size(matrix) - matrix.shape[-1]
-    whole = pad(matrix.detach(), (0, missing, 0, missing))
+    whole = pad(matrix.detach(), (0, missing, 0, missing), value=value)
     width = lanes(whole.numpy())
     return whole.unflatten(-1, (-1, width)).transpose(1, 2).contiguous().numpy()
