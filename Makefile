@@ -38,7 +38,7 @@ lint: .venv/.stamp-dev  ## Check style, types and the direction of imports
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: .venv/.stamp-dev  ## Measure time beside the peers
+bench: .venv/.stamp-bench  ## Measure time beside the peers; figures go to results/bench.jsonl
 	$(BIN)/python -m pytest -m benchmark tests/benchmarks -s
 
 docs: .venv/.stamp-docs  ## Build the documentation in docs/_build/html

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ppl_hmm.language_models.probe import MaskedFeatures, masked_features, probe_features
     from ppl_hmm.language_models.protocol import MaskedLM
     from ppl_hmm.layout import validate
+    from ppl_hmm.models.distribution import CategoricalHMM
     from ppl_hmm.models.hmm import hmm_program
     from ppl_hmm.models.memory import memory_program
     from ppl_hmm.parameters import HMM, ConceptHMM, MemoryHMM, MemoryPrompt, SoftPrompt
@@ -114,6 +115,7 @@ _MODULE_OF = {
     "language_models.oracle": ("OracleLM",),
     "language_models.probe": ("MaskedFeatures", "masked_features", "probe_features"),
     "language_models.protocol": ("MaskedLM",),
+    "models.distribution": ("CategoricalHMM",),
     "models.hmm": ("hmm_program",),
     "models.memory": ("memory_program",),
     "parameters": ("HMM", "ConceptHMM", "MemoryHMM", "MemoryPrompt", "SoftPrompt"),
@@ -140,6 +142,7 @@ __all__ = [
     "HMM",
     "MASK",
     "AttentionHead",
+    "CategoricalHMM",
     "Certificate",
     "ConceptHMM",
     "ConditionNotMet",

@@ -2,6 +2,7 @@
 
 import hypothesis
 import jaxtyping
+import pytest
 import torch
 
 # Before anything imports the kernels: every jaxtyping annotation in them becomes a check.
@@ -12,3 +13,20 @@ torch.set_num_threads(1)
 
 hypothesis.settings.register_profile("ppl_hmm", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ppl_hmm")
+
+BACKENDS = ("torch", "numba")
+
+
+@pytest.fixture(scope="module")
+def backend(request):
+    """Let everything in a test be computed by one backend."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PPL_HMM_BACKEND", request.param)
+        yield request.param
+
+
+def pytest_generate_tests(metafunc):
+    """Run the tests of a module with EVERY_BACKEND once on each, but those that compute nothing with them."""
+    if getattr(metafunc.module, "EVERY_BACKEND", False) and "enumeration" not in metafunc.function.__name__:
+        metafunc.fixturenames.append("backend")
+        metafunc.parametrize("backend", BACKENDS, indirect=True, scope="module")

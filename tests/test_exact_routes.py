@@ -27,6 +27,7 @@ from ppl_hmm.regimes import random_hmm
 from ppl_hmm.sampling import sample
 from ppl_hmm.text import MASK
 
+EVERY_BACKEND = True
 SEEDS = range(200)
 seeds = st.integers(0, 10_000)
 TOLERANCE = 1e-10

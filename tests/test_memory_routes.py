@@ -34,6 +34,7 @@ from ppl_hmm.rows import LikelihoodRows
 from ppl_hmm.sampling import sample
 from ppl_hmm.text import MASK
 
+EVERY_BACKEND = True
 SEEDS = range(120)
 STATE_FIELDS = ("log_evidence", "initial", "smoothed")
 FIELDS = (*STATE_FIELDS, "memory")

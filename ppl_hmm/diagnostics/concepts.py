@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
-from ppl_hmm.exact import chain
+from ppl_hmm.exact import chain, recursion
 from ppl_hmm.exact.algebra import LOG, SCALED, Algebra, Floor, log_sum_exp, safe_log
 from ppl_hmm.inference import Impossible
 from ppl_hmm.parameters import ConceptHMM
@@ -147,7 +147,7 @@ def _own_law(model: ConceptHMM, text: InContextText) -> Tensor:
     test, emission = text.tokens[None, :, 1 - text.example_length :], model.emission
     law, _ = SCALED.normalise(SCALED.weigh(text.start[None], emission.T[test[..., 0]]))
     # Concepts do not mix, so that the whole model serves them all.
-    for _, filtered, _ in chain.forward(SCALED, law, model.transition[None], emission.T[None], test[..., 1:]):
+    for _, filtered, _ in recursion.forward(SCALED, law, model.transition[None], emission.T[None], test[..., 1:]):
         law = filtered
     return (law @ model.transition @ emission)[0]
 
@@ -216,7 +216,7 @@ def _forward_in(
     filtered = algebra.represent(initial)[:, None]
     lost = algebra.faint(filtered, floor).expand(ids.shape[:2])
     totals = []
-    for _, filtered, total in chain.forward(algebra, initial[:, None], transition, table, ids):
+    for _, filtered, total in recursion.forward(algebra, initial[:, None], transition, table, ids):
         lost = lost | algebra.faint(filtered, floor)
         totals.append(total[..., 0])
     return algebra.logarithm(torch.stack(totals, -1)), algebra.probabilities(filtered), lost

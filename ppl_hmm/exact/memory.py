@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ppl_hmm.exact import chain, paths
+from ppl_hmm.exact import chain, paths, recursion
 from ppl_hmm.exact.algebra import LOG, log_sum_exp, safe_log
 from ppl_hmm.parameters.memory import configuration_prior, configurations, select_rows
 from ppl_hmm.randomness import categorical
@@ -99,7 +99,7 @@ def first_impossible(text: MemoryText) -> int:
     possible = torch.zeros(text.ids.shape[-1], dtype=torch.bool)
     for block in blocks(text):
         remembered = block.log_prior[0] > -torch.inf
-        steps = chain.forward(LOG, block.initial[:, None], *block.arrays[1:])
+        steps = recursion.forward(LOG, block.initial[:, None], *block.arrays[1:])
         totals = torch.stack([total[0, :, 0] for _, _, total in steps])
         possible |= ((totals > -torch.inf).cumprod(0).bool() & remembered).any(1)
     return possible.tolist().index(False)
@@ -196,7 +196,7 @@ def blocks(text: MemoryText) -> Iterator[Block]:
     Row numbers take as much as a few states, so a block is never larger than a few times that, whatever is computed.
     """
     size = text.ids.numel() * text.initial.shape[-1] * text.initial.element_size()
-    for chosen in chain.chunks(text.n_memories, BLOCK_BYTES // size):
+    for chosen in recursion.chunks(text.n_memories, BLOCK_BYTES // size):
         yield block_of(text, range(chosen.start, chosen.stop))
 
 

@@ -7,57 +7,44 @@ weight of the next state is transition × likelihood × backward message. The la
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from ppl_hmm.exact.algebra import LOG, MAXIMUM, SCALED, Algebra, Floor
-from ppl_hmm.exact.chain import (
-    LOG_CHUNK_ENTRIES,
-    Ids,
-    Initial,
-    Table,
-    Transition,
-    backward,
-    chunks,
-    in_chunks,
-    pick,
-)
-from ppl_hmm.randomness import categorical
-
-Paths = Int[Tensor, "P B D S"]  # D paths h₀..h_T of each sequence, S = T+1
+from ppl_hmm.exact.backends import choose
+from ppl_hmm.exact.backends.contract import Paths
+from ppl_hmm.exact.chain import RESCUE, in_chunks, pick
+from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
 
 
 @torch.no_grad()
-def best_path(initial: Initial, transition: Transition, table: Table, ids: Ids) -> Paths:
+def best_path(initial: Initial, transition: Transition, table: Table, ids: Ids, *, backend: str | None = None) -> Paths:
     """Return the path that maximises P(h₀..h_T, x), one for each sequence (D = 1). Cost O(B·T·K²).
 
     Ties go to the lowest state; impossible text gives an arbitrary path.
     """
-    size = LOG_CHUNK_ENTRIES // transition.numel()
-    return torch.cat(
-        [
-            _decode(MAXIMUM, initial, transition, table, ids[:, chunk], 1, lambda law: law.argmax(-1))[0]
-            for chunk in chunks(ids.shape[1], size)
-        ],
-        dim=1,
-    )
+    return choose(transition, backend).best_path(initial, transition, table, ids)
 
 
 @torch.no_grad()
 def sample_paths(
-    initial: Initial, transition: Transition, table: Table, ids: Ids, n_draws: int, generator: torch.Generator
+    initial: Initial,
+    transition: Transition,
+    table: Table,
+    ids: Ids,
+    n_draws: int,
+    generator: torch.Generator,
+    *,
+    backend: str | None = None,
 ) -> Paths:
-    """Return D draws from P(H₀..H_T | x) for each sequence; x must be possible. Cost O(B·T·K·(K+D))."""
+    """Return D draws from P(H₀..H_T | x) for each sequence; x must be possible. Cost O(B·T·K·(K+D)).
+
+    Backends take the same uniforms in the same order: their draws differ only where rounding decides.
+    """
     arrays = (initial, transition, table, ids)
-    draws, lost = _decode(SCALED, *arrays, n_draws, lambda law: categorical(law, generator))
+    draws, lost = choose(transition, backend).sample_paths(*arrays, n_draws, generator)
     for few in in_chunks(lost, transition):
-        exact, _ = _decode(
-            LOG, *pick(few, *arrays), n_paths=n_draws, choose=lambda law: categorical(law.softmax(-1), generator)
-        )
-        draws[few] = exact[:, 0]
+        draws[few] = RESCUE.sample_paths(*pick(few, *arrays), n_draws=n_draws, generator=generator)[0][:, 0]
     return draws
 
 
@@ -68,31 +55,3 @@ def log_joint(initial: Initial, transition: Transition, table: Table, ids: Ids, 
     moves = transition[model, paths[..., :-1], paths[..., 1:]].log()
     weights = table[model, ids[:, :, None], paths[..., 1:]].log()
     return start + (moves + weights).sum(-1)
-
-
-def _decode(
-    algebra: Algebra,
-    initial: Initial,
-    transition: Transition,
-    table: Table,
-    ids: Ids,
-    n_paths: int,
-    choose: Callable[[Tensor], Tensor],
-) -> tuple[Paths, Tensor]:
-    """Choose h₀..h_T by the weight of each next state, given the ones before and all the text.
-
-    Also say which sequences (P,B) may have lost weight to underflow.
-    """
-    floor = Floor.of(transition, table)
-    messages = [message for message, _ in backward(algebra, transition, table, ids)][::-1]  # message_0..message_T
-    lost = torch.zeros(ids.shape[:2], dtype=torch.bool, device=ids.device)
-    for message in messages:
-        lost = lost | algebra.faint(message, floor)
-    initial, transition, table = (algebra.represent(array) for array in (initial, transition, table))
-    model = torch.arange(ids.shape[0], device=ids.device)[:, None]
-    law = algebra.weigh(initial[:, None], messages[0])[:, :, None].expand(-1, -1, n_paths, -1)
-    states = [choose(law)]
-    for t, message in enumerate(messages[1:]):
-        forth = algebra.weigh(table[model, ids[:, :, t]], message)[:, :, None]
-        states.append(choose(algebra.weigh(transition[model[..., None], states[-1]], forth)))
-    return torch.stack(states, -1), lost

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ppl_hmm.exact import chain, memory
+from ppl_hmm.exact import chain, memory, recursion
 from ppl_hmm.exact.algebra import SCALED, Floor, safe_log
 from ppl_hmm.inference import masked_conditionals
 from ppl_hmm.parameters import prompt_rows
@@ -129,7 +129,7 @@ class OracleText:
         faint = SCALED.faint(law, floor).expand(n_models, n_prompts * n_memories)
         law, log_weight = law.expand(-1, n_prompts * n_memories, -1), chains.log_prior.repeat(1, n_prompts)
         start = law
-        for _, law, total in chain.forward(SCALED, start, chains.transition, prompts, prompt_ids):
+        for _, law, total in recursion.forward(SCALED, start, chains.transition, prompts, prompt_ids):
             log_weight, faint = log_weight + safe_log(total[..., 0]), faint | SCALED.faint(law, floor)
 
         def unfold(values: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class OracleText:
         if last > 0:
             start, log_weight, faint = (part.repeat_interleave(n_sequences, dim=1) for part in (law, log_weight, faint))
             ids = chains.ids[..., :last].repeat(1, n_prompts, 1)
-            for _, law, total in chain.forward(SCALED, start, chains.transition, chains.table, ids):
+            for _, law, total in recursion.forward(SCALED, start, chains.transition, chains.table, ids):
                 log_weight, faint = log_weight + safe_log(total[..., 0]), faint | SCALED.faint(law, floor)
                 entered.append(_Entered(*map(unfold, (law @ chains.transition, log_weight, faint))))
         return entered

@@ -21,7 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ppl_hmm.exact import chain
+from ppl_hmm.exact import recursion
 from ppl_hmm.exact.algebra import SCALED
 from ppl_hmm.parameters import HMM, SoftPrompt, prompt_rows
 from ppl_hmm.recoverability.certificate import (
@@ -48,7 +48,7 @@ def entering_law(model: HMM, prompt: Prompt | None = None) -> Tensor:
     if prompt is not None:
         rows = prompt_rows(prompt, (model.n_states,), nonnegative=True, like=model.emission)
         ids = torch.arange(len(rows), device=rows.device)[None, None]
-        for _, filtered, _ in chain.forward(SCALED, law[None, None], model.transition[None], rows[None], ids):
+        for _, filtered, _ in recursion.forward(SCALED, law[None, None], model.transition[None], rows[None], ids):
             law = filtered[0, 0]
     return law @ model.transition
 

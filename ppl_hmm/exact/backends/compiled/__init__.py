@@ -1,0 +1,262 @@
+"""The backend ``numba``: compiled loops on the CPU, in as many threads as torch would use.
+
+Sequences go in groups through vectors of the machine's width (:mod:`~ppl_hmm.exact.backends.compiled.vectors`),
+combined into steps of the recursions (``steps``), those into passes (``passes``, ``gradient``). Here arrays are padded
+to whole vectors, results are allocated, and groups are shared among threads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ppl_hmm.exact.algebra import SCALED, Floor, safe_log
+from ppl_hmm.exact.backends.compiled import passes
+from ppl_hmm.exact.backends.compiled import paths as compiled_paths
+from ppl_hmm.exact.backends.compiled.gradient import gradient
+from ppl_hmm.exact.backends.compiled.steps import TILE
+from ppl_hmm.exact.backends.compiled.vectors import lanes
+from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths, smallest_total
+from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
+
+#: Sequences that take each step together where the transition leaves the nearest cache: they share what is read of it.
+_LARGEST_GROUP = 32
+_NEAREST_CACHE_BYTES = 1 << 14
+#: Bytes of predictions that the gradient keeps at a time, unless the square root of the length is more.
+_SEGMENT_BYTES = 1 << 19
+#: Multiplications that are worth another thread.
+_WORK_OF_A_THREAD = 1 << 21
+
+Result = TypeVar("Result")
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A :class:`~ppl_hmm.exact.backends.contract.Backend` for float32 and float64 on the CPU."""
+
+    def evidence(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> tuple[Tensor, Lost]:
+        """Return log P(x)."""
+        chain = _Chain.of(transition, table, ids)
+        lost, evidence = chain.faint(initial), chain.empty()
+        start, arrays = _padded(initial), (chain.table, chain.ids, chain.floor)
+
+        def part(first: int, last: int) -> None:
+            passes.evidence(first, last, chain.work(2), start, chain.forth, *arrays, evidence, lost)
+
+        chain.share(part)
+        return torch.from_numpy(evidence), torch.from_numpy(lost)
+
+    def smooth(
+        self,
+        initial: Initial,
+        transition: Transition,
+        table: Table,
+        ids: Ids,
+        positions: Sequence[int],
+        own_token: bool,
+    ) -> tuple[ForwardBackward, Lost]:
+        """Return marginals, or cavities, at positions."""
+        chain, n_states = _Chain.of(transition, table, ids), initial.shape[-1]
+        lost, evidence, law_of_start = chain.faint(initial), chain.empty(), chain.empty(1, n_states)
+        marginals = chain.empty(len(positions), n_states)
+        log_contexts = chain.empty(0 if own_token else len(positions))
+        slots = _slots(positions, ids.shape[-1])
+        start, arrays = _padded(initial), (chain.forth, chain.back, chain.table, chain.ids, chain.floor)
+        results = (evidence, law_of_start, marginals, log_contexts, lost)
+        limit = smallest_total(table.dtype)
+
+        def part(first: int, last: int) -> None:
+            passes.smooth(first, last, chain.work(2), start, *arrays, limit, slots, own_token, *results)
+
+        chain.share(part)
+        log_evidence, of_start, kept, contexts, which = map(torch.from_numpy, results)
+        return ForwardBackward(log_evidence, of_start[:, :, 0], kept, None if own_token else contexts), which
+
+    def messages(
+        self, transition: Transition, table: Table, ids: Ids, positions: Sequence[int]
+    ) -> tuple[Messages, Lost]:
+        """Return backward messages after positions."""
+        chain = _Chain.of(transition, table, ids)
+        slots = _slots([1 + t for t in positions], 1 + ids.shape[-1])
+        results = (chain.empty(len(positions), table.shape[-1]), chain.empty(len(positions)), chain.empty() < 0)
+        results[-1][:] = False
+
+        def part(first: int, last: int) -> None:
+            passes.messages(
+                first, last, chain.work(2), chain.back, chain.table, chain.ids, chain.floor, slots, *results
+            )
+
+        chain.share(part)
+        kept, log_scales, lost = map(torch.from_numpy, results)
+        return Messages(kept, log_scales), lost
+
+    def gradient(
+        self, initial: Initial, transition: Transition, table: Table, ids: Ids, weights: Tensor
+    ) -> tuple[Gradient, Lost]:
+        """Return expected counts over parameters; memory O(√T·K) for each of a few sequences."""
+        chain = _Chain.of(transition, table, ids)
+        lost, counted, start = chain.faint(initial), weights.contiguous().numpy(), _padded(initial)
+        arrays = (start, chain.forth, chain.back, chain.table, chain.ids, chain.floor, smallest_total(table.dtype))
+        length = chain.segment_length()
+        n_segments = math.ceil(ids.shape[-1] / length)
+
+        def part(first: int, last: int) -> list[np.ndarray]:
+            sums = [np.zeros((len(ids), *shape)) for shape in (start.shape[1:], chain.square, chain.table.shape[1:])]
+            checkpoints, predicted, moves = chain.work(n_segments), chain.work(length), chain.square_work()
+            divisors = np.empty(predicted.shape[:2], predicted.dtype)
+            scratch = (chain.work(5), checkpoints, predicted, divisors, moves)
+            gradient(first, last, *scratch, *arrays, counted, *sums, lost)
+            return sums
+
+        of_initial, of_transition, of_table = (
+            np.sum(parts, axis=0) for parts in zip(*chain.share(part, 1), strict=True)
+        )
+        k = initial.shape[-1]
+        whole = (of_initial[:, :k], of_transition[:, :k, :k], of_table[:, :, :k])
+        return Gradient(*(torch.from_numpy(each).to(table.dtype) for each in whole)), torch.from_numpy(lost) & (
+            weights != 0
+        )
+
+    def best_path(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> Paths:
+        """Return the best path of each sequence."""
+        chain, nothing = _Chain.of(transition, table, ids), -torch.inf
+        start, forth = safe_log(initial).numpy(), safe_log(transition).numpy()
+        back, rows = _panels(safe_log(transition.mT), nothing), _padded(safe_log(table), nothing)
+        paths = np.empty((*ids.shape[:2], 1, 1 + ids.shape[-1]), np.int64)
+
+        def part(first: int, last: int) -> None:
+            messages = chain.work(1 + ids.shape[-1], group_size=1)
+            compiled_paths.best_path(first, last, chain.work(1), messages, start, forth, back, rows, chain.ids, paths)
+
+        chain.share(part)
+        return torch.from_numpy(paths)
+
+    def sample_paths(
+        self,
+        initial: Initial,
+        transition: Transition,
+        table: Table,
+        ids: Ids,
+        n_draws: int,
+        generator: torch.Generator,
+    ) -> tuple[Paths, Lost]:
+        """Return draws from P(H₀..H_T | x)."""
+        chain = _Chain.of(transition, table, ids)
+        shape, lost = (*ids.shape[:2], n_draws), chain.empty() < 0
+        lost[:] = False
+        uniforms = np.empty((1 + ids.shape[-1], *shape), chain.table.dtype)
+        for each in torch.from_numpy(uniforms):  # in the order of the recursion, which draws as it goes
+            torch.rand(*shape, generator=generator, out=each)
+        paths = np.empty((*shape, 1 + ids.shape[-1]), np.int64)
+        parameters = (initial.contiguous().numpy(), transition.contiguous().numpy(), chain.back, chain.table)
+
+        def part(first: int, last: int) -> None:
+            scratch = (chain.work(1), chain.work(1 + ids.shape[-1]))
+            compiled_paths.sample_paths(
+                first, last, *scratch, *parameters, chain.ids, chain.floor, uniforms, paths, lost
+            )
+
+        chain.share(part)
+        return torch.from_numpy(paths), torch.from_numpy(lost)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chain:
+    """Parameters padded to whole vectors, and the work on them cut into groups of sequences."""
+
+    forth: np.ndarray  # A in panels (P,N,K,W)
+    back: np.ndarray  # Aᵀ in panels
+    table: np.ndarray  # (P,R,K)
+    ids: np.ndarray  # (P,B,T)
+    floor: np.ndarray  # (P,)
+
+    @classmethod
+    def of(cls, transition: Tensor, table: Tensor, ids: Tensor) -> _Chain:
+        floor = Floor.of(transition, table).each[:, 0, 0].numpy()
+        return cls(_panels(transition), _panels(transition.mT), _padded(table), ids.contiguous().numpy(), floor)
+
+    def faint(self, initial: Tensor) -> np.ndarray:
+        """Return which sequences (P,B) are lost from the start."""
+        floor = Floor(torch.from_numpy(self.floor)[:, None, None], float(self.floor.max()))
+        return SCALED.faint(initial[:, None], floor).expand(self.ids.shape[:2]).contiguous().clone().numpy()
+
+    def empty(self, *shape: int) -> np.ndarray:
+        """Return room for a result of each sequence. By NumPy, which asks for large pages: a third of the time."""
+        return np.empty((*self.ids.shape[:2], *shape), self.table.dtype)
+
+    @property
+    def square(self) -> tuple[int, int]:
+        """(K,K), padded."""
+        return self.forth.shape[2], self.forth.shape[2]
+
+    def work(self, n_planes: int, group_size: int | None = None) -> np.ndarray:
+        """Return room for the laws of a group, several times."""
+        return self._aligned(n_planes, group_size or self.group_size, self.table.shape[-1])
+
+    def square_work(self) -> np.ndarray:
+        """Return room for one (K,K) array."""
+        return self._aligned(*self.square)
+
+    def _aligned(self, *shape: int) -> np.ndarray:
+        """Return zeros that start where a cache line does, as torch's do."""
+        return torch.zeros(shape, dtype=torch.from_numpy(self.table[:0]).dtype).numpy()
+
+    @property
+    def group_size(self) -> int:
+        """How many sequences take each step together."""
+        if self.forth[0].nbytes <= _NEAREST_CACHE_BYTES or self.ids.shape[1] <= TILE:
+            return TILE
+        per_thread = math.ceil(self.ids.shape[1] / torch.get_num_threads())
+        return min(_LARGEST_GROUP, TILE * math.ceil(per_thread / TILE))
+
+    def segment_length(self) -> int:
+        """Return how many steps of a group's predictions are kept at a time."""
+        one_step = self.group_size * self.table[0, 0].nbytes
+        return min(self.ids.shape[2], max(_SEGMENT_BYTES // one_step, math.isqrt(self.ids.shape[2] - 1) + 1))
+
+    def share(self, part: Callable[[int, int], Result], parts_per_thread: int = 4) -> list[Result]:
+        """Compute all groups, a part at a time, in threads where there is enough work; return the parts' results."""
+        n_models, n_sequences, length = self.ids.shape
+        n_groups = n_models * math.ceil(n_sequences / self.group_size)
+        work = n_groups * self.group_size * length * self.square[0] ** 2
+        n_threads = max(1, min(torch.get_num_threads(), n_groups, work // _WORK_OF_A_THREAD))
+        if n_threads == 1:
+            return [part(0, n_groups)]
+        n_parts = min(n_groups, n_threads * parts_per_thread)
+        cuts = [n_groups * i // n_parts for i in range(n_parts + 1)]
+        with ThreadPoolExecutor(n_threads) as pool:
+            return list(pool.map(part, cuts[:-1], cuts[1:]))
+
+
+def _slots(positions: Sequence[int], length: int) -> np.ndarray:
+    """Return where the result of each position goes, −1 for nowhere."""
+    slots = np.full(length, -1)
+    slots[list(positions)] = np.arange(len(positions))
+    return slots
+
+
+def _padded_size(array: Tensor) -> int:
+    """Return K as a whole number of vectors and of tiles."""
+    whole = max(TILE, lanes(array.detach().numpy()))
+    return whole * math.ceil(array.shape[-1] / whole)
+
+
+def _padded(array: Tensor, value: float = 0) -> np.ndarray:
+    """Return an array (…,K) padded with states of no weight."""
+    return pad(array.detach(), (0, _padded_size(array) - array.shape[-1]), value=value).contiguous().numpy()
+
+
+def _panels(matrix: Tensor, value: float = 0) -> np.ndarray:
+    """Return matrices (P,K,K), padded, as panels (P,N,K,W) of one vector of columns each."""
+    missing = _padded_size(matrix) - matrix.shape[-1]
+    whole = pad(matrix.detach(), (0, missing, 0, missing), value=value)
+    width = lanes(whole.numpy())
+    return whole.unflatten(-1, (-1, width)).transpose(1, 2).contiguous().numpy()

@@ -1,0 +1,153 @@
+"""Expected counts: the gradient of the log-evidence by one pass each way."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ppl_hmm.exact.backends.compiled.passes import group
+from ppl_hmm.exact.backends.compiled.steps import (
+    add_outer,
+    advance,
+    inner,
+    scale,
+    smallest_positive,
+    start_from,
+    start_from_ones,
+    weigh,
+)
+from ppl_hmm.exact.backends.compiled.vectors import (
+    accumulate,
+    any_below,
+    compiled,
+    fill,
+    inlined,
+    lanes,
+    load,
+    store,
+    times,
+)
+
+
+@compiled
+def gradient(
+    first,
+    last,
+    work,
+    checkpoints,
+    predicted,
+    divisors,
+    moves,
+    initial,
+    forth,
+    back,
+    table,
+    ids,
+    floor,
+    smallest_total,
+    weights,
+    of_initial,
+    of_transition,
+    of_table,
+    lost,
+):
+    """Add Σ_b weight_b ∂ log P(x_b) to the gradients, which are in float64.
+
+    Predictions are kept for one segment of the text at a time, and computed again from the law at its start.
+    """
+    law, message, after, before, weighted = work[0], work[1], work[2], work[3], work[4]
+    length, totals = len(predicted), np.empty(len(law), law.dtype)
+    for number in range(first, last):
+        model, b, n = group(number, len(law), ids.shape[1])
+        start_from(initial, model, n, law)
+        copy(law, n, checkpoints[0])
+        totals[:n] = 1
+        for t in range(length * (len(checkpoints) - 1)):
+            advance(law, n, forth, model, after)
+            for row in range(n):
+                totals[row], _ = weigh(after, row, table, model, ids[model, b + row, t], totals[row], law)
+            if (t + 1) % length == 0:
+                for row in range(n):
+                    scale(law, row, 1 / totals[row] if totals[row] > 0 else 1, law)
+                totals[:n] = 1
+                copy(law, n, checkpoints[(t + 1) // length])
+
+        start_from_ones(n, message)
+        backward_totals = np.ones(n, law.dtype)
+        for segment in range(len(checkpoints) - 1, -1, -1):
+            begin = segment * length
+            end = min(begin + length, ids.shape[2])
+            copy(checkpoints[segment], n, law)
+            totals[:n] = 1
+            for t in range(begin, end):
+                advance(law, n, forth, model, predicted[t - begin])
+                for row in range(n):
+                    divisors[t - begin, row] = totals[row]
+                    token = ids[model, b + row, t]
+                    totals[row], smallest = weigh(predicted[t - begin], row, table, model, token, totals[row], law)
+                    if any_below(smallest, floor[model]):
+                        lost[model, b + row] = True
+
+            for t in range(end - 1, begin - 1, -1):
+                for row in range(n):
+                    token, weight = ids[model, b + row, t], weights[model, b + row]
+                    divisor = backward_totals[row]
+                    backward_totals[row], _ = weigh(message, row, table, model, token, divisor, after)
+                    both = inner(after, row, predicted[t - begin], row)
+                    if both < smallest_total:
+                        lost[model, b + row] = True
+                    if weight == 0 or not both > 0:
+                        clear(before, row)
+                        clear(weighted, row)
+                        continue
+                    scale(after, row, weight / both, weighted)
+                    add_product(predicted[t - begin], message, row, weight / both / divisor, of_table, model, token)
+                    if t == begin:
+                        scale(checkpoints[segment], row, 1, before)
+                    else:
+                        token, divisor = ids[model, b + row, t - 1], divisors[t - 1 - begin, row]
+                        weigh(predicted[t - 1 - begin], row, table, model, token, divisor, before)
+                add_outer(before, weighted, n, moves)
+                advance(after, n, back, model, message)
+                for row in range(n):
+                    if any_below(smallest_positive(message, row), floor[model]):
+                        lost[model, b + row] = True
+            flush(moves, of_transition, model)
+
+        for row in range(n):
+            both, weight = inner(message, row, initial, model), weights[model, b + row]
+            if both < smallest_total:
+                lost[model, b + row] = True
+            if weight != 0 and both > 0:
+                for j in range(0, law.shape[1], lanes(law)):
+                    accumulate(of_initial, (model, j), times(load(message, (row, j)), fill(message, weight / both)))
+
+
+@inlined
+def copy(law, n, out):
+    """Copy the first n rows."""
+    for row in range(n):
+        scale(law, row, 1, out)
+
+
+@inlined
+def clear(law, row):
+    """Set a row to zero."""
+    for j in range(0, law.shape[1], lanes(law)):
+        store(law, (row, j), fill(law, 0))
+
+
+@inlined
+def add_product(left, right, row, factor, out, model, index):
+    """Add factor · left[row] · right[row], state by state, to out[model,index]."""
+    for j in range(0, left.shape[1], lanes(left)):
+        product = times(load(left, (row, j)), load(right, (row, j)))
+        accumulate(out, (model, index, j), times(product, fill(left, factor)))
+
+
+@inlined
+def flush(moves, out, model):
+    """Move what has been added up, in the precision of the laws, to out[model], which has room for long sums."""
+    for i in range(moves.shape[0]):
+        for j in range(0, moves.shape[1], lanes(moves)):
+            accumulate(out, (model, i, j), load(moves, (i, j)))
+        clear(moves, i)

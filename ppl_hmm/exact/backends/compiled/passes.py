@@ -1,0 +1,156 @@
+"""The passes over a few sequences at a time, from first row to last and back.
+
+All sequences of a group take each step together, so that a step is a small matrix product that stays in registers and
+cache. Groups are independent: a pass computes groups ``first`` to ``last`` − 1, of ``size`` sequences each, and threads
+share them. Arrays are padded as in :mod:`ppl_hmm.exact.backends.compiled.steps`; ``work`` is scratch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ppl_hmm.exact.backends.compiled.steps import (
+    advance,
+    combine,
+    count,
+    keep,
+    row_total,
+    scale,
+    smallest_positive,
+    start_from,
+    start_from_ones,
+    weigh,
+)
+from ppl_hmm.exact.backends.compiled.vectors import any_below, compiled, inlined
+
+
+@inlined
+def group(number, size, n_sequences):
+    """Return a group's model, its first sequence, and how many it has."""
+    per_model = (n_sequences + size - 1) // size
+    first = number % per_model * size
+    return number // per_model, first, min(size, n_sequences - first)
+
+
+@inlined
+def log_of(logs, factors, row):
+    """Return the logarithm of what was counted."""
+    return logs[row] + np.log(factors[row])
+
+
+@compiled
+def evidence(first, last, work, initial, forth, table, ids, floor, log_evidence, lost):
+    """Write log P(x)."""
+    law, predicted = work[0], work[1]
+    logs, factors, totals = np.empty(len(law)), np.empty(len(law)), np.empty(len(law), law.dtype)
+    for number in range(first, last):
+        model, b, n = group(number, len(law), ids.shape[1])
+        start_from(initial, model, n, law)
+        logs[:n], factors[:n], totals[:n] = 0, 1, 1
+        for t in range(ids.shape[2]):
+            advance(law, n, forth, model, predicted)
+            for row in range(n):
+                total, smallest = weigh(predicted, row, table, model, ids[model, b + row, t], totals[row], law)
+                totals[row] = total
+                count(logs, factors, row, total)
+                if any_below(smallest, floor[model]):
+                    lost[model, b + row] = True
+        for row in range(n):
+            log_evidence[model, b + row] = log_of(logs, factors, row)
+
+
+@compiled
+def smooth(
+    first,
+    last,
+    work,
+    initial,
+    forth,
+    back,
+    table,
+    ids,
+    floor,
+    smallest_total,
+    slots,
+    own_token,
+    log_evidence,
+    start,
+    marginals,
+    log_contexts,
+    lost,
+):
+    """Write the evidence, P(H₀|x) and the marginals, or cavities, of each position t at its slot (−1: not asked for).
+
+    What comes from before a position waits in the place of its result for the message from behind.
+    """
+    law, other = work[0], work[1]
+    logs, factors, totals = np.empty(len(law)), np.empty(len(law)), np.empty(len(law), law.dtype)
+    for number in range(first, last):
+        model, b, n = group(number, len(law), ids.shape[1])
+        start_from(initial, model, n, law)
+        logs[:n], factors[:n], totals[:n] = 0, 1, 1
+        for t in range(ids.shape[2]):
+            advance(law, n, forth, model, other)
+            for row in range(n):
+                if slots[t] >= 0 and not own_token:
+                    keep(other, row, marginals, model, b + row, slots[t])
+                    log_contexts[model, b + row, slots[t]] = log_of(logs, factors, row) - np.log(totals[row])
+                total, smallest = weigh(other, row, table, model, ids[model, b + row, t], totals[row], law)
+                totals[row] = total
+                count(logs, factors, row, total)
+                if any_below(smallest, floor[model]):
+                    lost[model, b + row] = True
+                if slots[t] >= 0 and own_token:
+                    keep(law, row, marginals, model, b + row, slots[t])
+        for row in range(n):
+            log_evidence[model, b + row] = log_of(logs, factors, row)
+            keep(initial, model, start, model, b + row, 0)
+
+        start_from_ones(n, law)
+        logs[:n], factors[:n], totals[:n] = 0, 1, 1
+        for t in range(ids.shape[2] - 1, -1, -1):
+            for row in range(n):
+                if slots[t] >= 0:
+                    both = combine(law, row, marginals, model, b + row, slots[t])
+                    if both < smallest_total:
+                        lost[model, b + row] = True
+                    if not own_token:
+                        log_contexts[model, b + row, slots[t]] += log_of(logs, factors, row) + np.log(both)
+                count(logs, factors, row, totals[row])
+                totals[row], _ = weigh(law, row, table, model, ids[model, b + row, t], totals[row], other)
+            advance(other, n, back, model, law)
+            for row in range(n):
+                if any_below(smallest_positive(law, row), floor[model]):
+                    lost[model, b + row] = True
+        for row in range(n):
+            if combine(law, row, start, model, b + row, 0) < smallest_total:
+                lost[model, b + row] = True
+
+
+@compiled
+def messages(first, last, work, back, table, ids, floor, slots, kept, log_scales, lost):
+    """Write the message after each row t, and the logarithm of its scale, at slot t + 1 (−1: not asked for)."""
+    law, other = work[0], work[1]
+    logs, factors, totals = np.empty(len(law)), np.empty(len(law)), np.empty(len(law), law.dtype)
+    stop = 0
+    while slots[stop] < 0:
+        stop += 1
+    for number in range(first, last):
+        model, b, n = group(number, len(law), ids.shape[1])
+        start_from_ones(n, law)
+        logs[:n], factors[:n], totals[:n] = 0, 1, 1
+        for t in range(ids.shape[2], stop - 1, -1):
+            for row in range(n):
+                if slots[t] >= 0:
+                    total = row_total(law, row) if t < ids.shape[2] else 1
+                    scale(law, row, 1 / total if total > 0 else 1, other)
+                    keep(other, row, kept, model, b + row, slots[t])
+                    log_scales[model, b + row, slots[t]] = log_of(logs, factors, row) + np.log(np.float64(total))
+                if t > stop:
+                    count(logs, factors, row, totals[row])
+                    totals[row], _ = weigh(law, row, table, model, ids[model, b + row, t - 1], totals[row], other)
+            if t > stop:
+                advance(other, n, back, model, law)
+                for row in range(n):
+                    if any_below(smallest_positive(law, row), floor[model]):
+                        lost[model, b + row] = True

@@ -1,0 +1,259 @@
+"""Vectors of the machine's width as values in compiled loops.
+
+A :class:`Vector` holds as many neighbouring entries of an array as one register does. Loops written with them are
+fused and stay in registers, whatever the number of states. Each function below is one instruction or a few; all work
+inside functions compiled by :func:`compiled` only.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+
+#: Bytes of a register.
+WIDTH = 64 if binding.get_host_cpu_features().get("avx512f") else 32
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile at the first call with each kind of argument, and keep the machine code on disk.
+
+    Numba notices an edit of the function's own file, not of another file whose functions it calls: ``make clean`` after
+    editing those.
+    """
+    # What tests wrap around functions to check shapes is not for the compiler.
+    return njit(nogil=True, cache=True)(inspect.unwrap(function))
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile as part of the compiled functions that call it: a call would cost more than its work."""
+    return njit(nogil=True, forceinline=True)(inspect.unwrap(function))
+
+
+def instruction(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function that writes LLVM instructions callable, without its first argument, from compiled functions."""
+    return intrinsic(function)
+
+
+class Vector(types.Type):
+    """Numba's type of a register of numbers."""
+
+    def __init__(self, dtype: types.Float) -> None:
+        self.dtype = dtype
+        self.lanes = WIDTH // (dtype.bitwidth // 8)
+        super().__init__(f"Vector({dtype} x {self.lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, vector):
+        super().__init__(manager, vector, ir.VectorType(manager.lookup(vector.dtype).get_data_type(), vector.lanes))
+
+
+def lanes(array):
+    """Return how many entries of the array one vector holds."""
+    return WIDTH // array.itemsize
+
+
+@overload(lanes)
+def _lanes(array):
+    number = Vector(array.dtype).lanes
+    return lambda array: number
+
+
+@instruction
+def load(typing, array, index):
+    """Return the entries of the array from ``index`` on."""
+    vector = Vector(array.dtype)
+
+    def generate(context, builder, signature, arguments):
+        value = context.get_value_type(vector)
+        pointer = _address(context, builder, signature, arguments, value)
+        return builder.load(pointer, align=_itemsize(array), typ=value)
+
+    return vector(array, index), generate
+
+
+@instruction
+def store(typing, array, index, vector):
+    """Write the vector to the array from ``index`` on."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = _address(context, builder, signature, arguments, arguments[2].type)
+        builder.store(arguments[2], pointer, align=_itemsize(array))
+        return context.get_dummy_value()
+
+    return types.none(array, index, vector), generate
+
+
+@instruction
+def load_first(typing, array, index, count):
+    """Return the first ``count`` entries from ``index`` on, then zeros; nothing beyond them is read."""
+    vector = Vector(array.dtype)
+
+    def generate(context, builder, signature, arguments):
+        value = context.get_value_type(vector)
+        pointer = _address(context, builder, signature, arguments, value)
+        mask = _first(builder, value, arguments[2])
+        return _call(builder, "masked.load", value, [pointer, mask, _zeros(value)], suffix=".p0")
+
+    return vector(array, index, types.int64), generate
+
+
+@instruction
+def store_first(typing, array, index, vector, count):
+    """Write the first ``count`` entries of the vector; nothing beyond them is touched."""
+
+    def generate(context, builder, signature, arguments):
+        value = arguments[2]
+        pointer = _address(context, builder, signature, arguments, value.type)
+        mask = _first(builder, value.type, arguments[3])
+        _call(builder, "masked.store", ir.VoidType(), [value, pointer, mask], suffix=".p0", of=value.type)
+        return context.get_dummy_value()
+
+    return types.none(array, index, vector, types.int64), generate
+
+
+@instruction
+def accumulate(typing, array, index, vector):
+    """Add the vector to the entries of the array, which may be of a wider type."""
+
+    def generate(context, builder, signature, arguments):
+        wide = ir.VectorType(context.get_value_type(array.dtype), vector.lanes)
+        pointer = _address(context, builder, signature, arguments, wide)
+        value = arguments[2] if array.dtype == vector.dtype else builder.fpext(arguments[2], wide)
+        total = builder.fadd(builder.load(pointer, align=_itemsize(array), typ=wide), value)
+        builder.store(total, pointer, align=_itemsize(array))
+        return context.get_dummy_value()
+
+    return types.none(array, index, vector), generate
+
+
+@instruction
+def fill(typing, array, number):
+    """Return a vector of the array's type that holds one number throughout."""
+    vector = Vector(array.dtype)
+
+    def generate(context, builder, signature, arguments):
+        return _spread(builder, arguments[1], context.get_value_type(vector))
+
+    return vector(array, array.dtype), generate
+
+
+@instruction
+def fma(typing, number, vector, total):
+    """Return total + number · vector."""
+
+    def generate(context, builder, signature, arguments):
+        number, factor, total = arguments
+        return _call(builder, "fmuladd", factor.type, [_spread(builder, number, factor.type), factor, total])
+
+    return vector(vector.dtype, vector, vector), generate
+
+
+def _elementwise(operation: Callable[..., Any]) -> Callable[..., Any]:
+    @instruction
+    def function(typing, left, right):
+        def generate(context, builder, signature, arguments):
+            return operation(builder, *arguments)
+
+        return left(left, right), generate
+
+    return function
+
+
+def _smaller_positive(builder, left, right):
+    positive = builder.fcmp_ordered(">", right, _zeros(right.type))
+    return builder.select(
+        builder.and_(positive, builder.fcmp_ordered("<", right, left)),
+        right,
+        left,
+    )
+
+
+plus = _elementwise(lambda builder, left, right: builder.fadd(left, right))
+times = _elementwise(lambda builder, left, right: builder.fmul(left, right))
+larger = _elementwise(lambda builder, left, right: builder.select(builder.fcmp_ordered(">", right, left), right, left))
+smaller_positive = _elementwise(_smaller_positive)  # the right entry where it is positive and smaller, else the left
+
+
+@instruction
+def total(typing, vector):
+    """Return the sum of the entries."""
+
+    def generate(context, builder, signature, arguments):
+        (value,) = arguments
+        zero = ir.Constant(value.type.element, -0.0)
+        return _call(
+            builder, "vector.reduce.fadd", value.type.element, [zero, value], of=value.type, fastmath=("reassoc",)
+        )
+
+    return vector.dtype(vector), generate
+
+
+@instruction
+def largest(typing, vector):
+    """Return the largest entry."""
+
+    def generate(context, builder, signature, arguments):
+        (value,) = arguments
+        return _call(builder, "vector.reduce.fmax", value.type.element, [value], of=value.type)
+
+    return vector.dtype(vector), generate
+
+
+@instruction
+def any_below(typing, vector, number):
+    """Say whether some entry is below the number."""
+
+    def generate(context, builder, signature, arguments):
+        value, number = arguments
+        below = builder.fcmp_ordered("<", value, _spread(builder, number, value.type))
+        bits = builder.bitcast(below, ir.IntType(value.type.count))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return types.boolean(vector, vector.dtype), generate
+
+
+def _address(context, builder, signature, arguments, vector):
+    """Return the address of ``array[index]``, the first two arguments, as that of a vector."""
+    array_type = signature.args[0]
+    array = context.make_array(array_type)(context, builder, arguments[0])
+    index = cgutils.unpack_tuple(builder, arguments[1], array_type.ndim)
+    pointer = cgutils.get_item_pointer(context, builder, array_type, array, index)
+    return builder.bitcast(pointer, vector.as_pointer())
+
+
+def _itemsize(array):
+    return array.dtype.bitwidth // 8
+
+
+def _call(builder, name, result, arguments, suffix="", of=None, fastmath=()):
+    """Call LLVM's function of this name for vectors like ``of``."""
+    of = of or result
+    bits = 32 if of.element == ir.FloatType() else 64
+    signature = ir.FunctionType(result, [argument.type for argument in arguments])
+    full_name = f"llvm.{name}.v{of.count}f{bits}{suffix}"
+    function = cgutils.get_or_insert_function(builder.module, signature, full_name)
+    return builder.call(function, arguments, fastmath=fastmath)
+
+
+def _spread(builder, number, vector):
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, undefined, _zeros(ir.VectorType(ir.IntType(32), vector.count)))
+
+
+def _first(builder, vector, count):
+    """Return the mask of the first ``count`` lanes."""
+    numbers = ir.VectorType(ir.IntType(64), vector.count)
+    return builder.icmp_signed("<", ir.Constant(numbers, list(range(vector.count))), _spread(builder, count, numbers))
+
+
+def _zeros(vector):
+    return ir.Constant(vector, None)

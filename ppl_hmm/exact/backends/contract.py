@@ -1,0 +1,107 @@
+"""What a backend of exact inference promises: a few passes over a chain, and which results not to trust.
+
+Arrays are as in :mod:`ppl_hmm.exact.recursion`: P models, B sequences of T row numbers, K states, R likelihood rows.
+A backend may lose small weights to underflow, but never silently: each pass also says, in ``lost`` (P,B), which
+sequences came near it. Those are for the caller to compute again in logarithms; what a pass returns for them is
+arbitrary. Zeros of the other sequences are exact zeros. Nothing here is differentiable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
+
+Lost = Bool[Tensor, "P B"]
+Paths = Int[Tensor, "P B D S"]  # D paths h₀..h_T of each sequence, S = T+1
+
+
+class ForwardBackward(NamedTuple):
+    """What one forward-backward pass returns. ``marginals`` are zero rows where their condition is impossible."""
+
+    log_evidence: Float[Tensor, "P B"]  # log P(x), natural logarithm; −inf for impossible text
+    initial: Float[Tensor, "P B K"]  # P(H₀ | x)
+    marginals: Float[Tensor, "P B N K"]  # P(H_t | x), or the cavity P(H_t | x_{-t})
+    log_contexts: Float[Tensor, "P B N"] | None  # log P(x_{-t}), with cavities
+
+
+class Messages(NamedTuple):
+    """Backward messages after N rows: P(rows after t | H_t=h) = message_t(h) · exp(log_scale_t)."""
+
+    messages: Float[Tensor, "P B N K"]  # normalised; the one after the last row is one for each state
+    log_scales: Float[Tensor, "P B N"]
+
+
+class Gradient(NamedTuple):
+    """Σ_b weight_b · ∂ log P(x_b) / ∂ parameter, summed over the sequences of each model.
+
+    Times the parameter, these are the expected counts of its use.
+    """
+
+    initial: Float[Tensor, "P K"]
+    transition: Float[Tensor, "P K K"]
+    table: Float[Tensor, "P R K"]
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A way to compute the passes. All cost O(B·T·K²) time; none stores likelihoods of shape (B,T,K)."""
+
+    def evidence(
+        self, initial: Initial, transition: Transition, table: Table, ids: Ids
+    ) -> tuple[Float[Tensor, "P B"], Lost]:
+        """Return log P(x); memory O(B·K)."""
+        ...
+
+    def smooth(
+        self,
+        initial: Initial,
+        transition: Transition,
+        table: Table,
+        ids: Ids,
+        positions: Sequence[int],
+        own_token: bool,
+    ) -> tuple[ForwardBackward, Lost]:
+        """Return marginals at ``positions`` (0-based, all different), or cavities; memory that of the result."""
+        ...
+
+    def messages(
+        self, transition: Transition, table: Table, ids: Ids, positions: Sequence[int]
+    ) -> tuple[Messages, Lost]:
+        """Return backward messages after rows ``positions`` (0-based; −1 is f), in that order."""
+        ...
+
+    def gradient(
+        self, initial: Initial, transition: Transition, table: Table, ids: Ids, weights: Float[Tensor, "P B"]
+    ) -> tuple[Gradient, Lost]:
+        """Return the weighted gradient; sequences of weight zero add nothing and are never lost.
+
+        Where any sequence is lost, the whole sum is arbitrary.
+        """
+        ...
+
+    def best_path(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> Paths:
+        """Return the path that maximises P(h₀..h_T, x), ties to the lowest state; nothing is ever lost."""
+        ...
+
+    def sample_paths(
+        self,
+        initial: Initial,
+        transition: Transition,
+        table: Table,
+        ids: Ids,
+        n_draws: int,
+        generator: torch.Generator,
+    ) -> tuple[Paths, Lost]:
+        """Return draws from P(H₀..H_T | x) by inverse transform of uniforms (P,B,D,1), drawn for H₀, H₁, … in turn."""
+        ...
+
+
+def smallest_total(dtype: torch.dtype) -> float:
+    """Return the two-sided total below which entries a rounding error smaller are no floats: weights cancelled out."""
+    return torch.finfo(dtype).tiny / torch.finfo(dtype).eps

@@ -1,0 +1,100 @@
+"""How a user of each peer would compute the same quantity; every function returns one that takes no arguments.
+
+All get the law of the first emitting state, π₀A, where the peer has no silent start.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ppl_hmm import HMM
+
+
+def hmmlearn(model: HMM, text: torch.Tensor):
+    other = model.to(torch.float64).to_hmmlearn()
+    other.implementation = "scaling"
+    column, lengths = text.numpy().reshape(-1, 1), [text.shape[1]] * len(text)
+    return lambda: other.predict_proba(column, lengths).reshape(*text.shape, model.n_states)
+
+
+def dynamax(model: HMM, text: torch.Tensor):
+    import jax
+    import jax.numpy as jnp
+    from dynamax.hidden_markov_model.inference import hmm_smoother
+
+    start, transition, emission, tokens = _for_jax(model, text)
+
+    @jax.jit
+    def smooth(start, transition, emission, tokens):
+        logs = jnp.log(emission)
+        return jax.vmap(lambda one: hmm_smoother(start, transition, logs[:, one].T).smoothed_probs)(tokens)
+
+    return lambda: smooth(start, transition, emission, tokens).block_until_ready()
+
+
+def dynamax_gradient(model: HMM, text: torch.Tensor):
+    import jax
+    import jax.numpy as jnp
+    from dynamax.hidden_markov_model.inference import hmm_filter
+
+    start, transition, emission, tokens = _for_jax(model, text)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(parameters):
+        start, transition, emission = parameters
+        logs = jnp.log(emission)
+        each = jax.vmap(lambda one: hmm_filter(start, transition, logs[:, one].T).marginal_loglik)
+        return each(tokens).sum()
+
+    return lambda: jax.block_until_ready(loss((start, transition, emission)))
+
+
+def pomegranate(model: HMM, text: torch.Tensor):
+    from pomegranate.distributions import Categorical
+    from pomegranate.hmm import DenseHMM
+
+    emissions = [Categorical(row[None]) for row in model.emission]
+    start = model.initial @ model.transition
+    # Its rows may sum to less than one by the probability of ending; a tiny one is what it needs to run.
+    ends = torch.full_like(start, 1e-6)
+    other = DenseHMM(emissions, edges=model.transition, starts=start, ends=ends)
+    return lambda: other.predict_proba(text[..., None])
+
+
+def pyro_gradient(model: HMM, text: torch.Tensor):
+    def value_and_gradient():
+        leaves = [
+            array.detach().clone().requires_grad_() for array in (model.initial, model.transition, model.emission)
+        ]
+        value = HMM(*leaves).to_discrete_hmm().log_prob(text).sum()
+        return value, torch.autograd.grad(value, leaves)
+
+    return value_and_gradient
+
+
+def pyro_filter(model: HMM, text: torch.Tensor):
+    other = model.to_discrete_hmm()
+    return lambda: other.filter(text).probs
+
+
+def roofline(model: HMM, text: torch.Tensor):
+    """Return what no smoother can beat: its two products a step, and one write of the answer."""
+    (n_texts, length), k = text.shape, model.n_states
+    law, out = torch.rand(n_texts, k, dtype=model.dtype), torch.empty(n_texts, k, dtype=model.dtype)
+    answer = torch.from_numpy(np.empty((n_texts, length, k), str(model.dtype).removeprefix("torch.")))
+
+    def products():
+        for _ in range(2 * length):
+            torch.mm(law, model.transition, out=out)
+        answer.fill_(1)
+
+    return products
+
+
+def _for_jax(model: HMM, text: torch.Tensor):
+    import jax.numpy as jnp
+
+    start = model.initial @ model.transition
+    return [jnp.asarray(array.numpy()) for array in (start, model.transition, model.emission, text)]
