@@ -4,8 +4,9 @@
 - ``numba``: compiled loops on the CPU (:mod:`ppl_hmm.exact.backends.compiled`), where numba is installed (extra
   ``fast``).
 
-All keep :class:`~ppl_hmm.exact.backends.contract.Backend` and give the same answers. The rule: on the CPU ``numba``, up to :data:`MOST_COMPILED_STATES` states; else ``torch``. The environment
-variable ``PPL_HMM_BACKEND`` overrides the rule, and an argument of the functions of :mod:`ppl_hmm.exact.chain` both.
+All keep :class:`~ppl_hmm.exact.backends.contract.Backend` and give the same answers. The rule: on the CPU ``numba``, up
+to :data:`MOST_COMPILED_STATES` states; else ``torch``. The environment variable ``PPL_HMM_BACKEND`` overrides the rule,
+and an argument of the functions of :mod:`ppl_hmm.exact.chain` both.
 """
 
 from __future__ import annotations
