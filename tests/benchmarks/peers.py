@@ -69,7 +69,7 @@ def pyro_gradient(model: HMM, text: torch.Tensor):
             array.detach().clone().requires_grad_() for array in (model.initial, model.transition, model.emission)
         ]
         value = HMM(*leaves).to_discrete_hmm().log_prob(text).sum()
-        return value, torch.autograd.grad(value, leaves)
+        return value.detach(), torch.autograd.grad(value, leaves)
 
     return value_and_gradient
 

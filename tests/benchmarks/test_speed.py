@@ -20,7 +20,8 @@ from benchmarks import measure, peers
 from ppl_hmm import log_likelihood, posterior, random_hmm, sample
 from ppl_hmm.exact import chain
 
-pytestmark = pytest.mark.benchmark
+# Peers may warn of what they import.
+pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 REPORT = pathlib.Path(os.environ.get("PPL_HMM_BENCH_REPORT", "results/bench.jsonl"))
 SHAPES = [(5000, 128, 8, 10), (5000, 128, 30, 10), (1, 10240, 8, 10), (1, 10240, 30, 10), (64, 512, 256, 100)]
@@ -104,7 +105,7 @@ def test_value_and_gradient_float32(shape, aim, aim_pyro):
 
     def own():
         value = log_likelihood(type(model)(*leaves), text).sum()
-        return value, torch.autograd.grad(value, leaves)
+        return value.detach(), torch.autograd.grad(value, leaves)
 
     functions = {
         "own": own,
