@@ -22,8 +22,8 @@ RESIDUAL_TOLERANCE = 1e-9
 
 Verdict = Literal["recoverable", "not recoverable", "undecided"]
 
-# Rounding of bᵀG in float64, relative to ‖b‖₁: scores within it have no sign.
-_SCORE_ROUNDING = 4e-16
+#: Rounding of bᵀG in float64, relative to ‖b‖₁: scores within it have no sign.
+SCORE_ROUNDING = 4e-16
 
 
 class SignAgreement(NamedTuple):
@@ -110,7 +110,7 @@ class Certificate:
         else:
             top = scores.topk(2, dim=-1).values
             certainty = top[:, 0] - top[:, 1]
-        rounding = _SCORE_ROUNDING * self.weights.abs().sum(-1).max()
+        rounding = SCORE_ROUNDING * self.weights.abs().sum(-1).max()
         decidable = answers.decidable & (certainty > rounding)
         if self.support_threshold == 0:
             decidable &= answers.margins.abs() > self.margin_error

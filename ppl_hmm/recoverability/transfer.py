@@ -36,14 +36,17 @@ from torch import Tensor
 from ppl_hmm.errors import InvalidInput, PplHmmError
 from ppl_hmm.parameters import HMM
 from ppl_hmm.parameters.distributions import check_distributions
-from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, require_model, require_pair, require_thresholds
+from ppl_hmm.recoverability.certificate import (
+    RESIDUAL_TOLERANCE,
+    SCORE_ROUNDING,
+    require_model,
+    require_pair,
+    require_thresholds,
+)
 from ppl_hmm.recoverability.head import entering_law, margin_error, task_targets
 from ppl_hmm.rows import Prompt
 from ppl_hmm.tasks import PosteriorTask, decide
 from ppl_hmm.text import as_tensor
-
-# Rounding of bᵀG in float64, relative to ‖b‖₁: a margin within it is a tie.
-_SCORE_ROUNDING = 4e-16
 
 Array = ArrayLike | Tensor
 
@@ -116,7 +119,7 @@ class _Read(NamedTuple):
         """Return the distinct |s| in ascending order, ties at 0, and the share of texts that has each."""
         top = (self.conditionals @ self.head.mT).topk(2, dim=-1).values
         margins = top[:, 0] - top[:, 1]
-        rounding = _SCORE_ROUNDING * self.head.abs().sum(-1).max()
+        rounding = SCORE_ROUNDING * self.head.abs().sum(-1).max()
         sizes, index = torch.unique(torch.where(margins > rounding, margins, 0), return_inverse=True)
         return sizes, torch.zeros_like(sizes).index_add(0, index, self.shares)
 
