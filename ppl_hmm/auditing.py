@@ -89,7 +89,7 @@ def audit(
         schema.TASK: task.to_dataset(),
         schema.OBSERVED_DATA: _observed(texts),
         schema.EXACT_POSTERIOR: _posterior(task, reading),
-        schema.FEATURES: _features(reading, questions),
+        schema.FEATURES: _features(questions),
         schema.RECOVERABILITY: _summary(questions),
         **_details(questions, reading),
         **_diagnostics(model, task, texts, reading, questions),
@@ -139,14 +139,17 @@ def _posterior(task: Task, reading: Reading) -> xr.Dataset:
     )
 
 
-def _features(reading: Reading, questions: list[Question]) -> xr.Dataset:
+def _features(questions: list[Question]) -> xr.Dataset:
     """Return what linear heads read: G, zeros for impossible contexts, and G after the prompt if there is one."""
-    dims = (schema.SEQUENCE, schema.TOKEN)
-    dataset = xr.Dataset({"conditionals": (dims, reading.features().cpu().numpy())})
-    prompt = next((q.certificate.prompt for q in questions if q.name == schema.PROMPT), None)
-    if prompt is not None:
-        dataset["conditionals_after_prompt"] = (dims, reading.features(prompt).cpu().numpy())
-    return dataset
+    names = {schema.HEAD: "conditionals", schema.PROMPT: "conditionals_after_prompt"}
+    return xr.Dataset(
+        {
+            names[question.name]: ((schema.SEQUENCE, schema.TOKEN), question.features.cpu().numpy())
+            for question in questions
+            if question.features is not None
+            and (question.name == schema.HEAD or question.certificate.prompt is not None)
+        }
+    )
 
 
 def _summary(questions: list[Question]) -> xr.Dataset:
@@ -224,10 +227,11 @@ def _diagnostics(
 ) -> dict[str, xr.Dataset]:
     """Return the diagnostics by group, one for each concept."""
     head, weights = questions[0], texts.weights
-    features = reading.features()
+    assert head.features is not None  # the first question is that of a linear head
+    features = head.features.cpu().numpy()
     possible = features.sum(-1) > 0
-    read, law = features[possible].cpu().numpy(), reading.law[possible].cpu().numpy()
-    share = None if weights is None else weights[possible.cpu().numpy()] / weights[possible.cpu().numpy()].sum()
+    read, law = features[possible], reading.law.cpu().numpy()[possible]
+    share = None if weights is None else weights[possible] / weights[possible].sum()
     prompt = next((question.certificate.prompt for question in questions if question.name == schema.PROMPT), None)
     found = {
         "conditioning": labelled.conditioning(model, prompt),

@@ -52,6 +52,10 @@ class Reading:
         rows = None if prompt is None else prompt.rows
         return self.encoded.conditionals(rows, positions=[0])[..., 0, :].detach()
 
+    def told(self, features: Tensor) -> Tensor:
+        """Say which texts (B,) a head can be asked about: decidable ones whose context is possible."""
+        return self.answers.decidable & (features.sum(-1) > 0)
+
 
 class Examples(NamedTuple):
     """Features and labels of decidable texts: what heads are learned from, and tested on."""
@@ -61,8 +65,8 @@ class Examples(NamedTuple):
 
     @classmethod
     def of(cls, reading: Reading, features: Tensor) -> Examples:
-        """Take the decidable texts whose context is possible."""
-        kept = reading.answers.decidable & (features.sum(-1) > 0)
+        """Take the texts that a head can be asked about."""
+        kept = reading.told(features)
         return cls(features[kept].cpu().numpy(), reading.answers.labels[kept].cpu().numpy())
 
 
@@ -78,6 +82,8 @@ class Question:
         The answer: a theorem's weights, a witness, or neither.
     agreement
         How often the certificate's weights and the task agree on the audit's texts.
+    features
+        G (B,V) that linear heads read on the audit's texts, after the certificate's prompt; None for attention.
     learned
         Head learned from labelled texts after the certificate's prompt; None where it is not a linear one.
     learned_accuracy
@@ -89,6 +95,7 @@ class Question:
     name: str
     certificate: Certificate
     agreement: SignAgreement
+    features: Tensor | None = None
     learned: LinearHead | None = None
     learned_accuracy: float = float("nan")
     margin: float = float("nan")
@@ -128,10 +135,15 @@ def _ask_head(name: str, certificate: Certificate, readings: tuple[Reading, Read
         if witness is not None and exists_on_paper(certificate):
             certificate = certificate.beyond_float64()
         elif witness is not None:
-            kept = np.flatnonzero((texts.answers.decidable & (features.sum(-1) > 0)).cpu().numpy())
+            kept = np.flatnonzero(texts.told(features).cpu().numpy())
             certificate = certificate.refuted_by(dataclasses.replace(witness, texts=kept[witness.texts]))
-    learned, accuracy = _learn(*(Examples.of(each, each.features(certificate.prompt)) for each in (practice, fresh)))
-    return Question(name, certificate, certificate.agreement_on(features, texts.answers), learned, accuracy, margin)
+    practised, test = (
+        examples if each is texts else Examples.of(each, each.features(certificate.prompt))
+        for each in (practice, fresh)
+    )
+    learned, accuracy = _learn(practised, test)
+    agreement = certificate.agreement_on(features, texts.answers)
+    return Question(name, certificate, agreement, features, learned, accuracy, margin)
 
 
 def _learn(examples: Examples, test: Examples) -> tuple[LinearHead | None, float]:
@@ -141,15 +153,12 @@ def _learn(examples: Examples, test: Examples) -> tuple[LinearHead | None, float
     if len(np.unique(examples.labels)) == 1:
         return None, float((test.labels == examples.labels[0]).mean())
     n_validation = max(1, int(_VALIDATION_SHARE * len(examples.labels)))
-    validation, training = (Examples(*(part[chosen] for part in examples)) for chosen in _split(n_validation))
+    validation = Examples(*(part[:n_validation] for part in examples))
+    training = Examples(*(part[n_validation:] for part in examples))
     if len(np.unique(training.labels)) == 1:
         training = examples
     head = LinearHead.select(*training, *validation, grid=LEARNING_GRID)
     return head, float(head.score(*test))
-
-
-def _split(n_validation: int) -> tuple[slice, slice]:
-    return slice(None, n_validation), slice(n_validation, None)
 
 
 def _unless_constant(certificate: Certificate) -> Certificate:

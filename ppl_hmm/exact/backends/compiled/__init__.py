@@ -86,8 +86,8 @@ class Compiled:
         """Return backward messages after positions."""
         chain = _Chain.of(transition, table, ids)
         slots = _slots([1 + t for t in positions], 1 + ids.shape[-1])
-        results = (chain.empty(len(positions), table.shape[-1]), chain.empty(len(positions)), chain.empty() < 0)
-        results[-1][:] = False
+        lost = np.zeros(ids.shape[:2], bool)
+        results = (chain.empty(len(positions), table.shape[-1]), chain.empty(len(positions)), lost)
 
         def part(first: int, last: int) -> None:
             passes.messages(
@@ -95,8 +95,8 @@ class Compiled:
             )
 
         chain.share(part)
-        kept, log_scales, lost = map(torch.from_numpy, results)
-        return Messages(kept, log_scales), lost
+        kept, log_scales, which = map(torch.from_numpy, results)
+        return Messages(kept, log_scales), which
 
     def gradient(
         self, initial: Initial, transition: Transition, table: Table, ids: Ids, weights: Tensor
@@ -150,8 +150,7 @@ class Compiled:
     ) -> tuple[Paths, Lost]:
         """Return draws from P(H₀..H_T | x)."""
         chain = _Chain.of(transition, table, ids)
-        shape, lost = (*ids.shape[:2], n_draws), chain.empty() < 0
-        lost[:] = False
+        shape, lost = (*ids.shape[:2], n_draws), np.zeros(ids.shape[:2], bool)
         uniforms = np.empty((1 + ids.shape[-1], *shape), chain.table.dtype)
         for each in torch.from_numpy(uniforms):  # in the order of the recursion, which draws as it goes
             torch.rand(*shape, generator=generator, out=each)
