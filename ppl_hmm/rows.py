@@ -53,8 +53,9 @@ class LikelihoodRows(NamedTuple):
         table = _table(model, prompt)
         table = table.reshape(-1, *table.shape[-3:])
         n_prompt = table.shape[-2] - model.vocabulary_size - 1
-        prompt_ids = model.vocabulary_size + 1 + torch.arange(n_prompt, device=ids.device)
-        ids = torch.cat([prompt_ids.expand(*ids.shape[:2], -1), ids], dim=-1)
+        if n_prompt:
+            prompt_ids = model.vocabulary_size + 1 + torch.arange(n_prompt, device=ids.device)
+            ids = torch.cat([prompt_ids.expand(*ids.shape[:2], -1), ids], dim=-1)
         initial = model.initial.reshape(-1, model.n_states)
         transition = model.transition.reshape(-1, model.n_states, model.n_states)
         return cls(MemoryText(*cells, initial, transition, table, ids), batch_shape, n_prompt)

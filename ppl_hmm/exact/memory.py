@@ -43,6 +43,11 @@ class MemoryText(NamedTuple):
         """C = m^N."""
         return self.memory_prior.shape[2] ** self.memory_prior.shape[1]
 
+    @property
+    def only_chain(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The arguments of the functions of :mod:`ppl_hmm.exact.chain`, where there is one memory only."""
+        return self.initial, self.transition, self.table[:, 0], self.ids
+
 
 class Mixture(NamedTuple):
     """What one pass over all memories returns. ``marginals`` are zero rows where their condition is impossible."""
@@ -84,7 +89,7 @@ class Block(NamedTuple):
 def log_evidence(text: MemoryText) -> Float[Tensor, "P B"]:
     """Return log P(x) in nats, −inf for impossible text, differentiable. Cost O(C·B·T·K²)."""
     if text.n_memories == 1:
-        return chain.log_evidence(*block_of(text, range(1)).arrays)
+        return chain.log_evidence(*text.only_chain)
     return log_sum_exp(log_joint_memory(text), dim=-1)
 
 
@@ -112,7 +117,7 @@ def forward_backward(text: MemoryText, positions: Sequence[int]) -> Mixture:
     Cost O(C·B·T·K²) time; memory of the result and of one block.
     """
     if text.n_memories == 1:
-        result = chain.forward_backward(*block_of(text, range(1)).arrays, positions)
+        result = chain.forward_backward(*text.only_chain, positions)
         certain = (result.log_evidence > -torch.inf).to(result.initial)[..., None, None]
         memory_law = certain.expand(-1, -1, text.memory_prior.shape[1], -1).clone()
         return Mixture(result.log_evidence, result.initial, result.marginals, memory_law)
@@ -179,7 +184,7 @@ def sample_paths(
     """
     n_models, n_sequences, _ = text.ids.shape
     if text.n_memories == 1:
-        draws = paths.sample_paths(*block_of(text, range(1)).arrays, n_draws, generator)
+        draws = paths.sample_paths(*text.only_chain, n_draws, generator)
         return draws, draws.new_zeros(*draws.shape[:3], text.memory_prior.shape[1])
     # The tables of all memories, but no text under all of them: each draw goes by one.
     everything = block_of(text._replace(ids=text.ids[..., :0]), range(text.n_memories))

@@ -8,7 +8,9 @@ to whole vectors, results are allocated, and groups are shared among threads.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -32,6 +34,8 @@ _LARGEST_GROUP = 32
 _NEAREST_CACHE_BYTES = 1 << 14
 #: Bytes of predictions that the gradient keeps at a time, unless the square root of the length is more.
 _SEGMENT_BYTES = 1 << 19
+#: Rows of a matrix that a product of one law takes together.
+_ROWS_AT_A_TIME = 4
 #: Multiplications that are worth another thread.
 _WORK_OF_A_THREAD = 1 << 21
 
@@ -51,7 +55,7 @@ class Compiled:
         def part(first: int, last: int) -> None:
             passes.evidence(first, last, chain.work(2), start, chain.forth, *arrays, evidence, lost)
 
-        chain.share(part)
+        chain.share(part, 1)
         return torch.from_numpy(evidence), torch.from_numpy(lost)
 
     def smooth(
@@ -76,7 +80,7 @@ class Compiled:
         def part(first: int, last: int) -> None:
             passes.smooth(first, last, chain.work(2), start, *arrays, limit, slots, own_token, *results)
 
-        chain.share(part)
+        chain.share(part, 3)
         log_evidence, of_start, kept, contexts, which = map(torch.from_numpy, results)
         return ForwardBackward(log_evidence, of_start[:, :, 0], kept, None if own_token else contexts), which
 
@@ -94,7 +98,7 @@ class Compiled:
                 first, last, chain.work(2), chain.back, chain.table, chain.ids, chain.floor, slots, *results
             )
 
-        chain.share(part)
+        chain.share(part, 2)
         kept, log_scales, which = map(torch.from_numpy, results)
         return Messages(kept, log_scales), which
 
@@ -117,7 +121,7 @@ class Compiled:
             return sums
 
         of_initial, of_transition, of_table = (
-            np.sum(parts, axis=0) for parts in zip(*chain.share(part, 1), strict=True)
+            np.sum(parts, axis=0) for parts in zip(*chain.share(part, 5, parts_per_thread=1), strict=True)
         )
         k = initial.shape[-1]
         whole = (of_initial[:, :k], of_transition[:, :k, :k], of_table[:, :, :k])
@@ -136,7 +140,7 @@ class Compiled:
             messages = chain.work(1 + ids.shape[-1], group_size=1)
             compiled_paths.best_path(first, last, chain.work(1), messages, start, forth, back, rows, chain.ids, paths)
 
-        chain.share(part)
+        chain.share(part, 2)
         return torch.from_numpy(paths)
 
     def sample_paths(
@@ -163,7 +167,7 @@ class Compiled:
                 first, last, *scratch, *parameters, chain.ids, chain.floor, uniforms, paths, lost
             )
 
-        chain.share(part)
+        chain.share(part, 2)
         return torch.from_numpy(paths), torch.from_numpy(lost)
 
 
@@ -193,8 +197,8 @@ class _Chain:
 
     @property
     def square(self) -> tuple[int, int]:
-        """(K,K), padded."""
-        return self.forth.shape[2], self.forth.shape[2]
+        """(K,K), padded: rows to whole tiles, columns to whole vectors."""
+        return TILE * math.ceil(self.forth.shape[2] / TILE), self.table.shape[2]
 
     def work(self, n_planes: int, group_size: int | None = None) -> np.ndarray:
         """Return room for the laws of a group, several times."""
@@ -221,24 +225,38 @@ class _Chain:
         one_step = self.group_size * self.table[0, 0].nbytes
         return min(self.ids.shape[2], max(_SEGMENT_BYTES // one_step, math.isqrt(self.ids.shape[2] - 1) + 1))
 
-    def share(self, part: Callable[[int, int], Result], parts_per_thread: int = 4) -> list[Result]:
-        """Compute all groups, a part at a time, in threads where there is enough work; return the parts' results."""
+    def share(
+        self, part: Callable[[int, int], Result], n_products: int, parts_per_thread: int = 4
+    ) -> list[Result]:
+        """Compute all groups, a part at a time, in threads where there is enough work; return the parts' results.
+
+        A step of a sequence takes about as long as ``n_products`` products of a law and a matrix.
+        """
         n_models, n_sequences, length = self.ids.shape
         n_groups = n_models * math.ceil(n_sequences / self.group_size)
-        work = n_groups * self.group_size * length * self.square[0] ** 2
+        work = n_groups * self.group_size * length * math.prod(self.square) * n_products
         n_threads = max(1, min(torch.get_num_threads(), n_groups, work // _WORK_OF_A_THREAD))
         if n_threads == 1:
             return [part(0, n_groups)]
         n_parts = min(n_groups, n_threads * parts_per_thread)
         cuts = [n_groups * i // n_parts for i in range(n_parts + 1)]
-        with ThreadPoolExecutor(n_threads) as pool:
-            return list(pool.map(part, cuts[:-1], cuts[1:]))
+        return list(_pool(n_threads).map(part, cuts[:-1], cuts[1:]))
+
+
+@functools.cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    """Return threads that wait for the next call: starting them would take longer than small problems do."""
+    return ThreadPoolExecutor(n_threads)
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has the pool's memory, not its threads
 
 
 def _slots(positions: Sequence[int], length: int) -> np.ndarray:
     """Return where the result of each position goes, −1 for nowhere."""
     slots = np.full(length, -1)
-    slots[list(positions)] = np.arange(len(positions))
+    where = slice(positions.start, positions.stop) if positions == range(length) else list(positions)
+    slots[where] = np.arange(len(positions))
     return slots
 
 
@@ -254,8 +272,9 @@ def _padded(array: Tensor, value: float = 0) -> np.ndarray:
 
 
 def _panels(matrix: Tensor, value: float = 0) -> np.ndarray:
-    """Return matrices (P,K,K), padded, as panels (P,N,K,W) of one vector of columns each."""
-    missing = _padded_size(matrix) - matrix.shape[-1]
-    whole = pad(matrix.detach(), (0, missing, 0, missing), value=value)
+    """Return matrices (P,K,K) as panels (P,N,R,W) of one vector of columns each; columns and rows padded."""
+    k = matrix.shape[-1]
+    rows = _ROWS_AT_A_TIME * math.ceil(k / _ROWS_AT_A_TIME)
+    whole = pad(matrix.detach(), (0, _padded_size(matrix) - k, 0, rows - k), value=value)
     width = lanes(whole.numpy())
     return whole.unflatten(-1, (-1, width)).transpose(1, 2).contiguous().numpy()

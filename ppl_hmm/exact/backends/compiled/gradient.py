@@ -19,6 +19,7 @@ from ppl_hmm.exact.backends.compiled.vectors import (
     accumulate,
     any_below,
     compiled,
+    entry,
     fill,
     inlined,
     lanes,
@@ -64,7 +65,7 @@ def gradient(
         for t in range(length * (len(checkpoints) - 1)):
             advance(law, n, forth, model, after)
             for row in range(n):
-                totals[row], _ = weigh(after, row, table, model, ids[model, b + row, t], totals[row], law)
+                totals[row], _ = weigh(after, row, table, model, entry(ids, (model, b + row, t)), totals[row], law)
             if (t + 1) % length == 0:
                 for row in range(n):
                     scale(law, row, 1 / totals[row] if totals[row] > 0 else 1, law)
@@ -82,14 +83,14 @@ def gradient(
                 advance(law, n, forth, model, predicted[t - begin])
                 for row in range(n):
                     divisors[t - begin, row] = totals[row]
-                    token = ids[model, b + row, t]
+                    token = entry(ids, (model, b + row, t))
                     totals[row], smallest = weigh(predicted[t - begin], row, table, model, token, totals[row], law)
                     if any_below(smallest, floor[model]):
                         lost[model, b + row] = True
 
             for t in range(end - 1, begin - 1, -1):
                 for row in range(n):
-                    token, weight = ids[model, b + row, t], weights[model, b + row]
+                    token, weight = entry(ids, (model, b + row, t)), entry(weights, (model, b + row))
                     divisor = backward_totals[row]
                     backward_totals[row], _ = weigh(message, row, table, model, token, divisor, after)
                     both = inner(after, row, predicted[t - begin], row)
@@ -104,7 +105,7 @@ def gradient(
                     if t == begin:
                         scale(checkpoints[segment], row, 1, before)
                     else:
-                        token, divisor = ids[model, b + row, t - 1], divisors[t - 1 - begin, row]
+                        token, divisor = entry(ids, (model, b + row, t - 1)), divisors[t - 1 - begin, row]
                         weigh(predicted[t - 1 - begin], row, table, model, token, divisor, before)
                 add_outer(before, weighted, n, moves)
                 advance(after, n, back, model, message)
@@ -114,7 +115,7 @@ def gradient(
             flush(moves, of_transition, model)
 
         for row in range(n):
-            both, weight = inner(message, row, initial, model), weights[model, b + row]
+            both, weight = inner(message, row, initial, model), entry(weights, (model, b + row))
             if both < smallest_total:
                 lost[model, b + row] = True
             if weight != 0 and both > 0:

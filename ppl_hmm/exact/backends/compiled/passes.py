@@ -21,7 +21,7 @@ from ppl_hmm.exact.backends.compiled.steps import (
     start_from_ones,
     weigh,
 )
-from ppl_hmm.exact.backends.compiled.vectors import any_below, compiled, inlined
+from ppl_hmm.exact.backends.compiled.vectors import any_below, compiled, entry, inlined
 
 
 @inlined
@@ -50,7 +50,7 @@ def evidence(first, last, work, initial, forth, table, ids, floor, log_evidence,
         for t in range(ids.shape[2]):
             advance(law, n, forth, model, predicted)
             for row in range(n):
-                total, smallest = weigh(predicted, row, table, model, ids[model, b + row, t], totals[row], law)
+                total, smallest = weigh(predicted, row, table, model, entry(ids, (model, b + row, t)), totals[row], law)
                 totals[row] = total
                 count(logs, factors, row, total)
                 if any_below(smallest, floor[model]):
@@ -95,7 +95,7 @@ def smooth(
                 if slots[t] >= 0 and not own_token:
                     keep(other, row, marginals, model, b + row, slots[t])
                     log_contexts[model, b + row, slots[t]] = log_of(logs, factors, row) - np.log(totals[row])
-                total, smallest = weigh(other, row, table, model, ids[model, b + row, t], totals[row], law)
+                total, smallest = weigh(other, row, table, model, entry(ids, (model, b + row, t)), totals[row], law)
                 totals[row] = total
                 count(logs, factors, row, total)
                 if any_below(smallest, floor[model]):
@@ -117,7 +117,7 @@ def smooth(
                     if not own_token:
                         log_contexts[model, b + row, slots[t]] += log_of(logs, factors, row) + np.log(both)
                 count(logs, factors, row, totals[row])
-                totals[row], _ = weigh(law, row, table, model, ids[model, b + row, t], totals[row], other)
+                totals[row], _ = weigh(law, row, table, model, entry(ids, (model, b + row, t)), totals[row], other)
             advance(other, n, back, model, law)
             for row in range(n):
                 if any_below(smallest_positive(law, row), floor[model]):
@@ -148,7 +148,7 @@ def messages(first, last, work, back, table, ids, floor, slots, kept, log_scales
                     log_scales[model, b + row, slots[t]] = log_of(logs, factors, row) + np.log(np.float64(total))
                 if t > stop:
                     count(logs, factors, row, totals[row])
-                    totals[row], _ = weigh(law, row, table, model, ids[model, b + row, t - 1], totals[row], other)
+                    totals[row], _ = weigh(law, row, table, model, entry(ids, (model, b + row, t - 1)), totals[row], other)
             if t > stop:
                 advance(other, n, back, model, law)
                 for row in range(n):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ppl_hmm.exact.backends.compiled.vectors import (
+    entry,
     fill,
     fma,
     inlined,
@@ -49,14 +50,14 @@ def _tile_times_panel(law, row, panels, model, panel, out):
     c0 = c1 = c2 = c3 = c4 = c5 = c6 = c7 = fill(law, 0)
     for k in range(panels.shape[2]):
         columns = load(panels, (model, panel, k, 0))
-        c0 = fma(law[row, k], columns, c0)
-        c1 = fma(law[row + 1, k], columns, c1)
-        c2 = fma(law[row + 2, k], columns, c2)
-        c3 = fma(law[row + 3, k], columns, c3)
-        c4 = fma(law[row + 4, k], columns, c4)
-        c5 = fma(law[row + 5, k], columns, c5)
-        c6 = fma(law[row + 6, k], columns, c6)
-        c7 = fma(law[row + 7, k], columns, c7)
+        c0 = fma(entry(law, (row, k)), columns, c0)
+        c1 = fma(entry(law, (row + 1, k)), columns, c1)
+        c2 = fma(entry(law, (row + 2, k)), columns, c2)
+        c3 = fma(entry(law, (row + 3, k)), columns, c3)
+        c4 = fma(entry(law, (row + 4, k)), columns, c4)
+        c5 = fma(entry(law, (row + 5, k)), columns, c5)
+        c6 = fma(entry(law, (row + 6, k)), columns, c6)
+        c7 = fma(entry(law, (row + 7, k)), columns, c7)
     j = panel * panels.shape[3]
     store(out, (row, j), c0)
     store(out, (row + 1, j), c1)
@@ -73,10 +74,10 @@ def _row_times_panel(law, row, panels, model, panel, out):
     """For a row alone: four sums at a time, as each waits for its last product."""
     c0 = c1 = c2 = c3 = fill(law, 0)
     for k in range(0, panels.shape[2], 4):
-        c0 = fma(law[row, k], load(panels, (model, panel, k, 0)), c0)
-        c1 = fma(law[row, k + 1], load(panels, (model, panel, k + 1, 0)), c1)
-        c2 = fma(law[row, k + 2], load(panels, (model, panel, k + 2, 0)), c2)
-        c3 = fma(law[row, k + 3], load(panels, (model, panel, k + 3, 0)), c3)
+        c0 = fma(entry(law, (row, k)), load(panels, (model, panel, k, 0)), c0)
+        c1 = fma(entry(law, (row, k + 1)), load(panels, (model, panel, k + 1, 0)), c1)
+        c2 = fma(entry(law, (row, k + 2)), load(panels, (model, panel, k + 2, 0)), c2)
+        c3 = fma(entry(law, (row, k + 3)), load(panels, (model, panel, k + 3, 0)), c3)
     store(out, (row, panel * panels.shape[3]), plus(plus(c0, c1), plus(c2, c3)))
 
 
@@ -89,14 +90,14 @@ def add_outer(left, right, n, out):
             c4, c5, c6, c7 = load(out, (i + 4, j)), load(out, (i + 5, j)), load(out, (i + 6, j)), load(out, (i + 7, j))
             for row in range(n):
                 columns = load(right, (row, j))
-                c0 = fma(left[row, i], columns, c0)
-                c1 = fma(left[row, i + 1], columns, c1)
-                c2 = fma(left[row, i + 2], columns, c2)
-                c3 = fma(left[row, i + 3], columns, c3)
-                c4 = fma(left[row, i + 4], columns, c4)
-                c5 = fma(left[row, i + 5], columns, c5)
-                c6 = fma(left[row, i + 6], columns, c6)
-                c7 = fma(left[row, i + 7], columns, c7)
+                c0 = fma(entry(left, (row, i)), columns, c0)
+                c1 = fma(entry(left, (row, i + 1)), columns, c1)
+                c2 = fma(entry(left, (row, i + 2)), columns, c2)
+                c3 = fma(entry(left, (row, i + 3)), columns, c3)
+                c4 = fma(entry(left, (row, i + 4)), columns, c4)
+                c5 = fma(entry(left, (row, i + 5)), columns, c5)
+                c6 = fma(entry(left, (row, i + 6)), columns, c6)
+                c7 = fma(entry(left, (row, i + 7)), columns, c7)
             store(out, (i, j), c0)
             store(out, (i + 1, j), c1)
             store(out, (i + 2, j), c2)

@@ -80,6 +80,17 @@ def load(typing, array, index):
 
 
 @instruction
+def entry(typing, array, index):
+    """Return one entry, as ``array[index]`` does with more ado: numba lets indices count from the end."""
+
+    def generate(context, builder, signature, arguments):
+        value = context.get_value_type(array.dtype)
+        return builder.load(_address(context, builder, signature, arguments, value), typ=value)
+
+    return array.dtype(array, index), generate
+
+
+@instruction
 def store(typing, array, index, vector):
     """Write the vector to the array from ``index`` on."""
 
