@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ppl_hmm.exact.algebra import SCALED, Floor, safe_log
+from ppl_hmm.exact.algebra import safe_log
 from ppl_hmm.exact.backends.compiled import passes
 from ppl_hmm.exact.backends.compiled import paths as compiled_paths
 from ppl_hmm.exact.backends.compiled.gradient import gradient
@@ -49,7 +49,7 @@ class Compiled:
     def evidence(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> tuple[Tensor, Lost]:
         """Return log P(x)."""
         chain = _Chain.of(transition, table, ids)
-        lost, evidence = chain.faint(initial), chain.empty()
+        lost, evidence = chain.none_lost(), chain.empty()
         start, arrays = _padded(initial), (chain.table, chain.ids, chain.floor)
 
         def part(first: int, last: int) -> None:
@@ -69,7 +69,7 @@ class Compiled:
     ) -> tuple[ForwardBackward, Lost]:
         """Return marginals, or cavities, at positions."""
         chain, n_states = _Chain.of(transition, table, ids), initial.shape[-1]
-        lost, evidence, law_of_start = chain.faint(initial), chain.empty(), chain.empty(1, n_states)
+        lost, evidence, law_of_start = chain.none_lost(), chain.empty(), chain.empty(1, n_states)
         marginals = chain.empty(len(positions), n_states)
         log_contexts = chain.empty(0 if own_token else len(positions))
         slots = _slots(positions, ids.shape[-1])
@@ -90,7 +90,7 @@ class Compiled:
         """Return backward messages after positions."""
         chain = _Chain.of(transition, table, ids)
         slots = _slots([1 + t for t in positions], 1 + ids.shape[-1])
-        lost = np.zeros(ids.shape[:2], bool)
+        lost = chain.none_lost()
         results = (chain.empty(len(positions), table.shape[-1]), chain.empty(len(positions)), lost)
 
         def part(first: int, last: int) -> None:
@@ -107,17 +107,15 @@ class Compiled:
     ) -> tuple[Gradient, Lost]:
         """Return expected counts over parameters; memory O(√T·K) for each of a few sequences."""
         chain = _Chain.of(transition, table, ids)
-        lost, counted, start = chain.faint(initial), weights.contiguous().numpy(), _padded(initial)
+        lost, counted, start = chain.none_lost(), weights.contiguous().numpy(), _padded(initial)
         arrays = (start, chain.forth, chain.back, chain.table, chain.ids, chain.floor, smallest_total(table.dtype))
         length = chain.segment_length()
         n_segments = math.ceil(ids.shape[-1] / length)
 
         def part(first: int, last: int) -> list[np.ndarray]:
             sums = [np.zeros((len(ids), *shape)) for shape in (start.shape[1:], chain.square, chain.table.shape[1:])]
-            checkpoints, predicted, moves = chain.work(n_segments), chain.work(length), chain.square_work()
-            divisors = np.empty(predicted.shape[:2], predicted.dtype)
-            scratch = (chain.work(5), checkpoints, predicted, divisors, moves)
-            gradient(first, last, *scratch, *arrays, counted, *sums, lost)
+            laws = (chain.work(n_segments), chain.work(1 + length), chain.work(length))
+            gradient(first, last, chain.work(4), *laws, chain.square_work(), *arrays, counted, *sums, lost)
             return sums
 
         of_initial, of_transition, of_table = (
@@ -154,7 +152,7 @@ class Compiled:
     ) -> tuple[Paths, Lost]:
         """Return draws from P(H₀..H_T | x)."""
         chain = _Chain.of(transition, table, ids)
-        shape, lost = (*ids.shape[:2], n_draws), np.zeros(ids.shape[:2], bool)
+        shape, lost = (*ids.shape[:2], n_draws), chain.none_lost()
         uniforms = np.empty((1 + ids.shape[-1], *shape), chain.table.dtype)
         for each in torch.from_numpy(uniforms):  # in the order of the recursion, which draws as it goes
             torch.rand(*shape, generator=generator, out=each)
@@ -183,13 +181,14 @@ class _Chain:
 
     @classmethod
     def of(cls, transition: Tensor, table: Tensor, ids: Tensor) -> _Chain:
-        floor = Floor.of(transition, table).each[:, 0, 0].numpy()
-        return cls(_panels(transition), _panels(transition.mT), _padded(table), ids.contiguous().numpy(), floor)
+        forth, rows = _panels(transition), _padded(table)
+        floor = np.empty(len(rows), rows.dtype)
+        passes.floors(forth, rows, np.finfo(rows.dtype).tiny, floor)
+        return cls(forth, _panels(transition.mT), rows, ids.contiguous().numpy(), floor)
 
-    def faint(self, initial: Tensor) -> np.ndarray:
-        """Return which sequences (P,B) are lost from the start."""
-        floor = Floor(torch.from_numpy(self.floor)[:, None, None], float(self.floor.max()))
-        return SCALED.faint(initial[:, None], floor).expand(self.ids.shape[:2]).contiguous().clone().numpy()
+    def none_lost(self) -> np.ndarray:
+        """Return False for each sequence."""
+        return np.zeros(self.ids.shape[:2], bool)
 
     def empty(self, *shape: int) -> np.ndarray:
         """Return room for a result of each sequence. By NumPy, which asks for large pages: a third of the time."""

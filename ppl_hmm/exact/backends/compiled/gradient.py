@@ -35,8 +35,8 @@ def gradient(
     last,
     work,
     checkpoints,
+    filtered,
     predicted,
-    divisors,
     moves,
     initial,
     forth,
@@ -53,13 +53,15 @@ def gradient(
 ):
     """Add Σ_b weight_b ∂ log P(x_b) to the gradients, which are in float64.
 
-    Predictions are kept for one segment of the text at a time, and computed again from the law at its start.
+    Laws are kept for one segment of the text at a time, and computed again from the law at its start: ``filtered`` from
+    there to the segment's end, ``predicted`` for each of its rows.
     """
-    law, message, after, before, weighted = work[0], work[1], work[2], work[3], work[4]
+    law, message, after, weighted = work[0], work[1], work[2], work[3]
     length, totals = len(predicted), np.empty(len(law), law.dtype)
     for number in range(first, last):
         model, b, n = group(number, len(law), ids.shape[1])
         start_from(initial, model, n, law)
+        lost[model, b : b + n] = any_below(smallest_positive(initial, model), floor[model])
         copy(law, n, checkpoints[0])
         totals[:n] = 1
         for t in range(length * (len(checkpoints) - 1)):
@@ -77,36 +79,33 @@ def gradient(
         for segment in range(len(checkpoints) - 1, -1, -1):
             begin = segment * length
             end = min(begin + length, ids.shape[2])
-            copy(checkpoints[segment], n, law)
+            copy(checkpoints[segment], n, filtered[0])
             totals[:n] = 1
             for t in range(begin, end):
-                advance(law, n, forth, model, predicted[t - begin])
+                advance(filtered[t - begin], n, forth, model, predicted[t - begin])
+                law = filtered[t - begin + 1]
                 for row in range(n):
-                    divisors[t - begin, row] = totals[row]
                     token = entry(ids, (model, b + row, t))
                     totals[row], smallest = weigh(predicted[t - begin], row, table, model, token, totals[row], law)
                     if any_below(smallest, floor[model]):
                         lost[model, b + row] = True
 
             for t in range(end - 1, begin - 1, -1):
+                before, law = filtered[t - begin], predicted[t - begin]
                 for row in range(n):
                     token, weight = entry(ids, (model, b + row, t)), entry(weights, (model, b + row))
                     divisor = backward_totals[row]
                     backward_totals[row], _ = weigh(message, row, table, model, token, divisor, after)
-                    both = inner(after, row, predicted[t - begin], row)
+                    both = inner(after, row, law, row)
                     if both < smallest_total:
                         lost[model, b + row] = True
                     if weight == 0 or not both > 0:
                         clear(before, row)
                         clear(weighted, row)
                         continue
-                    scale(after, row, weight / both, weighted)
-                    add_product(predicted[t - begin], message, row, weight / both / divisor, of_table, model, token)
-                    if t == begin:
-                        scale(checkpoints[segment], row, 1, before)
-                    else:
-                        token, divisor = entry(ids, (model, b + row, t - 1)), divisors[t - 1 - begin, row]
-                        weigh(predicted[t - 1 - begin], row, table, model, token, divisor, before)
+                    share = weight / both
+                    scale(after, row, share, weighted)
+                    add_product(law, message, row, share / divisor, of_table, model, token)
                 add_outer(before, weighted, n, moves)
                 advance(after, n, back, model, message)
                 for row in range(n):
@@ -119,7 +118,7 @@ def gradient(
             if both < smallest_total:
                 lost[model, b + row] = True
             if weight != 0 and both > 0:
-                for j in range(0, law.shape[1], lanes(law)):
+                for j in range(0, message.shape[1], lanes(message)):
                     accumulate(of_initial, (model, j), times(load(message, (row, j)), fill(message, weight / both)))
 
 

@@ -21,7 +21,19 @@ from ppl_hmm.exact.backends.compiled.steps import (
     start_from_ones,
     weigh,
 )
-from ppl_hmm.exact.backends.compiled.vectors import any_below, compiled, entry, inlined
+from ppl_hmm.exact.backends.compiled.vectors import (
+    any_below,
+    compiled,
+    entry,
+    fill,
+    inlined,
+    lanes,
+    larger,
+    largest,
+    load,
+    smaller_positive,
+    smallest,
+)
 
 
 @inlined
@@ -39,6 +51,25 @@ def log_of(logs, factors, row):
 
 
 @compiled
+def floors(forth, table, tiny, faintest):
+    """Write for each model the weight below which one more step may lose an entry to underflow.
+
+    As :class:`~ppl_hmm.exact.algebra.Floor`.
+    """
+    width = lanes(table)
+    for model in range(len(table)):
+        move, likelihood, most = fill(table, np.inf), fill(table, np.inf), fill(table, 1)
+        for panel in range(forth.shape[1]):
+            for k in range(forth.shape[2]):
+                move = smaller_positive(move, load(forth, (model, panel, k, 0)))
+        for row in range(table.shape[1]):
+            for j in range(0, table.shape[2], width):
+                entries = load(table, (model, row, j))
+                likelihood, most = smaller_positive(likelihood, entries), larger(most, entries)
+        faintest[model] = tiny / min(smallest(move), 1) / min(smallest(likelihood), 1) * largest(most)
+
+
+@compiled
 def evidence(first, last, work, initial, forth, table, ids, floor, log_evidence, lost):
     """Write log P(x)."""
     law, predicted = work[0], work[1]
@@ -46,6 +77,7 @@ def evidence(first, last, work, initial, forth, table, ids, floor, log_evidence,
     for number in range(first, last):
         model, b, n = group(number, len(law), ids.shape[1])
         start_from(initial, model, n, law)
+        lost[model, b : b + n] = any_below(smallest_positive(initial, model), floor[model])
         logs[:n], factors[:n], totals[:n] = 0, 1, 1
         for t in range(ids.shape[2]):
             advance(law, n, forth, model, predicted)
@@ -88,6 +120,7 @@ def smooth(
     for number in range(first, last):
         model, b, n = group(number, len(law), ids.shape[1])
         start_from(initial, model, n, law)
+        lost[model, b : b + n] = any_below(smallest_positive(initial, model), floor[model])
         logs[:n], factors[:n], totals[:n] = 0, 1, 1
         for t in range(ids.shape[2]):
             advance(law, n, forth, model, other)

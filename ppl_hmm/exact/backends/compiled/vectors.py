@@ -219,6 +219,17 @@ def largest(typing, vector):
 
 
 @instruction
+def smallest(typing, vector):
+    """Return the smallest entry."""
+
+    def generate(context, builder, signature, arguments):
+        (value,) = arguments
+        return _call(builder, "vector.reduce.fmin", value.type.element, [value], of=value.type)
+
+    return vector.dtype(vector), generate
+
+
+@instruction
 def any_below(typing, vector, number):
     """Say whether some entry is below the number."""
 
