@@ -34,8 +34,6 @@ _LARGEST_GROUP = 32
 _NEAREST_CACHE_BYTES = 1 << 14
 #: Bytes of predictions that the gradient keeps at a time, unless the square root of the length is more.
 _SEGMENT_BYTES = 1 << 19
-#: Rows of a matrix that a product of one law takes together.
-_ROWS_AT_A_TIME = 4
 #: Multiplications that are worth another thread.
 _WORK_OF_A_THREAD = 1 << 21
 
@@ -271,9 +269,7 @@ def _padded(array: Tensor, value: float = 0) -> np.ndarray:
 
 
 def _panels(matrix: Tensor, value: float = 0) -> np.ndarray:
-    """Return matrices (P,K,K) as panels (P,N,R,W) of one vector of columns each; columns and rows padded."""
-    k = matrix.shape[-1]
-    rows = _ROWS_AT_A_TIME * math.ceil(k / _ROWS_AT_A_TIME)
-    whole = pad(matrix.detach(), (0, _padded_size(matrix) - k, 0, rows - k), value=value)
+    """Return matrices (P,K,K) as panels (P,N,K,W) of one vector of columns each; only columns are padded."""
+    whole = pad(matrix.detach(), (0, _padded_size(matrix) - matrix.shape[-1]), value=value)
     width = lanes(whole.numpy())
     return whole.unflatten(-1, (-1, width)).transpose(1, 2).contiguous().numpy()

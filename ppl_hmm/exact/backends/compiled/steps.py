@@ -73,11 +73,14 @@ def _tile_times_panel(law, row, panels, model, panel, out):
 def _row_times_panel(law, row, panels, model, panel, out):
     """For a row alone: four sums at a time, as each waits for its last product."""
     c0 = c1 = c2 = c3 = fill(law, 0)
-    for k in range(0, panels.shape[2], 4):
+    in_fours = panels.shape[2] // 4 * 4
+    for k in range(0, in_fours, 4):
         c0 = fma(entry(law, (row, k)), load(panels, (model, panel, k, 0)), c0)
         c1 = fma(entry(law, (row, k + 1)), load(panels, (model, panel, k + 1, 0)), c1)
         c2 = fma(entry(law, (row, k + 2)), load(panels, (model, panel, k + 2, 0)), c2)
         c3 = fma(entry(law, (row, k + 3)), load(panels, (model, panel, k + 3, 0)), c3)
+    for k in range(in_fours, panels.shape[2]):
+        c0 = fma(entry(law, (row, k)), load(panels, (model, panel, k, 0)), c0)
     store(out, (row, panel * panels.shape[3]), plus(plus(c0, c1), plus(c2, c3)))
 
 
