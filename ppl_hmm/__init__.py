@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ppl_hmm.language_models.probe import MaskedFeatures, masked_features, probe_features
     from ppl_hmm.language_models.protocol import MaskedLM
     from ppl_hmm.layout import validate
+    from ppl_hmm.long_text import SmoothedSegment, smoothed_segments
     from ppl_hmm.models.distribution import CategoricalHMM
     from ppl_hmm.models.hmm import hmm_program
     from ppl_hmm.models.memory import memory_program
@@ -76,6 +77,7 @@ _MODULE_OF = {
     "auditing": ("audit",),
     "examples": ("example",),
     "layout": ("validate",),
+    "long_text": ("SmoothedSegment", "smoothed_segments"),
     "recoverability.conditioning": ("Spectrum", "spectra"),
     "recoverability.constant": ("constant_certificate",),
     "recoverability.identifiability": (
@@ -163,6 +165,7 @@ __all__ = [
     "PromptFit",
     "Separability",
     "SmallestHalfRange",
+    "SmoothedSegment",
     "SoftPrompt",
     "Spectrum",
     "Transfer",
@@ -207,6 +210,7 @@ __all__ = [
     "save",
     "separability",
     "smallest_half_range",
+    "smoothed_segments",
     "spectra",
     "transfer",
     "transfer_bounds",

@@ -118,7 +118,7 @@ def posterior(
     result = memory.forward_backward(rows.text, rows.text_positions)
     possible = result.log_evidence > -torch.inf
     if _checked(impossible) == "raise":
-        _raise_if_impossible(rows, possible)
+        rows.require_possible(possible)
     log_evidence, initial, smoothed, of_memory = (rows.unflatten(field) for field in result)
     states = Posterior(log_evidence, initial, smoothed, rows.unflatten(possible))
     return MemoryPosterior(**vars(states), memory=of_memory) if isinstance(model, MemoryHMM) else states
@@ -142,7 +142,7 @@ def initial_posterior(model: HMM, tokens: Text, *, lengths: Text | None = None) 
         exact = chain.forward_backward(*chain.pick(faint, *everything.arrays), positions=[])
         law[faint] = exact.initial[:, 0]
         possible = torch.ones_like(faint).masked_scatter(faint, exact.log_evidence[:, 0] > -torch.inf)
-        _raise_if_impossible(rows, possible)
+        rows.require_possible(possible)
     return rows.unflatten(law)
 
 
@@ -159,7 +159,7 @@ def memory_posterior(
         raise InvalidInput("memory_posterior", "a MemoryHMM", type(model).__name__, "use posterior for other models")
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     log_joint = memory.log_joint_memory(rows.text)
-    _raise_if_impossible(rows, (log_joint > -torch.inf).any(-1))
+    rows.require_possible((log_joint > -torch.inf).any(-1))
     law = rows.unflatten(log_joint.softmax(-1)).unflatten(-1, (model.n_memory_values,) * model.n_cells)
     if joint:
         return law
@@ -238,7 +238,7 @@ def viterbi(
     best, remembered, log_probability = memory.best_path(rows.text)
     possible = log_probability > -torch.inf
     if _checked(impossible) == "raise":
-        _raise_if_impossible(rows, possible)
+        rows.require_possible(possible)
     states, remembered = (rows.unflatten(torch.where(possible[..., None], found, -1)) for found in (best, remembered))
     return BestPath(
         states[..., 1 + rows.n_prompt :],
@@ -257,7 +257,7 @@ def sample_posterior(
     """
     n_draws = at_least("n_draws", n_draws, 1)
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
-    _raise_if_impossible(rows, memory.log_evidence(rows.text) > -torch.inf)
+    rows.require_possible(memory.log_evidence(rows.text) > -torch.inf)
     drawn = memory.sample_paths(rows.text, n_draws, generator(seed, "posterior"))
     states, remembered = map(rows.unflatten, drawn)
     return PosteriorDraws(
@@ -268,18 +268,3 @@ def sample_posterior(
 def _checked(impossible: Impossible) -> Impossible:
     one_of("value of 'impossible'", impossible, ("raise", "mask"))
     return impossible
-
-
-def _raise_if_impossible(rows: LikelihoodRows, possible: Tensor) -> None:
-    if possible.all():
-        return
-    model, sequence = (~possible).nonzero()[0].tolist()
-    first = memory.first_impossible(rows.pick(model, sequence)) - rows.n_prompt
-    where = f"position {first}" if first >= 0 else f"prompt token {first + rows.n_prompt}"
-    name = f"sequence {sequence}" + (f" under model {model}" if rows.batch_shape else "")
-    raise ImpossibleText(
-        f"{name} is impossible from {where} on",
-        "text of positive probability",
-        "probability 0",
-        "drop the sequence, smooth the emissions, or pass impossible='mask'",
-    )

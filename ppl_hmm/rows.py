@@ -14,7 +14,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ppl_hmm.errors import InvalidInput
+from ppl_hmm.errors import ImpossibleText, InvalidInput
+from ppl_hmm.exact import memory
 from ppl_hmm.exact.memory import MemoryText
 from ppl_hmm.parameters import HMM, MemoryHMM, prompt_rows
 from ppl_hmm.text import as_tokens
@@ -73,6 +74,21 @@ class LikelihoodRows(NamedTuple):
         """Return one text under one model."""
         one = MemoryText(*(array[model, None] for array in self.text))
         return one._replace(ids=one.ids[:, sequence, None])
+
+    def require_possible(self, possible: Tensor) -> None:
+        """Raise :class:`ImpossibleText`, naming a text and its first impossible position, unless all (P,B) have one."""
+        if possible.all():
+            return
+        model, sequence = (~possible).nonzero()[0].tolist()
+        first = memory.first_impossible(self.pick(model, sequence)) - self.n_prompt
+        where = f"position {first}" if first >= 0 else f"prompt token {first + self.n_prompt}"
+        name = f"sequence {sequence}" + (f" under model {model}" if self.batch_shape else "")
+        raise ImpossibleText(
+            f"{name} is impossible from {where} on",
+            "text of positive probability",
+            "probability 0",
+            "drop the sequence, smooth the emissions, or pass impossible='mask'",
+        )
 
     def unflatten(self, values: Tensor) -> Tensor:
         """Give results (P,B,…) their batch dimensions back."""

@@ -256,3 +256,40 @@ def test_float32_counts_stay_within_the_rounding_bound():
         for one, other, parameter in zip(ours, expected, exact, strict=True):
             counts = (other * parameter).sum()  # all of them, S·B at most
             assert_equal(one * parameter, other * parameter, bound * counts.item())
+
+
+# A million tokens fit in a gigabyte.
+
+MILLION = """
+import resource, sys
+import torch
+from ppl_hmm import log_likelihood, posterior, random_hmm, sample_posterior, smoothed_segments, viterbi
+
+model = random_hmm("dirichlet", 30, 10, seed=0)
+text = torch.randint(10, (1, 1_000_000), generator=torch.Generator().manual_seed(0))
+passes = {
+    "posterior": lambda text: posterior(model, text),
+    "segments": lambda text: [segment.start for segment in smoothed_segments(model, text)],
+    "gradient": lambda text: torch.autograd.grad(
+        log_likelihood(type(model)(*(array.requires_grad_() for array in leaves)), text).sum(), leaves
+    ),
+    "viterbi": lambda text: viterbi(model, text),
+    "draws": lambda text: sample_posterior(model, text, 1, seed=0),
+}
+leaves = [array.clone() for array in (model.initial, model.transition, model.emission)]
+compute = passes[sys.argv[1]]
+compute(text[:, :2000])  # compile
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+compute(text)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.parametrize(
+    ("computed", "megabytes"),
+    [("posterior", 600), ("segments", 100), ("gradient", 100), ("viterbi", 600), ("draws", 600)],
+)
+def test_a_million_tokens_fit(computed, megabytes):
+    """Float64, 30 states; the smoothed law alone has 240 MB."""
+    done = subprocess.run([sys.executable, "-c", MILLION, computed], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < megabytes

@@ -24,7 +24,7 @@ from ppl_hmm.exact.algebra import safe_log
 from ppl_hmm.exact.backends.compiled import passes
 from ppl_hmm.exact.backends.compiled import paths as compiled_paths
 from ppl_hmm.exact.backends.compiled.gradient import gradient
-from ppl_hmm.exact.backends.compiled.steps import TILE
+from ppl_hmm.exact.backends.compiled.steps import FEW, TILE
 from ppl_hmm.exact.backends.compiled.vectors import lanes
 from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths, smallest_total
 from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
@@ -212,6 +212,8 @@ class _Chain:
     @property
     def group_size(self) -> int:
         """How many sequences take each step together."""
+        if self.ids.shape[1] <= FEW:
+            return self.ids.shape[1]
         if self.forth[0].nbytes <= _NEAREST_CACHE_BYTES or self.ids.shape[1] <= TILE:
             return TILE
         per_thread = math.ceil(self.ids.shape[1] / torch.get_num_threads())
@@ -222,9 +224,7 @@ class _Chain:
         one_step = self.group_size * self.table[0, 0].nbytes
         return min(self.ids.shape[2], max(_SEGMENT_BYTES // one_step, math.isqrt(self.ids.shape[2] - 1) + 1))
 
-    def share(
-        self, part: Callable[[int, int], Result], n_products: int, parts_per_thread: int = 4
-    ) -> list[Result]:
+    def share(self, part: Callable[[int, int], Result], n_products: int, parts_per_thread: int = 4) -> list[Result]:
         """Compute all groups, a part at a time, in threads where there is enough work; return the parts' results.
 
         A step of a sequence takes about as long as ``n_products`` products of a law and a matrix.
@@ -252,7 +252,8 @@ os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has th
 def _slots(positions: Sequence[int], length: int) -> np.ndarray:
     """Return where the result of each position goes, −1 for nowhere."""
     slots = np.full(length, -1)
-    where = slice(positions.start, positions.stop) if positions == range(length) else list(positions)
+    # All numbers of a long text one by one would take as long as its pass.
+    where = slice(positions.start, positions.stop) if isinstance(positions, range) else list(positions)
     slots[where] = np.arange(len(positions))
     return slots
 

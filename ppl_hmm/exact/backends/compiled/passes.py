@@ -181,7 +181,8 @@ def messages(first, last, work, back, table, ids, floor, slots, kept, log_scales
                     log_scales[model, b + row, slots[t]] = log_of(logs, factors, row) + np.log(np.float64(total))
                 if t > stop:
                     count(logs, factors, row, totals[row])
-                    totals[row], _ = weigh(law, row, table, model, entry(ids, (model, b + row, t - 1)), totals[row], other)
+                    token = entry(ids, (model, b + row, t - 1))
+                    totals[row], _ = weigh(law, row, table, model, token, totals[row], other)
             if t > stop:
                 advance(other, n, back, model, law)
                 for row in range(n):

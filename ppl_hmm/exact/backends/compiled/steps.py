@@ -1,7 +1,7 @@
 """The steps of the recursions on a few sequences at a time, whose laws are the first rows of a small array.
 
-``law`` (G,K) holds G ≥ 8 rows padded with zeros to whole vectors. A matrix is cut into panels (P,N,K,W), one vector of
-columns each, so that the product with a panel reads memory in order.
+``law`` (G,K) holds G rows padded with zeros to whole vectors: whole tiles, or no more than :data:`FEW`. A matrix is cut
+into panels (P,N,K,W), one vector of columns each, so that the product with a panel reads memory in order.
 
 A law is normalised one step late: it waits as it is while its total is summed, and the next weighing divides by that
 total on the way. No step waits for a sum or a division. The totals of all steps make the evidence; :func:`count`
@@ -30,6 +30,8 @@ from ppl_hmm.exact.backends.compiled.vectors import (
 
 #: Sequences whose product with a vector of columns is kept in registers at once.
 TILE = 8
+#: So many are faster one by one.
+FEW = 2
 _FAR = 1e150  # factors are kept between this and its inverse
 
 
@@ -37,7 +39,7 @@ _FAR = 1e150  # factors are kept between this and its inverse
 def advance(law, n, panels, model, out):
     """Set out[g] = law[g] · matrix for the first n rows. The rest of the last tile is arbitrary."""
     for panel in range(panels.shape[1]):
-        if n <= 2:
+        if n <= FEW:
             for row in range(n):
                 _row_times_panel(law, row, panels, model, panel, out)
         else:

@@ -1,0 +1,112 @@
+"""Smoothing a long text a segment at a time, in the memory of one segment and of one law for each.
+
+Forth over the text only the law at the end of each segment is kept. Back, a segment is smoothed from the law before it
+and the message from behind, which weighs its last state: one more likelihood row. With segments of √T rows the memory
+is O(√T·K), where the smoothed law itself has T·K entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ppl_hmm.errors import InvalidInput
+from ppl_hmm.exact.algebra import log_sum_exp
+from ppl_hmm.exact.backends import choose
+from ppl_hmm.exact.backends.contract import Lost
+from ppl_hmm.exact.memory import MemoryText, log_joint_memory
+from ppl_hmm.exact.recursion import chunks
+from ppl_hmm.parameters.memory import configurations, select_rows
+
+
+class Segment(NamedTuple):
+    """The smoothed law P(H_t|x) of some rows of a text."""
+
+    rows: slice
+    smoothed: Float[Tensor, "P B S K"]
+
+
+@torch.no_grad()
+def smooth_in_segments(text: MemoryText, length: int) -> tuple[Float[Tensor, "P B"], Iterator[Segment]]:
+    """Return log P(x), and segments of ``length`` rows, the last ones first; they are zero for impossible text.
+
+    The backend is chosen by the rule of :mod:`ppl_hmm.exact.backends`. Cost O(C·B·T·K²) time, three times that of
+    smoothing at once; O(C·B·(length + T/length)·K) memory.
+
+    Raises
+    ------
+    InvalidInput
+        Weights near underflow: laws pass from segment to segment as floats, not as logarithms.
+    """
+    log_joint = log_joint_memory(text).transpose(1, 2)  # (P,C,B)
+    total = log_sum_exp(log_joint, dim=1)
+    weights = (log_joint - total[:, None].clamp(min=torch.finfo(total.dtype).min)).exp()  # P(M|x), or zero
+    chains, cuts = _Chains(text, possible=log_joint > -torch.inf), list(chunks(text.ids.shape[-1], length))
+    laws = [chains.initial]  # where each segment starts
+    for rows in cuts:
+        ids = chains.ids(rows)
+        laws.append(chains.smooth(laws[-1], chains.table, ids, [ids.shape[-1] - 1])[:, 0])
+
+    @torch.no_grad()
+    def backward() -> Iterator[Segment]:
+        message = None
+        for rows, law in zip(reversed(cuts), reversed(laws[:-1]), strict=True):
+            table, ids = chains.table, chains.ids(rows)
+            if message is not None:  # it weighs the last state, on top of that state's own row
+                last = chains.table[torch.arange(len(ids), device=ids.device), ids[:, 0, -1]] * message
+                table = torch.cat([chains.table, last[:, None]], dim=1)
+                ids = torch.cat([ids[..., :-1], torch.full_like(ids[..., :1], chains.table.shape[1])], dim=-1)
+            smoothed = chains.smooth(law, table, ids, range(ids.shape[-1]))
+            yield Segment(rows, torch.einsum("pcb,pcbsk->pbsk", weights, chains.unfold(smoothed)))
+            message = chains.message(table, ids)
+
+    return total, backward()
+
+
+class _Chains:
+    """C memories of B texts as P·C·B models of one sequence each: each has its own law where a segment starts."""
+
+    def __init__(self, text: MemoryText, possible: Tensor) -> None:
+        memories = configurations(text.memory_prior.shape[1], text.memory_prior.shape[2])
+        n_sequences = text.ids.shape[1]
+        self._shape = (len(text.ids), len(memories), n_sequences)
+        self._text, self._backend = text, choose(text.transition)
+        self._transition = text.transition.repeat_interleave(len(memories) * n_sequences, dim=0)
+        self._possible = possible.reshape(-1, 1)
+        self.initial = text.initial.repeat_interleave(len(memories) * n_sequences, dim=0)
+        tables = select_rows(text.table.mT, text.cell_of_state, memories).mT  # (P,C,R,K)
+        self.table = tables.flatten(0, 1).repeat_interleave(n_sequences, dim=0)
+
+    def ids(self, rows: slice) -> Tensor:
+        """Return the row numbers of a segment (P·C·B,1,S)."""
+        ids = self._text.ids[:, None, :, rows].expand(*self._shape, -1)
+        return ids.reshape(-1, 1, ids.shape[-1])
+
+    def unfold(self, values: Tensor) -> Tensor:
+        """Give results (P·C·B,…) their dimensions back: (P,C,B,…)."""
+        return values.reshape(*self._shape, *values.shape[1:])
+
+    def smooth(self, law: Tensor, table: Tensor, ids: Tensor, positions: Sequence[int]) -> Tensor:
+        """Return the smoothed law (P·C·B,S,K) of rows that follow states of a law; zero for impossible text."""
+        result, lost = self._backend.smooth(law, self._transition, table, ids, positions, own_token=True)
+        return self._kept(result.marginals, lost)
+
+    def message(self, table: Tensor, ids: Tensor) -> Tensor:
+        """Return the message (P·C·B,K) to the state before the rows."""
+        result, lost = self._backend.messages(self._transition, table, ids, [-1])
+        return self._kept(result.messages, lost)[:, 0]
+
+    def _kept(self, values: Tensor, lost: Lost) -> Tensor:
+        """Return the values (P·C·B,1,S,K) of one sequence for each model, none of them lost."""
+        if (lost & self._possible).any():
+            raise InvalidInput(
+                "smoothing in segments",
+                "weights within reach of a float",
+                "a text whose weights come near underflow",
+                "use posterior, which turns to logarithms there",
+            )
+        return torch.where(self._possible[..., None, None], values, 0)[:, 0]
