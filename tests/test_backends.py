@@ -78,6 +78,28 @@ def test_float32_stays_within_the_rounding_bound(backend, dtype, n_states):
     assert_equal(ours.marginals, expected.marginals, 4 * 9 * (n_states + 6) * torch.finfo(dtype).eps / 2 + 1e-14)
 
 
+@given(seeds)
+def test_bfloat16_products_stay_within_the_rounding_bound(seed):
+    """Three roundings a step, of relative size 2⁻⁸ each, of numbers that are never negative."""
+    single = arrays(seed, **random_shape(seed), dtype=torch.float32)
+    exact = [array.double() if array.is_floating_point() else array for array in single]
+    length, unit = single[-1].shape[-1], 2.0**-8
+    ours = chain.forward_backward(*single, range(length), backend="torch-bfloat16")
+    expected = chain.forward_backward(*exact, range(length), backend="torch")
+    possible = expected.log_evidence > -torch.inf
+    assert torch.equal(ours.log_evidence > -torch.inf, possible)
+    largest = 3 * length * (unit + 1e-4)
+    assert_equal(ours.log_evidence[possible], expected.log_evidence[possible], largest)
+    # A law is a ratio of such products.
+    relative = np.expm1(2 * largest)
+    assert ((ours.marginals - expected.marginals).abs() <= relative * expected.marginals + 1e-7).all()
+
+
+def test_bfloat16_products_need_float32():
+    with pytest.raises(InvalidInput, match=r"backend: expected float32 parameters, got torch\.float64"):
+        chain.log_evidence(*arrays(0), backend="torch-bfloat16")
+
+
 def test_threads_change_nothing(monkeypatch):
     given_arrays = arrays(0, n_models=3, n_sequences=50)
     alone = chain.forward_backward(*given_arrays, range(9), backend="numba")
@@ -119,7 +141,7 @@ def test_the_argument_overrides_the_environment_and_that_the_rule(monkeypatch):
     assert isinstance(backends.choose(transition), Recursive)
     assert isinstance(backends.choose(transition, "numba"), compiled.Compiled)
     monkeypatch.setenv(backends.VARIABLE, "fortran")
-    with pytest.raises(InvalidInput, match="unknown backend: expected one of auto, numba, torch, got 'fortran'"):
+    with pytest.raises(InvalidInput, match=r"unknown backend: expected one of auto, .*, torch-bfloat16, got 'fortran'"):
         backends.choose(transition)
 
 

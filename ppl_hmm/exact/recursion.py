@@ -36,7 +36,7 @@ def forward(
     ``start`` is the law of H₀ as probabilities, the same for all sequences (P,1,K) or not (P,B,K);
     total_t = P(row t | rows before). Differentiable. Cost O(B·T·K²).
     """
-    filtered, transition = algebra.represent(start), algebra.represent(transition)
+    filtered, transition = algebra.represent(start), algebra.represent_moves(transition)
     likelihood = rows_by_time(algebra.represent(table), ids)
     for t in range(ids.shape[-1]):
         predicted = algebra.advance(filtered, transition)
@@ -50,7 +50,7 @@ def backward(algebra: Algebra, transition: Transition, table: Table, ids: Ids) -
     Messages before T are normalised: P(rows after t | H_t=h) = message_t(h) · ∏_{s≥t} total_s. Differentiable.
     Cost O(B·T·K²).
     """
-    reverse = algebra.represent(transition).transpose(-1, -2)
+    reverse = algebra.represent_moves(transition).transpose(-1, -2)
     likelihood = rows_by_time(algebra.represent(table), ids)
     message = algebra.represent(table.new_ones(*ids.shape[:2], table.shape[-1]))
     yield message, message[..., :1]

@@ -100,8 +100,3 @@ class Backend(Protocol):
     ) -> tuple[Paths, Lost]:
         """Return draws from P(H₀..H_T | x) by inverse transform of uniforms (P,B,D,1), drawn for H₀, H₁, … in turn."""
         ...
-
-
-def smallest_total(dtype: torch.dtype) -> float:
-    """Return the two-sided total below which entries a rounding error smaller are no floats: weights cancelled out."""
-    return torch.finfo(dtype).tiny / torch.finfo(dtype).eps

@@ -2,7 +2,8 @@
 
 With :data:`~ppl_hmm.exact.algebra.SCALED` this is the backend ``torch``, whose steps are matrix products: slow for
 few sequences or states, where the calls cost more than the work, and near the speed of the products for large ones.
-With :data:`~ppl_hmm.exact.algebra.LOG` nothing is ever lost: the rescue of every backend.
+With :data:`~ppl_hmm.exact.algebra.REDUCED` it is ``torch-bfloat16``. With :data:`~ppl_hmm.exact.algebra.LOG` nothing is
+ever lost: the rescue of every backend.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ppl_hmm.exact.algebra import MAXIMUM, SCALED, Algebra, Floor
-from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths, smallest_total
+from ppl_hmm.exact.algebra import LOG, MAXIMUM, Algebra, Floor
+from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths
 from ppl_hmm.exact.recursion import (
     LOG_CHUNK_ENTRIES,
     Ids,
@@ -86,8 +87,7 @@ class Recursive:
             if t in slots or t < 0:
                 before = marginals[slots[t]] if t >= 0 else law_of_start
                 law, total = algebra.normalise(algebra.weigh(before, message))
-                if algebra is SCALED:
-                    lost = lost | (total[..., 0] < smallest_total(table.dtype))
+                lost = lost | algebra.cancels(total[..., 0])
                 if t >= 0:
                     marginals[slots[t]] = algebra.probabilities(law)
                     if log_contexts is not None:
@@ -124,7 +124,7 @@ class Recursive:
     def gradient(
         self, initial: Initial, transition: Transition, table: Table, ids: Ids, weights: Tensor
     ) -> tuple[Gradient, Lost]:
-        """Return expected counts over parameters, by one pass each way; memory O(B·T·K). For ``SCALED`` only.
+        """Return expected counts over parameters, by one pass each way; memory O(B·T·K). Not in logarithms.
 
         ∂ log P(x) / ∂ A[i,j] = Σ_t filtered_{t-1}(i) after_t(j) / z_t, after_t = row_t · message_t and z_t its total
         with predicted_t; for a row it is Σ_t predicted_t message_t / z_t, for the initial law f / Σ_h π₀(h) f(h).
@@ -154,13 +154,13 @@ class Recursive:
                 break
             after = message * likelihood(t)
             total = (predicted[t] * after).sum(-1)
-            lost = lost | (total < smallest_total(table.dtype))
+            lost = lost | algebra.cancels(total)
             each_row.index_add_(
                 0, (ids[..., t] + offsets).flatten(), (predicted[t] * message * share(total)).flatten(0, 1)
             )
             of_moves.baddbmm_(before[t].mT, after * share(total))
         total = (start * message).sum(-1)
-        lost = lost | (total < smallest_total(table.dtype))
+        lost = lost | algebra.cancels(total)
         return Gradient((message * share(total)).sum(1), of_moves, of_rows), lost & counted
 
     @torch.no_grad()
@@ -188,7 +188,7 @@ class Recursive:
         """Return draws from P(H₀..H_T | x)."""
 
         def draw(law: Tensor) -> Tensor:
-            return categorical(law if self.algebra is SCALED else law.softmax(-1), generator)
+            return categorical(law.softmax(-1) if self.algebra is LOG else law, generator)
 
         return _decode(self.algebra, initial, transition, table, ids, n_draws, draw)
 

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ppl_hmm.exact.algebra import safe_log
+from ppl_hmm.exact.algebra import safe_log, smallest_total
 from ppl_hmm.exact.backends.compiled import passes
 from ppl_hmm.exact.backends.compiled import paths as compiled_paths
 from ppl_hmm.exact.backends.compiled.gradient import gradient
 from ppl_hmm.exact.backends.compiled.steps import FEW, TILE
 from ppl_hmm.exact.backends.compiled.vectors import lanes
-from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths, smallest_total
+from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths
 from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
 
 #: Sequences that take each step together where the transition leaves the nearest cache: they share what is read of it.
@@ -252,9 +252,10 @@ os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has th
 def _slots(positions: Sequence[int], length: int) -> np.ndarray:
     """Return where the result of each position goes, −1 for nowhere."""
     slots = np.full(length, -1)
-    # All numbers of a long text one by one would take as long as its pass.
-    where = slice(positions.start, positions.stop) if isinstance(positions, range) else list(positions)
-    slots[where] = np.arange(len(positions))
+    if isinstance(positions, range) and positions.step == 1:  # one by one they would take as long as the pass
+        slots[positions.start : positions.stop] = np.arange(len(positions))
+    else:
+        slots[list(positions)] = np.arange(len(positions))
     return slots
 
 
