@@ -8,6 +8,7 @@ others are real.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
@@ -43,7 +44,7 @@ class Record:
         for name, tensor in tensors.items():
             # A copy, so that nobody else can change a frozen record.
             tensor = tensor.to(torch.int64 if name in self.integers else real, copy=True)
-            if not torch.isfinite(tensor).all():
+            if tensor.numel() and not all(map(math.isfinite, torch.aminmax(tensor.detach()))):
                 where = (~torch.isfinite(tensor)).nonzero()[0].tolist()
                 raise InvalidInput(
                     f"{name}{where}",

@@ -48,7 +48,8 @@ class LikelihoodRows(NamedTuple):
         """
         batch_shape = model.batch_shape
         ids = as_tokens(tokens, model.vocabulary_size, lengths=lengths, batch_shape=batch_shape, device=model.device)
-        ids = torch.where(ids < 0, model.vocabulary_size, ids)
+        if ids.amin() < 0:
+            ids = torch.where(ids < 0, model.vocabulary_size, ids)
         ids = ids.expand(*batch_shape, *ids.shape[-2:]).reshape(-1, *ids.shape[-2:])
         cells = memory_arrays(model)
         table = _table(model, prompt)

@@ -76,9 +76,9 @@ def as_tokens(
             "pass a non-empty batch",
         )
     checked = checked.long()
-    outside = (checked < MASK) | (checked >= vocabulary_size)
-    if outside.any():
-        where = outside.nonzero()[0].tolist()
+    lowest, highest = torch.aminmax(checked)
+    if lowest < MASK or highest >= vocabulary_size:
+        where = ((checked < MASK) | (checked >= vocabulary_size)).nonzero()[0].tolist()
         raise InvalidInput(
             f"token out of range at sequence {where[-2]}, position {where[-1]}",
             f"an id in 0..{vocabulary_size - 1}, or {MASK} (MASK)",

@@ -14,15 +14,16 @@ def check_distributions(name: str, rows: torch.Tensor) -> None:
     """Raise :class:`InvalidInput`, naming the row and its sum, unless every row (…,n) is a distribution."""
     if 0 in rows.shape:
         raise InvalidInput(name, "non-empty dimensions", f"shape {tuple(rows.shape)}", "pass at least one entry")
-    if (rows < 0).any():
+    rows = rows.detach()
+    if rows.amin() < 0:
         where = (rows < 0).nonzero()[0].tolist()
         raise InvalidInput(
             f"{name}{where}", "a non-negative probability", str(rows[tuple(where)].item()), "remove negative entries"
         )
-    sums = rows.detach().sum(-1)
-    wrong = (sums - 1).abs() > _ROW_SUM_TOLERANCE[rows.dtype]
-    if wrong.any():
-        where = wrong.nonzero()[0].tolist()
+    sums = rows.sum(-1)
+    errors = (sums - 1).abs()
+    if errors.amax() > _ROW_SUM_TOLERANCE[rows.dtype]:
+        where = (errors > _ROW_SUM_TOLERANCE[rows.dtype]).nonzero()[0].tolist()
         row = f" row {where[0] if len(where) == 1 else where}" if where else ""
         raise InvalidInput(
             f"{name}{row} is not a distribution",

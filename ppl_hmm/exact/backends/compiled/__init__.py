@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -18,7 +19,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from ppl_hmm.exact.algebra import safe_log, smallest_total
 from ppl_hmm.exact.backends.compiled import passes
@@ -34,8 +34,8 @@ _LARGEST_GROUP = 32
 _NEAREST_CACHE_BYTES = 1 << 14
 #: Bytes of predictions that the gradient keeps at a time, unless the square root of the length is more.
 _SEGMENT_BYTES = 1 << 19
-#: Multiplications that are worth another thread.
-_WORK_OF_A_THREAD = 1 << 21
+#: Multiplications that are worth another thread, whose start takes as long as a good part of a millisecond.
+_WORK_OF_A_THREAD = 1 << 23
 
 Result = TypeVar("Result")
 
@@ -48,7 +48,7 @@ class Compiled:
         """Return log P(x)."""
         chain = _Chain.of(transition, table, ids)
         lost, evidence = chain.none_lost(), chain.empty()
-        start, arrays = _padded(initial), (chain.table, chain.ids, chain.floor)
+        start, arrays = _padded(initial.detach().numpy()), (chain.table, chain.ids, chain.floor)
 
         def part(first: int, last: int) -> None:
             passes.evidence(first, last, chain.work(2), start, chain.forth, *arrays, evidence, lost)
@@ -71,7 +71,8 @@ class Compiled:
         marginals = chain.empty(len(positions), n_states)
         log_contexts = chain.empty(0 if own_token else len(positions))
         slots = _slots(positions, ids.shape[-1])
-        start, arrays = _padded(initial), (chain.forth, chain.back, chain.table, chain.ids, chain.floor)
+        start = _padded(initial.detach().numpy())
+        arrays = (chain.forth, chain.back, chain.table, chain.ids, chain.floor)
         results = (evidence, law_of_start, marginals, log_contexts, lost)
         limit = smallest_total(table.dtype)
 
@@ -105,7 +106,7 @@ class Compiled:
     ) -> tuple[Gradient, Lost]:
         """Return expected counts over parameters; memory O(√T·K) for each of a few sequences."""
         chain = _Chain.of(transition, table, ids)
-        lost, counted, start = chain.none_lost(), weights.contiguous().numpy(), _padded(initial)
+        lost, counted, start = chain.none_lost(), weights.contiguous().numpy(), _padded(initial.detach().numpy())
         arrays = (start, chain.forth, chain.back, chain.table, chain.ids, chain.floor, smallest_total(table.dtype))
         length = chain.segment_length()
         n_segments = math.ceil(ids.shape[-1] / length)
@@ -117,7 +118,7 @@ class Compiled:
             return sums
 
         of_initial, of_transition, of_table = (
-            np.sum(parts, axis=0) for parts in zip(*chain.share(part, 5, parts_per_thread=1), strict=True)
+            functools.reduce(np.add, parts) for parts in zip(*chain.share(part, 5, parts_per_thread=1), strict=True)
         )
         k = initial.shape[-1]
         whole = (of_initial[:, :k], of_transition[:, :k, :k], of_table[:, :, :k])
@@ -128,8 +129,8 @@ class Compiled:
     def best_path(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> Paths:
         """Return the best path of each sequence."""
         chain, nothing = _Chain.of(transition, table, ids), -torch.inf
-        start, forth = safe_log(initial).numpy(), safe_log(transition).numpy()
-        back, rows = _panels(safe_log(transition.mT), nothing), _padded(safe_log(table), nothing)
+        start, forth, rows = (safe_log(array).numpy() for array in (initial, transition, table))
+        back, rows = _panels(forth.swapaxes(1, 2), nothing), _padded(rows, nothing)
         paths = np.empty((*ids.shape[:2], 1, 1 + ids.shape[-1]), np.int64)
 
         def part(first: int, last: int) -> None:
@@ -179,10 +180,11 @@ class _Chain:
 
     @classmethod
     def of(cls, transition: Tensor, table: Tensor, ids: Tensor) -> _Chain:
-        forth, rows = _panels(transition), _padded(table)
+        moves, rows = transition.detach().numpy(), _padded(table.detach().numpy())
+        forth = _panels(moves)
         floor = np.empty(len(rows), rows.dtype)
         passes.floors(forth, rows, np.finfo(rows.dtype).tiny, floor)
-        return cls(forth, _panels(transition.mT), rows, ids.contiguous().numpy(), floor)
+        return cls(forth, _panels(moves.swapaxes(1, 2)), rows, ids.contiguous().numpy(), floor)
 
     def none_lost(self) -> np.ndarray:
         """Return False for each sequence."""
@@ -237,7 +239,19 @@ class _Chain:
             return [part(0, n_groups)]
         n_parts = min(n_groups, n_threads * parts_per_thread)
         cuts = [n_groups * i // n_parts for i in range(n_parts + 1)]
-        return list(_pool(n_threads).map(part, cuts[:-1], cuts[1:]))
+        parts = enumerate(itertools.pairwise(cuts))
+        results: dict[int, Result] = {}
+
+        def compute_parts() -> None:  # each thread takes the next one that nobody has taken
+            for number, (first, last) in parts:
+                results[number] = part(first, last)
+
+        others = [_pool(n_threads).submit(compute_parts) for _ in range(n_threads - 1)]
+        compute_parts()
+        for other in others:
+            if not other.cancel():  # a thread that has not woken up yet is not waited for
+                other.result()
+        return [results[number] for number in range(n_parts)]
 
 
 @functools.cache
@@ -259,19 +273,15 @@ def _slots(positions: Sequence[int], length: int) -> np.ndarray:
     return slots
 
 
-def _padded_size(array: Tensor) -> int:
-    """Return K as a whole number of vectors and of tiles."""
-    whole = max(TILE, lanes(array.detach().numpy()))
-    return whole * math.ceil(array.shape[-1] / whole)
+def _padded(array: np.ndarray, value: float = 0.0) -> np.ndarray:
+    """Return an array (…,K) padded with states of no weight, to a whole number of vectors and of tiles."""
+    n_states, whole = array.shape[-1], max(TILE, lanes(array))
+    padded = np.full((*array.shape[:-1], whole * math.ceil(n_states / whole)), value, array.dtype)
+    padded[..., :n_states] = array
+    return padded
 
 
-def _padded(array: Tensor, value: float = 0) -> np.ndarray:
-    """Return an array (…,K) padded with states of no weight."""
-    return pad(array.detach(), (0, _padded_size(array) - array.shape[-1]), value=value).contiguous().numpy()
-
-
-def _panels(matrix: Tensor, value: float = 0) -> np.ndarray:
+def _panels(matrix: np.ndarray, value: float = 0.0) -> np.ndarray:
     """Return matrices (P,K,K) as panels (P,N,K,W) of one vector of columns each; only columns are padded."""
-    whole = pad(matrix.detach(), (0, _padded_size(matrix) - matrix.shape[-1]), value=value)
-    width = lanes(whole.numpy())
-    return whole.unflatten(-1, (-1, width)).transpose(1, 2).contiguous().numpy()
+    whole = _padded(matrix, value)
+    return np.ascontiguousarray(whole.reshape(*whole.shape[:2], -1, lanes(whole)).swapaxes(1, 2))
