@@ -18,7 +18,7 @@ from ppl_hmm.errors import ImpossibleText, InvalidInput
 from ppl_hmm.exact import memory
 from ppl_hmm.exact.memory import MemoryText
 from ppl_hmm.parameters import HMM, MemoryHMM, prompt_rows
-from ppl_hmm.text import as_tokens
+from ppl_hmm.text import as_tokens, extremes
 
 Model = HMM | MemoryHMM
 Text = ArrayLike | Tensor
@@ -48,7 +48,7 @@ class LikelihoodRows(NamedTuple):
         """
         batch_shape = model.batch_shape
         ids = as_tokens(tokens, model.vocabulary_size, lengths=lengths, batch_shape=batch_shape, device=model.device)
-        if ids.amin() < 0:
+        if extremes(ids)[0] < 0:
             ids = torch.where(ids < 0, model.vocabulary_size, ids)
         ids = ids.expand(*batch_shape, *ids.shape[-2:]).reshape(-1, *ids.shape[-2:])
         cells = memory_arrays(model)

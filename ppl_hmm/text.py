@@ -76,7 +76,7 @@ def as_tokens(
             "pass a non-empty batch",
         )
     checked = checked.long()
-    lowest, highest = torch.aminmax(checked)
+    lowest, highest = extremes(checked)
     if lowest < MASK or highest >= vocabulary_size:
         where = ((checked < MASK) | (checked >= vocabulary_size)).nonzero()[0].tolist()
         raise InvalidInput(
@@ -86,6 +86,18 @@ def as_tokens(
             "check the vocabulary of the text against that of the model",
         )
     return checked if lengths is None else _mask_past_ends(checked, lengths)
+
+
+def extremes(tokens: torch.Tensor) -> tuple[int, int]:
+    """Return the lowest and the highest of integers, not none.
+
+    On the CPU by NumPy: torch wakes its threads for long text, and they would stay in the way of compiled loops.
+    """
+    if tokens.device.type == "cpu":
+        array = tokens.numpy()
+        return int(array.min()), int(array.max())
+    lowest, highest = torch.aminmax(tokens)
+    return int(lowest), int(highest)
 
 
 def _mask_past_ends(tokens: torch.Tensor, lengths: ArrayLike | torch.Tensor) -> torch.Tensor:
