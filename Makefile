@@ -28,9 +28,9 @@ test: .venv/.stamp-dev  ## Run the tests, without the slow, gpu and benchmark on
 	  $(BIN)/python -m pytest --collect-only -q -m $$marker | tail -n 1 | sed 's, collected.*,,'; \
 	done
 
-test-all: .venv/.stamp-dev  ## Run all tests (those marked gpu only where there is one)
-	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then marker=''; \
-	else marker='not gpu'; echo 'No GPU here: tests marked gpu are left out.'; fi; \
+test-all: .venv/.stamp-dev  ## Run all tests but benchmarks (those marked gpu only where there is one)
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then marker='not benchmark'; \
+	else marker='not benchmark and not gpu'; echo 'No GPU here: tests marked gpu are left out.'; fi; \
 	$(TEST) -m "$$marker"
 
 lint: .venv/.stamp-dev  ## Check style, types and the direction of imports
@@ -38,8 +38,10 @@ lint: .venv/.stamp-dev  ## Check style, types and the direction of imports
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: .venv/.stamp-bench  ## Measure time beside the peers; figures go to results/bench.jsonl
-	$(BIN)/python -m pytest -m benchmark tests/benchmarks -s
+bench: .venv/.stamp-bench  ## Measure time beside the peers, a quarter of an hour; writes docs/performance.md
+	@mkdir -p results
+	$(BIN)/python -m pytest -p benchmark --benchmark-json=results/benchmarks.json -m 'benchmark and not gpu' tests/benchmarks
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.report results/benchmarks.json
 
 docs: .venv/.stamp-docs  ## Build the documentation in docs/_build/html
 	@rm -rf docs/api/generated docs/_build  # tutorials are executed again: the package may have changed

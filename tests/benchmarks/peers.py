@@ -51,6 +51,53 @@ def dynamax_gradient(model: HMM, text: torch.Tensor):
     return lambda: jax.block_until_ready(loss((start, transition, emission)))
 
 
+def dynamax_evidence(model: HMM, text: torch.Tensor):
+    import jax
+    import jax.numpy as jnp
+    from dynamax.hidden_markov_model.inference import hmm_filter
+
+    start, transition, emission, tokens = _for_jax(model, text)
+
+    @jax.jit
+    def evidence(start, transition, emission, tokens):
+        logs = jnp.log(emission)
+        return jax.vmap(lambda one: hmm_filter(start, transition, logs[:, one].T).marginal_loglik)(tokens)
+
+    return lambda: evidence(start, transition, emission, tokens).block_until_ready()
+
+
+def jax_scan(model: HMM, text: torch.Tensor, platform: str):
+    """Smooth in scaled probabilities: what one writes in JAX itself, for one text, and maps over texts."""
+    import jax
+    import jax.numpy as jnp
+
+    (device, *_) = jax.devices(platform)
+    arrays = [jax.device_put(array, device) for array in _for_jax(model, text)]
+
+    @jax.jit
+    def smooth(start, transition, emission, tokens):
+        def forward(predicted, likelihood):
+            joint = predicted * likelihood
+            filtered = joint / joint.sum()
+            return filtered @ transition, filtered
+
+        def backward(message, likelihood):
+            before = transition @ (likelihood * message)
+            return before / before.sum(), message
+
+        def one(text):
+            likelihoods = emission[:, text].T
+            _, filtered = jax.lax.scan(forward, start, likelihoods)
+            _, messages = jax.lax.scan(backward, jnp.ones_like(start), likelihoods, reverse=True)
+            joint = filtered * messages
+            return joint / joint.sum(-1, keepdims=True)
+
+        with jax.default_matmul_precision("highest"):  # float32 as such, not TF32
+            return jax.vmap(one)(tokens)
+
+    return lambda: smooth(*arrays).block_until_ready()
+
+
 def pomegranate(model: HMM, text: torch.Tensor):
     from pomegranate.distributions import Categorical
     from pomegranate.hmm import DenseHMM

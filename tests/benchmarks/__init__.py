@@ -1,0 +1,1 @@
+"""Time beside the peers, and the page that shows it: docs/performance.md."""

@@ -1,0 +1,56 @@
+"""Set-up of the benchmarks: run as users run it, and leave records in pytest-benchmark's report."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import jaxtyping
+import pytest
+import torch
+
+from benchmarks import measure
+from benchmarks.records import OWN, Comparison, Scaling, Shape
+
+
+@pytest.fixture(autouse=True)
+def as_users_run_it():
+    """Use all cores, and leave out the checks of shapes that tests put around every kernel."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def compare(benchmark):
+    """Return what times functions side by side, ours first, and leaves a Comparison in the report."""
+
+    def run(section, quantity, dtype, shape: Shape, functions, **aims):
+        seconds = measure.side_by_side(benchmark, functions)
+        record = Comparison(section, quantity, str(dtype).removeprefix("torch."), shape, seconds, **aims)
+        benchmark.extra_info["comparison"] = dataclasses.asdict(record)
+
+    return run
+
+
+@pytest.fixture
+def scale(benchmark):
+    """Return what times functions of (name, size) side by side and leaves a Scaling in the report."""
+
+    def run(dimension, dtype, shape: Shape, functions, fitted_from, aim):
+        largest = (OWN, getattr(shape, dimension))
+        seconds = measure.side_by_side(benchmark, {largest: functions[largest], **functions})
+        curves = {name: {size: seconds[name, size] for one, size in functions if one == name} for name, _ in functions}
+        record = Scaling(dimension, str(dtype).removeprefix("torch."), shape, curves, fitted_from, aim)
+        benchmark.extra_info["scaling"] = dataclasses.asdict(record)
+
+    return run
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info):
+    """Name the machine and the versions in the report."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    machine_info["ppl_hmm"] = measure.machine()

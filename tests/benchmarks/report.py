@@ -1,0 +1,137 @@
+"""Write docs/performance.md from measurements: prose stays, what lies between its markers is generated.
+
+``python -m benchmarks.report results/benchmarks.json`` reads what pytest-benchmark wrote, and keeps the seconds beside
+the page. The exit status is 1 where a peer was faster.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks import figures
+from benchmarks.records import OWN, Comparison, Measurements, Scaling
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "performance.md"
+BESIDE = DOCS / "_static" / "performance"
+KEPT = BESIDE / "measurements.json"
+
+
+def main(source: str) -> int:
+    measurements = Measurements.from_pytest_benchmark(json.loads(Path(source).read_text()))
+    BESIDE.mkdir(parents=True, exist_ok=True)
+    KEPT.write_text(json.dumps(measurements.as_json(), separators=(",", ":")) + "\n")
+    PAGE.write_text(filled(PAGE.read_text(), measurements))
+    figures.draw(measurements, BESIDE)
+    print(missed(measurements))
+    print(*measurements.slower, sep="\n")
+    return 1 if measurements.slower else 0
+
+
+def filled(page: str, measurements: Measurements) -> str:
+    """Return the page with each generated part written anew."""
+    parts = {"machine": machine(measurements), "scaling": scaling_table(measurements), "missed": missed(measurements)}
+    for section in ("smoothing", "quantities", "many states", "gpu"):
+        chosen = [one for one in measurements.comparisons if one.section == section]
+        parts[section] = comparison_table(chosen) if chosen else "*Not measured in this run.*"
+
+    def part(match: re.Match[str]) -> str:
+        return f"{match[1]}\n\n{parts[match[2]]}\n\n{match[3]}"
+
+    return re.sub(r"(<!-- begin ([a-z ]+) -->).*?(<!-- end -->)", part, page, flags=re.DOTALL)
+
+
+def machine(measurements: Measurements) -> str:
+    return table(("", ""), measurements.machine.items())
+
+
+def comparison_table(comparisons: list[Comparison]) -> str:
+    """Return a row for each of the others that we were measured beside."""
+    header = ("", "B×T×K", "", "ns per token", "beside", "ns per token", "its time by ours", "aim", "")
+    rows = [
+        (
+            one.quantity,
+            str(one.shape),
+            one.dtype,
+            digits(one.nanoseconds(OWN)),
+            other,
+            digits(one.nanoseconds(other)),
+            f"{digits(one.ratio(other))}×",
+            aim(one, other),
+            verdict(one, other),
+        )
+        for one in comparisons
+        for other in one.seconds
+        if other != OWN
+    ]
+    return table(header, rows)
+
+
+def aim(one: Comparison, other: str) -> str:
+    """Return what is aimed at, as a bound on the other's time by ours."""
+    if other in one.within:
+        return f"{digits(1 / one.within[other])}× (within {one.within[other]:g}× of it)"
+    if other in one.faster:
+        return f"{one.faster[other] or 1:g}×"
+    return ""
+
+
+def verdict(one: Comparison, other: str) -> str:
+    if other in one.slower_than:
+        return "**slower**"
+    by = one.missed_by(other)
+    if by is None:
+        return "met" if other in one.faster else ""
+    return f"missed by {by:.0%}" if by else "met"
+
+
+def scaling_table(measurements: Measurements) -> str:
+    """Return a row for each dimension: the exponent, and the time at each size."""
+    header = ("dimension", "B×T×K at most", "exponent", "aim", "", "ns per token by size")
+    return table(header, (_scaling_row(one) for one in measurements.scalings))
+
+
+def _scaling_row(one: Scaling) -> tuple[str, ...]:
+    smallest, largest = one.aim
+    wanted = f"{smallest:g} to {largest:g}" if smallest else f"at most {largest:g}"
+    found = f"missed by {one.missed_by:.2f}" if one.missed_by else "met"
+    times = ", ".join(f"{size}: {digits(time)}" for size, time in one.nanoseconds(OWN).items())
+    return one.dimension, str(one.shape), f"{one.exponent:.2f} (from {one.fitted_from} on)", wanted, found, times
+
+
+def missed(measurements: Measurements) -> str:
+    """Return a list of the aims that were missed, each with how much."""
+    lines = [
+        f"- {one.quantity}, {one.dtype}, {one.shape}, beside {other}: {digits(one.ratio(other))}× for an aim of "
+        f"{aim(one, other)}, {verdict(one, other).strip('*')}"
+        for one in measurements.comparisons
+        for other in one.seconds
+        if other in one.slower_than or one.missed_by(other)
+    ]
+    lines += [
+        f"- exponent in {one.dimension}: {one.exponent:.2f}, missed by {one.missed_by:.2f}"
+        for one in measurements.scalings
+        if one.missed_by
+    ]
+    return "\n".join(lines) or "None."
+
+
+def digits(value: float) -> str:
+    """Return two decimals of what is small, none of what is large."""
+    decimals = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:.{decimals}f}"
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    header = tuple(header)
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
