@@ -5,16 +5,21 @@ import jaxtyping
 import pytest
 import torch
 
-# Before anything imports the kernels: every jaxtyping annotation in them becomes a check.
-jaxtyping.install_import_hook("ppl_hmm.exact", "beartype.beartype")
-
-# The tests' tensors are tiny: threads waiting for each other on shared cores take longer than the work.
-torch.set_num_threads(1)
-
 hypothesis.settings.register_profile("ppl_hmm", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ppl_hmm")
 
 BACKENDS = ("torch", "numba")
+
+
+def pytest_configure(config):
+    """Check shapes on one thread, unless pytest-benchmark is on: benchmarks run what users run."""
+    if config.pluginmanager.has_plugin("benchmark"):
+        return
+    # Before anything imports the kernels: every jaxtyping annotation in them becomes a check. Even when switched off
+    # again, the checks take a millisecond a call.
+    jaxtyping.install_import_hook("ppl_hmm.exact", "beartype.beartype")
+    # The tests' tensors are tiny: threads waiting for each other on shared cores take longer than the work.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

@@ -1,26 +1,13 @@
-"""Set-up of the benchmarks: run as users run it, and leave records in pytest-benchmark's report."""
+"""Fixtures that time side by side and leave records in pytest-benchmark's report."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 
-import jaxtyping
 import pytest
-import torch
 
 from benchmarks import measure
 from benchmarks.records import OWN, Comparison, Scaling, Shape
-
-
-@pytest.fixture(autouse=True)
-def as_users_run_it():
-    """Use all cores, and leave out the checks of shapes that tests put around every kernel."""
-    torch.set_num_threads(os.cpu_count() or 1)
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-    torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -52,5 +39,4 @@ def scale(benchmark):
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(machine_info):
     """Name the machine and the versions in the report."""
-    torch.set_num_threads(os.cpu_count() or 1)
     machine_info["ppl_hmm"] = measure.machine()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -18,7 +20,7 @@ CURVES = {
     "hmmlearn": {"color": GREEN, "marker": "^", "linestyle": "--"},
     "roofline": {"color": "0.4", "marker": "", "linestyle": ":"},
 }
-LABELS = {"hmmlearn": "hmmlearn (float64)", "roofline": "roofline: products + one write"}
+LABELS = {"hmmlearn": "hmmlearn (float64)", "roofline": "roofline: torch.mm + one write"}
 DIMENSIONS = {"texts": "texts B", "length": "length T", "states": "states K"}
 
 
@@ -43,14 +45,14 @@ def scaling(measurements: Measurements) -> Figure:
         axes.set_title(", ".join(others), fontsize=SMALL)
         axes.grid(color="0.92", linewidth=0.6)
     panels[0].set_ylabel("ns per token")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=SMALL, frameon=False)
+    named = _legend(panels)
+    figure.legend(named.values(), named, loc="outside lower center", ncols=len(named), fontsize=SMALL, frameon=False)
     return figure
 
 
 def peers(measurements: Measurements) -> Figure:
     """Return a row for each comparison: how many times our time another takes, and the aim."""
-    pairs = [(one, other) for one in measurements.comparisons for other in one.seconds if other in _targets(one)]
+    pairs = [(one, other) for one in measurements.by_section() for other in one.seconds if other in _targets(one)]
     figure = Figure(figsize=(7.2, 1.1 + 0.21 * len(pairs)), layout="constrained")
     axes = figure.subplots()
     for row, (one, other) in enumerate(pairs):
@@ -60,10 +62,18 @@ def peers(measurements: Measurements) -> Figure:
     axes.set_yticks(range(len(pairs)), [_label(*pair) for pair in pairs], fontsize=SMALL)
     axes.xaxis.set_major_formatter("{x:g}×")
     axes.grid(axis="x", color="0.92", linewidth=0.6)
-    handles, labels = axes.get_legend_handles_labels()
-    named = dict(zip(labels, handles, strict=True))
+    named = _legend([axes])
     figure.legend(named.values(), named, loc="outside upper center", ncols=len(named), fontsize=SMALL, frameon=False)
     return figure
+
+
+def _legend(panels: Iterable[Axes]) -> dict[str, Any]:
+    """Return each label once, with what it names."""
+    handles, labels = [], []
+    for axes in panels:
+        for found, part in zip((handles, labels), axes.get_legend_handles_labels(), strict=True):
+            found.extend(part)
+    return dict(zip(labels, handles, strict=True))
 
 
 def _targets(one: Comparison) -> dict[str, float | None]:

@@ -23,6 +23,8 @@ FEWEST_ROUNDS, MOST_ROUNDS = 3, 21
 REST = 0.05
 #: What takes longer than this has little to gain from warm caches.
 LONG = 0.5
+#: What takes longer than this is not called once more to tell its compilation from the rest.
+VERY_LONG = 10
 
 PACKAGES = ("ppl-hmm", "numpy", "torch", "numba", "jax", "dynamax", "hmmlearn", "pomegranate", "pyro-ppl")
 
@@ -30,9 +32,7 @@ PACKAGES = ("ppl-hmm", "numpy", "torch", "numba", "jax", "dynamax", "hmmlearn", 
 def side_by_side(benchmark: BenchmarkFixture, functions: dict[str, Callable[[], object]]) -> Seconds:
     """Return seconds of each function, one of each a round; pytest-benchmark times the first and reports it."""
     first, *others = functions
-    for function in functions.values():
-        function()  # compiles
-    usual = {name: timed(function) for name, function in functions.items()}
+    usual = {name: compiled(function) for name, function in functions.items()}
     a_round = sum(REST + taken * (1 if taken > LONG else 2) for taken in usual.values())
     seconds = {name: [] for name in functions}
 
@@ -46,6 +46,12 @@ def side_by_side(benchmark: BenchmarkFixture, functions: dict[str, Callable[[], 
     benchmark.pedantic(functions[first], setup=others_in_turn, rounds=rounds)
     seconds[first] = list(benchmark.stats.stats.data)
     return seconds
+
+
+def compiled(function: Callable[[], object]) -> float:
+    """Return about the seconds that a call takes once it is compiled."""
+    first = timed(function)
+    return first if first > VERY_LONG else timed(function)
 
 
 def settle(function: Callable[[], object], usual: float) -> None:

@@ -127,7 +127,7 @@ def pyro_filter(model: HMM, text: torch.Tensor):
 
 
 def roofline(model: HMM, text: torch.Tensor):
-    """Return what no smoother can beat: its two products a step, and one write of the answer."""
+    """Return what a smoother by torch's products takes at least: two a step, and one write of the answer."""
     (n_texts, length), k = text.shape, model.n_states
     law, out = torch.rand(n_texts, k, dtype=model.dtype), torch.empty(n_texts, k, dtype=model.dtype)
     answer = torch.from_numpy(np.empty((n_texts, length, k), str(model.dtype).removeprefix("torch.")))

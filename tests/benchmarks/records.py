@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 OWN = "ppl_hmm"
+SECTIONS = ("smoothing", "quantities", "many states", "gpu")  # of the page
 Seconds = dict[str, list[float]]  # by name, one a round
 
 
@@ -37,7 +38,7 @@ class Comparison:
     are limits, each with how many times its time we aim to stay within. Others in ``seconds`` are there to compare.
     """
 
-    section: str  # of the page
+    section: str  # one of SECTIONS
     quantity: str
     dtype: str
     shape: Shape
@@ -104,12 +105,16 @@ class Measurements:
     comparisons: list[Comparison]
     scalings: list[Scaling]
 
+    def by_section(self) -> list[Comparison]:
+        """Return the comparisons in the page's order."""
+        return sorted(self.comparisons, key=lambda one: SECTIONS.index(one.section))
+
     @property
     def slower(self) -> list[str]:
         """Say where a peer was faster: what must not be."""
         return [
             f"{one.quantity}, {one.dtype}, {one.shape}: {other} is faster"
-            for one in self.comparisons
+            for one in self.by_section()
             for other in one.slower_than
         ]
 

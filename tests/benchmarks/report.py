@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks import figures
-from benchmarks.records import OWN, Comparison, Measurements, Scaling
+from benchmarks.records import OWN, SECTIONS, Comparison, Measurements, Scaling
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "performance.md"
@@ -35,7 +35,7 @@ def main(source: str) -> int:
 def filled(page: str, measurements: Measurements) -> str:
     """Return the page with each generated part written anew."""
     parts = {"machine": machine(measurements), "scaling": scaling_table(measurements), "missed": missed(measurements)}
-    for section in ("smoothing", "quantities", "many states", "gpu"):
+    for section in SECTIONS:
         chosen = [one for one in measurements.comparisons if one.section == section]
         parts[section] = comparison_table(chosen) if chosen else "*Not measured in this run.*"
 
@@ -51,7 +51,7 @@ def machine(measurements: Measurements) -> str:
 
 def comparison_table(comparisons: list[Comparison]) -> str:
     """Return a row for each of the others that we were measured beside."""
-    header = ("", "B×T×K", "", "ns per token", "beside", "ns per token", "its time by ours", "aim", "")
+    header = ("quantity", "B×T×K", "precision", "ns per token", "beside", "its ns per token", "we are", "aim", "")
     rows = [
         (
             one.quantity,
@@ -60,7 +60,7 @@ def comparison_table(comparisons: list[Comparison]) -> str:
             digits(one.nanoseconds(OWN)),
             other,
             digits(one.nanoseconds(other)),
-            f"{digits(one.ratio(other))}×",
+            outcome(one, other),
             aim(one, other),
             verdict(one, other),
         )
@@ -71,13 +71,20 @@ def comparison_table(comparisons: list[Comparison]) -> str:
     return table(header, rows)
 
 
-def aim(one: Comparison, other: str) -> str:
-    """Return what is aimed at, as a bound on the other's time by ours."""
+def outcome(one: Comparison, other: str) -> str:
+    """Return the median ratio in words."""
+    ratio = one.ratio(other)
     if other in one.within:
-        return f"{digits(1 / one.within[other])}× (within {one.within[other]:g}× of it)"
-    if other in one.faster:
-        return f"{one.faster[other] or 1:g}×"
-    return ""
+        return f"{digits(1 / ratio)}× its time"
+    return f"{digits(ratio)}× faster" if ratio > 1 else f"{digits(1 / ratio)}× slower"
+
+
+def aim(one: Comparison, other: str) -> str:
+    if other in one.within:
+        return f"within {one.within[other]:g}×"
+    if other not in one.faster:
+        return ""
+    return "faster" if one.faster[other] is None else f"{one.faster[other]:g}× faster"
 
 
 def verdict(one: Comparison, other: str) -> str:
@@ -90,8 +97,8 @@ def verdict(one: Comparison, other: str) -> str:
 
 
 def scaling_table(measurements: Measurements) -> str:
-    """Return a row for each dimension: the exponent, and the time at each size."""
-    header = ("dimension", "B×T×K at most", "exponent", "aim", "", "ns per token by size")
+    """Return a row for each dimension: the exponent of our time, and the time at each size."""
+    header = ("in", "B×T×K at most", "exponent", "aim", "", "ns per token by size")
     return table(header, (_scaling_row(one) for one in measurements.scalings))
 
 
@@ -106,9 +113,9 @@ def _scaling_row(one: Scaling) -> tuple[str, ...]:
 def missed(measurements: Measurements) -> str:
     """Return a list of the aims that were missed, each with how much."""
     lines = [
-        f"- {one.quantity}, {one.dtype}, {one.shape}, beside {other}: {digits(one.ratio(other))}× for an aim of "
-        f"{aim(one, other)}, {verdict(one, other).strip('*')}"
-        for one in measurements.comparisons
+        f"- {one.quantity}, {one.dtype}, {one.shape}, beside {other}: {outcome(one, other)}, aim {aim(one, other)}"
+        f" ({verdict(one, other).strip('*')})"
+        for one in measurements.by_section()
         for other in one.seconds
         if other in one.slower_than or one.missed_by(other)
     ]

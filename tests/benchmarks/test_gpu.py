@@ -11,8 +11,12 @@ from benchmarks.records import OWN, Shape
 from ppl_hmm import posterior
 from ppl_hmm.exact import chain
 
-# Peers may warn of what they import.
-pytestmark = [pytest.mark.benchmark, pytest.mark.gpu, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.benchmark,
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # peers may warn of what they import
+]
 
 
 def finished(function):

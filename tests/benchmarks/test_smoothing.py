@@ -37,14 +37,12 @@ def exact(model, text):
 )
 def test_float32_beside_dynamax_and_the_roofline(shape, aim, of_roofline, compare):
     model, text = problems.chain(shape, torch.float32)
-    functions = {
-        OWN: own(model, text),
-        "dynamax": peers.dynamax(model, text),
-        "roofline": peers.roofline(model, text),
-    }
+    functions = {OWN: own(model, text), "dynamax": peers.dynamax(model, text)}
     expected = exact(model, text[:20])
     np.testing.assert_allclose(functions[OWN]()[:20], expected, atol=1e-4)
     np.testing.assert_allclose(functions["dynamax"]()[:20], expected, atol=1e-3)
+    if shape.texts > 1:  # one row a product is calls and no work
+        functions["roofline"] = peers.roofline(model, text)
     within = {} if of_roofline is None else {"roofline": of_roofline}
     compare("smoothing", QUANTITY, model.dtype, shape, functions, faster={"dynamax": aim}, within=within)
 
