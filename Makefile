@@ -40,7 +40,8 @@ lint: .venv/.stamp-dev  ## Check style, types and the direction of imports
 
 bench: .venv/.stamp-bench  ## Measure time beside the peers, a quarter of an hour; writes docs/performance.md
 	@mkdir -p results
-	$(BIN)/python -m pytest -p benchmark --benchmark-json=results/benchmarks.json -m 'benchmark and not gpu' tests/benchmarks
+	$(BIN)/python -m pytest -p benchmark -m 'benchmark and not gpu' tests/benchmarks \
+	  --benchmark-json=results/benchmarks.json --benchmark-columns=median,iqr,rounds
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.report results/benchmarks.json
 
 docs: .venv/.stamp-docs  ## Build the documentation in docs/_build/html

@@ -58,7 +58,11 @@ def peers(measurements: Measurements) -> Figure:
     for row, (one, other) in enumerate(pairs):
         _pair(axes, row, one, other)
     axes.axvline(1, **REFERENCE)
-    axes.set(xscale="log", xlabel="its time by the time of ppl_hmm", ylim=(len(pairs) - 0.5, -0.5))
+    axes.set(
+        xscale="log",
+        xlabel="its time ÷ time of ppl_hmm",
+        ylim=(len(pairs) - 0.5, -0.5),
+    )
     axes.set_yticks(range(len(pairs)), [_label(*pair) for pair in pairs], fontsize=SMALL)
     axes.xaxis.set_major_formatter("{x:g}×")
     axes.grid(axis="x", color="0.92", linewidth=0.6)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture  # only `make bench` needs it
 
 #: Seconds to spend on one comparison, as far as the fewest rounds allow.
-BUDGET = float(os.environ.get("PPL_HMM_BENCH_SECONDS", "15"))
+BUDGET = float(os.environ.get("PPL_HMM_BENCH_SECONDS", "20"))
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 21
 #: Idle threads of what ran before spin for a while on the cores of the next.
 REST = 0.05

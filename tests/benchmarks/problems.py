@@ -9,6 +9,11 @@ from benchmarks.records import Shape
 from ppl_hmm import HMM, MemoryHMM, random_hmm, random_memory_hmm, sample
 
 
+def as_id(value: object) -> str:
+    """Return a value as the terminal can show it in the name of a test."""
+    return str(value).replace("×", "x")
+
+
 def chain(shape: Shape, dtype: torch.dtype) -> tuple[HMM, Tensor]:
     """Return a random model and texts from it."""
     model = random_hmm("dirichlet", shape.states, shape.vocabulary, seed=0)

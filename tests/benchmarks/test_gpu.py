@@ -30,7 +30,7 @@ def finished(function):
     return run
 
 
-@pytest.mark.parametrize("shape", [Shape(5000, 128, 30, 10), Shape(1, 100_000, 30, 10)], ids=str)
+@pytest.mark.parametrize("shape", [Shape(5000, 128, 30, 10), Shape(1, 100_000, 30, 10)], ids=problems.as_id)
 def test_smoothing_beside_a_jax_scan(shape, compare):
     model, text = problems.chain(shape, torch.float32)
     there, text_there = model.to(device="cuda"), text.to("cuda")

@@ -15,7 +15,9 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore::Depreca
 
 
 @pytest.mark.parametrize(
-    ("shape", "aim", "of_pyro"), [(Shape(1000, 128, 30, 10), 2.5, 100), (Shape(100, 128, 8, 10), 2, None)], ids=str
+    ("shape", "aim", "of_pyro"),
+    [(Shape(1000, 128, 30, 10), 2.5, 100), (Shape(100, 128, 8, 10), 2, None)],
+    ids=problems.as_id,
 )
 def test_value_and_gradient(shape, aim, of_pyro, compare):
     model, text = problems.chain(shape, torch.float32)

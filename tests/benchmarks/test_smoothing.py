@@ -33,7 +33,7 @@ def exact(model, text):
         (Shape(1, 10240, 30, 10), 3, None),
         (Shape(64, 512, 256, 100), 1.8, 1.7),
     ],
-    ids=str,
+    ids=problems.as_id,
 )
 def test_float32_beside_dynamax_and_the_roofline(shape, aim, of_roofline, compare):
     model, text = problems.chain(shape, torch.float32)
@@ -56,7 +56,7 @@ def test_float32_beside_dynamax_and_the_roofline(shape, aim, of_roofline, compar
         (Shape(1, 10240, 30, 10), 4),
         (Shape(64, 512, 256, 100), 5),
     ],
-    ids=str,
+    ids=problems.as_id,
 )
 def test_float64_beside_hmmlearn(shape, aim, compare):
     model, text = problems.chain(shape, torch.float64)
@@ -74,7 +74,7 @@ def test_float64_beside_hmmlearn(shape, aim, compare):
         (Shape(1, 10240, 30, 10), ["pomegranate", "Pyro"]),
         (Shape(8, 512, 256, 100), ["pomegranate"]),  # Pyro holds a K×K matrix for each token
     ],
-    ids=str,
+    ids=problems.as_id,
 )
 def test_float32_beside_slower_peers(shape, names, compare):
     """On fewer texts, as they take seconds. Pyro has no smoother: its filter, half of the work, is timed."""
