@@ -8,6 +8,7 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoDelta
+from pyro.infer.autoguide.initialization import init_to_sample
 from test_exact_routes import assert_equal
 
 from ppl_hmm.errors import InvalidInput
@@ -113,6 +114,7 @@ def test_states_given_text():
 
 
 def test_it_trains_in_a_pyro_model_where_discrete_hmm_does():
+    """From a random start: with AutoDelta's own, equal rows, gradients are rounding errors, which Adam makes large."""
     pyro.set_rng_seed(0)
     data = texts(1, 10)
     losses = []
@@ -130,7 +132,7 @@ def test_it_trains_in_a_pyro_model_where_discrete_hmm_does():
                 )
                 pyro.sample("text", law, obs=data)
 
-        svi = SVI(model, AutoDelta(model), pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
+        svi = SVI(model, AutoDelta(model, init_loc_fn=init_to_sample), pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
         losses.append([svi.step() for _ in range(5)])
     pyro.clear_param_store()
     assert_equal(*losses, 1e-8)
