@@ -13,7 +13,9 @@ likelihood, and normalise it.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+import dataclasses
+import functools
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -24,12 +26,15 @@ Anything = Float[Tensor, "..."]
 Matrix = Float[Tensor, "P K J"]
 Weight = Float[Tensor, "P #B 1"]
 
+#: So many entries at a time are copied to be reduced (64 MB in float32).
+_CHUNK_ENTRIES = 1 << 24
 
-class Floor(NamedTuple):
+
+@dataclasses.dataclass(frozen=True)
+class Floor:
     """Weights below which one more step of the scaled route may lose an entry to underflow."""
 
     each: Float[Tensor, "P 1 1"]  # of each model
-    highest: float
 
     @classmethod
     def of(cls, transition: Float[Tensor, "P K K"], table: Float[Tensor, "P R K"]) -> Floor:
@@ -38,10 +43,14 @@ class Floor(NamedTuple):
         One step multiplies by an entry of each and divides by a total of at most the largest likelihood, so weights
         that stay above never vanish: zeros are then exact zeros.
         """
-        smallest = [torch.where(array > 0, array, 1).detach().flatten(1).amin(-1) for array in (transition, table)]
-        largest = table.detach().flatten(1).amax(-1).clamp(min=1)
-        each = torch.finfo(table.dtype).tiny / smallest[0] / smallest[1] * largest
-        return cls(each[:, None, None], float(each.max()))
+        largest = table.detach().amax((-2, -1)).clamp(min=1)
+        each = torch.finfo(table.dtype).tiny / smallest_positive(transition) / smallest_positive(table) * largest
+        return cls(each[:, None, None])
+
+    @functools.cached_property
+    def highest(self) -> float:
+        """The floor of all models."""
+        return float(self.each.max())
 
 
 @runtime_checkable
@@ -93,6 +102,13 @@ def smallest_total(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).tiny / torch.finfo(dtype).eps
 
 
+def smallest_positive(array: Float[Tensor, "P R K"]) -> Float[Tensor, " P"]:
+    """Return each model's smallest positive entry, or 1 if that is less. In chunks of rows: no copy of the array."""
+    size = max(1, _CHUNK_ENTRIES // max(1, array[:, :1].numel()))
+    chunks = array.detach().split(size, dim=1)
+    return torch.stack([torch.where(rows > 0, rows, 1).amin((-2, -1)) for rows in chunks]).amin(0)
+
+
 def safe_log(probability: Tensor) -> Tensor:
     """Logarithm with −inf at zero and a finite gradient there."""
     positive = probability > 0
@@ -124,7 +140,8 @@ class _Scaled:
 
     def faint(self, law: Law, floor: Floor) -> Tensor:
         law = law.detach()
-        if float(law.amin()) >= floor.highest:  # one reduction settles most steps
+        # On the CPU one reduction settles most steps; a GPU would have to be waited for.
+        if law.device.type == "cpu" and float(law.amin()) >= floor.highest:
             return torch.zeros((), dtype=torch.bool, device=law.device)
         return ((law > 0) & (law < floor.each)).any(-1)
 

@@ -6,15 +6,20 @@
   1 ± 2⁻⁸ each, so the log-evidence is off by at most 0.012 nats a token. Only ever by name.
 - ``numba``: compiled loops on the CPU (:mod:`ppl_hmm.exact.backends.compiled`), where numba is installed (extra
   ``fast``).
+- ``triton``: one kernel a pass on NVIDIA GPUs (:mod:`ppl_hmm.exact.backends.fused`), where triton is installed (extra
+  ``gpu``).
 
 All keep :class:`~ppl_hmm.exact.backends.contract.Backend` and give the same answers. The rule: on the CPU ``numba``, up
-to :data:`MOST_COMPILED_STATES` states; else ``torch``. The environment variable ``PPL_HMM_BACKEND`` overrides the rule,
-and an argument of the functions of :mod:`ppl_hmm.exact.chain` both.
+to :data:`MOST_COMPILED_STATES` states; on an NVIDIA GPU of compute capability 8 or later ``triton``, up to
+:data:`MOST_FUSED_STATES` states; else ``torch``. For the CPU it is measured; for the GPU it follows what fits on chip,
+unmeasured. The environment variable ``PPL_HMM_BACKEND`` overrides the rule, and an argument of the functions of
+:mod:`ppl_hmm.exact.chain` both.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
 import os
 
@@ -29,6 +34,11 @@ from ppl_hmm.exact.backends.recursive import Recursive
 #: More states than this are faster as matrix products of torch.
 MOST_COMPILED_STATES = 1024
 
+#: More states than this, by precision, do not fit on chip.
+MOST_FUSED_STATES = {torch.float32: 128, torch.float64: 64}
+
+_OLDEST_TRITON = (3, 7)
+_LOWEST_CAPABILITY = (8, 0)  # of the GPU
 VARIABLE = "PPL_HMM_BACKEND"
 _BY_RULE = "auto"
 _TORCH = Recursive(SCALED)
@@ -41,16 +51,19 @@ def choose(transition: Tensor, backend: str | None = None) -> Backend:
     Raises
     ------
     InvalidInput
-        An unknown name; ``numba`` where it is not installed, or for arrays that are not on the CPU.
+        An unknown name; ``numba`` or ``triton`` where it is not installed, or for arrays that it does not compute with.
     """
     name = backend or os.environ.get(VARIABLE) or _BY_RULE
-    one_of("backend", name, (_BY_RULE, "numba", "torch", "torch-bfloat16"))
+    one_of("backend", name, (_BY_RULE, "numba", "torch", "torch-bfloat16", "triton"))
     if name == "torch":
         return _TORCH
     if name == "torch-bfloat16":
         if transition.dtype != torch.float32:
             raise InvalidInput("backend", "float32 parameters", str(transition.dtype), "call .to(torch.float32)")
         return _TORCH_BFLOAT16
+    if name == "triton":
+        _require_triton(transition)
+        return _fused()
     on_cpu = transition.device.type == "cpu" and transition.dtype in (torch.float32, torch.float64)
     if name == "numba":
         if not has_numba():
@@ -58,13 +71,57 @@ def choose(transition: Tensor, backend: str | None = None) -> Backend:
         if not on_cpu:
             raise InvalidInput("backend", "parameters on the CPU", str(transition.device), "choose backend 'torch'")
         return _compiled()
-    return _compiled() if on_cpu and has_numba() and transition.shape[-1] <= MOST_COMPILED_STATES else _TORCH
+    if on_cpu and has_numba() and transition.shape[-1] <= MOST_COMPILED_STATES:
+        return _compiled()
+    return _fused() if _suits_triton(transition) and has_triton() else _TORCH
+
+
+def _require_triton(transition: Tensor) -> None:
+    """Raise unless triton is installed and computes with parameters as these."""
+    if not has_triton():
+        raise InvalidInput("backend", "triton 3.7 or later to be installed", "none", "pip install 'ppl-hmm[gpu]'")
+    most = MOST_FUSED_STATES.get(transition.dtype)
+    if most is None:
+        remedy = "call .to(torch.float32) or .to(torch.float64)"
+        raise InvalidInput("backend", "float32 or float64 parameters", str(transition.dtype), remedy)
+    # Triton's interpreter takes tensors of the CPU: slow, to test with.
+    if transition.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        remedy = "call .to(device='cuda'), or choose backend 'torch'"
+        raise InvalidInput("backend", "parameters on an NVIDIA GPU", str(transition.device), remedy)
+    if transition.shape[-1] > most:
+        expected, remedy = f"at most {most} states in {transition.dtype}", "choose backend 'torch'"
+        raise InvalidInput("backend", expected, str(transition.shape[-1]), remedy)
+
+
+def _suits_triton(transition: Tensor) -> bool:
+    """Say whether the rule takes parameters as these to triton."""
+    return (
+        transition.device.type == "cuda"
+        and torch.version.hip is None
+        and torch.cuda.get_device_capability(transition.device) >= _LOWEST_CAPABILITY
+        and transition.shape[-1] <= MOST_FUSED_STATES.get(transition.dtype, 0)
+    )
 
 
 @functools.cache
 def has_numba() -> bool:
     """Say whether numba is installed."""
     return importlib.util.find_spec("numba") is not None
+
+
+@functools.cache
+def has_triton() -> bool:
+    """Say whether a triton that is new enough is installed."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    return tuple(map(int, importlib.metadata.version("triton").split(".")[:2])) >= _OLDEST_TRITON
+
+
+@functools.cache
+def _fused() -> Backend:
+    from ppl_hmm.exact.backends.fused import Fused  # triton need not be installed
+
+    return Fused()
 
 
 @functools.cache

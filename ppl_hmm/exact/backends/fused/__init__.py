@@ -1,0 +1,148 @@
+"""The backend ``triton``: one kernel a pass on NVIDIA GPUs of compute capability 8 or later.
+
+Each program keeps the transition and a block of laws on chip and loops over the rows of its texts
+(:mod:`~ppl_hmm.exact.backends.fused.passes`, ``gradient``), in steps written once (``steps``); few long texts are cut
+into segments (``segments``). Here results are allocated and kernels are launched (``launch``). Best paths, draws, and
+gradients of more than :data:`MOST_COUNTED_STATES` states are those of the backend ``torch``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ppl_hmm.exact.algebra import SCALED
+from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths
+from ppl_hmm.exact.backends.fused import passes
+from ppl_hmm.exact.backends.fused.gradient import expected_counts
+from ppl_hmm.exact.backends.fused.launch import BLOCK, Chains
+from ppl_hmm.exact.backends.recursive import Recursive
+from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
+
+#: More states than this do not fit on chip beside their expected counts.
+MOST_COUNTED_STATES = 64
+#: Entries of the partial sums of a gradient's largest part.
+_SUMMED_ENTRIES = 1 << 22
+
+_TORCH = Recursive(SCALED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fused:
+    """A :class:`~ppl_hmm.exact.backends.contract.Backend` for float32 and float64 on the GPU.
+
+    Few texts, cut into segments, take O(B·√T·K²) memory beyond the result.
+    """
+
+    def evidence(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> tuple[Tensor, Lost]:
+        """Return log P(x)."""
+        chains = Chains.of(transition, table, ids)
+        ends = chains.boundaries(initial)
+        if chains.n_segments > 1:
+            return ends.log_evidence, ends.lost
+        chains.run(
+            passes.forward,
+            *(ends.start, chains.transition, chains.table, chains.ids, chains.floor),
+            *(ends.log_evidence, None, None, ends.lost),
+            n_sequences=chains.n_texts,
+            repeats=1,
+            wrap=1,
+        )
+        return ends.log_evidence, ends.lost
+
+    def smooth(
+        self,
+        initial: Initial,
+        transition: Transition,
+        table: Table,
+        ids: Ids,
+        positions: Sequence[int],
+        own_token: bool,
+    ) -> tuple[ForwardBackward, Lost]:
+        """Return marginals, or cavities, at positions."""
+        chains, n_states = Chains.of(transition, table, ids), initial.shape[-1]
+        ends, n_sequences = chains.boundaries(initial), chains.ids.shape[1]
+        log_evidence, lost = chains.empty(chains.n_segments), chains.none_lost(n_sequences)
+        law_of_start, marginals = chains.empty(n_states), chains.empty(len(positions), n_states)
+        log_contexts = None if own_token else chains.empty(len(positions))
+        chains.run(
+            passes.smooth,
+            *(ends.start, ends.end, ends.log_before + ends.log_after),
+            *(chains.transition, chains.table, chains.ids, chains.slots(positions), chains.floor),
+            *(log_evidence, law_of_start, marginals, log_contexts, lost),
+            n_sequences=n_sequences,
+            n_segments=chains.n_segments,
+            wrap=ends.end.shape[1],
+            n_slots=len(positions),
+            SMALLEST_TOTAL=chains.smallest_total,
+        )
+        result = ForwardBackward(log_evidence.sum(-1), law_of_start, marginals, log_contexts)
+        return result, ends.lost | chains.lost_texts(lost)
+
+    def messages(
+        self, transition: Transition, table: Table, ids: Ids, positions: Sequence[int]
+    ) -> tuple[Messages, Lost]:
+        """Return backward messages after positions."""
+        first = min(positions) + 1  # what comes before that row changes none of them
+        chains = Chains.of(transition, table, ids[..., first:])
+        ends, n_sequences = chains.boundaries(None), chains.ids.shape[1]
+        kept, log_scales = chains.empty(len(positions), table.shape[-1]), chains.empty(len(positions))
+        lost = chains.none_lost(n_sequences)
+        chains.run(
+            passes.messages,
+            *(ends.end, ends.log_after, chains.transition, chains.table, chains.ids),
+            *(chains.slots([t - first for t in positions]), chains.floor, kept, log_scales, lost),
+            n_sequences=n_sequences,
+            n_segments=chains.n_segments,
+            wrap=ends.end.shape[1],
+            n_slots=len(positions),
+            first_slot=list(positions).index(first - 1),
+        )
+        return Messages(kept, log_scales), ends.lost | chains.lost_texts(lost)
+
+    def gradient(
+        self, initial: Initial, transition: Transition, table: Table, ids: Ids, weights: Tensor
+    ) -> tuple[Gradient, Lost]:
+        """Return expected counts over parameters; memory O(B·T·K). Sums are added up in no particular order."""
+        n_models, n_rows, n_states = table.shape
+        if n_states > MOST_COUNTED_STATES:
+            return _TORCH.gradient(initial, transition, table, ids, weights)
+        chains = Chains.of(transition, table, ids)
+        ends, n_sequences = chains.boundaries(initial), chains.ids.shape[1]
+        n_programs = math.ceil(n_sequences / BLOCK)
+        n_sums = max(1, min(n_programs, _SUMMED_ENTRIES // (n_models * max(n_rows, n_states) * n_states)))
+        sums = [table.new_zeros(n_sums, *array.shape) for array in (initial, transition, table)]
+        lost = chains.none_lost(n_sequences)
+        chains.run(
+            expected_counts,
+            *(ends.start, ends.end, chains.transition, chains.table, chains.ids, chains.floor),
+            *(weights.to(table.dtype).contiguous(), chains.empty(chains.n_segments, chains.ids.shape[-1], n_states)),
+            *(*sums, lost),
+            n_sequences=n_sequences,
+            n_segments=chains.n_segments,
+            wrap=ends.end.shape[1],
+            n_sums=n_sums,
+            SMALLEST_TOTAL=chains.smallest_total,
+        )
+        whole = (each.sum(0, dtype=torch.float64).to(table.dtype) for each in sums)
+        return Gradient(*whole), (ends.lost | chains.lost_texts(lost)) & (weights != 0)
+
+    def best_path(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> Paths:
+        """Return the best path of each sequence, by torch."""
+        return _TORCH.best_path(initial, transition, table, ids)
+
+    def sample_paths(
+        self,
+        initial: Initial,
+        transition: Transition,
+        table: Table,
+        ids: Ids,
+        n_draws: int,
+        generator: torch.Generator,
+    ) -> tuple[Paths, Lost]:
+        """Return draws from P(H₀..H_T | x), by torch."""
+        return _TORCH.sample_paths(initial, transition, table, ids, n_draws, generator)
