@@ -154,7 +154,8 @@ class _Reduced(_Scaled):
         return transition.bfloat16()
 
     def advance(self, law: Law, matrix: Matrix) -> Law:
-        return torch.matmul(law.bfloat16(), matrix).to(law.dtype)
+        # One by one: in a batch a transposed matrix would be multiplied without the hardware's instructions.
+        return torch.stack([one.bfloat16() @ each for one, each in zip(law, matrix, strict=True)]).to(law.dtype)
 
 
 class _Logarithmic:
