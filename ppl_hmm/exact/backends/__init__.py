@@ -11,9 +11,9 @@
 
 All keep :class:`~ppl_hmm.exact.backends.contract.Backend` and give the same answers. The rule: on the CPU ``numba``, up
 to :data:`MOST_COMPILED_STATES` states; on an NVIDIA GPU of compute capability 8 or later ``triton``, up to
-:data:`MOST_FUSED_STATES` states; else ``torch``. For the CPU it is measured; for the GPU it follows what fits on chip,
-unmeasured. The environment variable ``PPL_HMM_BACKEND`` overrides the rule, and an argument of the functions of
-:mod:`ppl_hmm.exact.chain` both.
+:data:`MOST_FUSED_STATES` states, if it gives torch's answers there; else ``torch``. For the CPU it is measured; for the
+GPU it follows what fits on chip, unmeasured. The environment variable ``PPL_HMM_BACKEND`` overrides the rule, and an
+argument of the functions of :mod:`ppl_hmm.exact.chain` both.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import logging
 import os
 
 import torch
@@ -40,6 +41,7 @@ MOST_FUSED_STATES = {torch.float32: 128, torch.float64: 64}
 _OLDEST_TRITON = (3, 7)
 _LOWEST_CAPABILITY = (8, 0)  # of the GPU
 VARIABLE = "PPL_HMM_BACKEND"
+_log = logging.getLogger("ppl_hmm")
 _BY_RULE = "auto"
 _TORCH = Recursive(SCALED)
 _TORCH_BFLOAT16 = Recursive(REDUCED)
@@ -73,7 +75,9 @@ def choose(transition: Tensor, backend: str | None = None) -> Backend:
         return _compiled()
     if on_cpu and has_numba() and transition.shape[-1] <= MOST_COMPILED_STATES:
         return _compiled()
-    return _fused() if _suits_triton(transition) and has_triton() else _TORCH
+    if _suits_triton(transition) and has_triton() and _agrees_with_torch(transition.device, transition.dtype):
+        return _fused()
+    return _TORCH
 
 
 def _require_triton(transition: Tensor) -> None:
@@ -101,6 +105,25 @@ def _suits_triton(transition: Tensor) -> bool:
         and torch.cuda.get_device_capability(transition.device) >= _LOWEST_CAPABILITY
         and transition.shape[-1] <= MOST_FUSED_STATES.get(transition.dtype, 0)
     )
+
+
+@functools.cache
+def _agrees_with_torch(device: torch.device, dtype: torch.dtype) -> bool:
+    """Say whether triton works here, by a small text that torch reads too; the first call on a device asks."""
+    stream = torch.Generator().manual_seed(0)
+    shapes = (1, 17), (1, 17, 17), (1, 5, 17)
+    arrays = [torch.rand(shape, generator=stream, dtype=dtype).softmax(-1).to(device) for shape in shapes]
+    ids = torch.randint(5, (1, 20, 40), generator=stream).to(device)
+    expected, _ = _TORCH.smooth(*arrays, ids, range(40), True)
+    try:
+        ours, _ = _fused().smooth(*arrays, ids, range(40), True)
+    except Exception as error:  # of triton, its compiler or the driver: torch computes without them
+        _log.warning("torch computes in place of triton, which does not run on %s: %s", device, error)
+        return False
+    agrees = all(torch.allclose(*pair, rtol=0, atol=1e-4) for pair in zip(ours[:3], expected[:3], strict=True))
+    if not agrees:
+        _log.warning("torch computes in place of triton, whose answers differ on %s: please report it", device)
+    return agrees
 
 
 @functools.cache

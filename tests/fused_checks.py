@@ -1,0 +1,237 @@
+"""Checks of the GPU's kernels that run anywhere: by Triton's interpreter, and by compiling for a GPU that is not there.
+
+``python tests/fused_checks.py NAME`` runs one in a process of its own, as Triton reads TRITON_INTERPRET when it is
+imported.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import numpy as np
+import torch
+from test_backends import TINY, arrays
+from test_exact_routes import assert_equal
+
+from ppl_hmm.exact import backends, chain
+from ppl_hmm.exact.backends.fused import Fused, launch
+
+#: Bytes of shared memory that one program may have on compute capability 9, and of registers moved to slower memory.
+MOST_SHARED = 232448
+MOST_SPILLED = 512
+
+
+def small_shape(seed):
+    rng = np.random.default_rng(seed)
+    sizes = {"n_models": 2, "n_sequences": 18, "length": 6, "n_states": 20, "n_rows": 6}
+    return {name: int(rng.integers(1, most + 1)) for name, most in sizes.items()} | {"zeros": rng.choice([0.0, 0.4])}
+
+
+def assert_passes_agree(given_arrays, seed, device="cpu", tolerance=1e-10):
+    """Compare all passes at random positions with those of torch in float64 on the CPU, whatever is lost on the way."""
+    *parameters, ids = given_arrays
+    ours = [array.to(device) for array in given_arrays]
+    exact = [*(array.double() for array in parameters), ids]
+    length = ids.shape[-1]
+    positions = np.random.default_rng(seed).permutation(length)[: 1 + seed % length].tolist()
+    for ask in (
+        lambda given, backend: [chain.log_evidence(*given, backend=backend)],
+        lambda given, backend: chain.forward_backward(*given, range(length), backend=backend),
+        lambda given, backend: chain.forward_backward(*given, positions, backend=backend),
+        lambda given, backend: chain.forward_backward(*given, positions, own_token=False, backend=backend),
+        lambda given, backend: chain.messages_at(*given[1:], positions, backend=backend),
+        lambda given, backend: chain.messages_at(*given[1:], [*positions, -1], backend=backend),
+    ):
+        for one, other in zip(ask(ours, "triton"), ask(exact, "torch"), strict=True):
+            if other is not None:
+                assert one.dtype == parameters[0].dtype
+                assert_equal(one.cpu(), other, tolerance * (1 + other[other > -torch.inf].abs().amax().item()))
+
+
+def assert_counts_agree(given_arrays, seed, device="cpu", tolerance=1e-10):
+    """Compare expected counts, of possible text, with those of torch in float64 on the CPU."""
+    *parameters, ids = given_arrays
+    exact = [array.double() for array in parameters]
+    weights = torch.tensor(np.random.default_rng(seed).normal(size=ids.shape[:2]))
+    weights[:, 0] = 0
+    weights[chain.log_evidence(*exact, ids, backend="torch") == -torch.inf] = 0
+    on_device = [array.to(device) for array in (*given_arrays, weights.to(parameters[0].dtype))]
+    ours = chain.log_evidence_gradient(*on_device, backend="triton")
+    expected = chain.log_evidence_gradient(*exact, ids, weights, backend="torch")
+    for one, other in zip(ours, expected, strict=True):
+        assert_equal(one.cpu(), other, tolerance * (1 + other.abs().max().item()))
+
+
+def cut_into_short_segments():
+    launch.SHORTEST_SEGMENT, launch.FEWEST_SEGMENTS = 3, 2
+
+
+def rounding_bound(length, n_states):
+    """As in test_exact_routes: four times S·(K + 6) relative roundings bound the smoothed law."""
+    return 4 * length * (n_states + 6) * torch.finfo(torch.float32).eps / 2
+
+
+def passes():
+    for seed in range(6):
+        assert_passes_agree(arrays(seed, **small_shape(seed)), seed)
+    for seed, shape in enumerate(({"n_states": 1}, {"length": 1}, {"n_rows": 1}, {"n_sequences": 1})):
+        assert_passes_agree(arrays(seed, **({"length": 5} | shape)), seed)
+
+
+def single_precision():
+    for n_states in (1, 17):
+        given = arrays(0, n_states=n_states, length=5, dtype=torch.float32)
+        assert_passes_agree(given, 0, tolerance=rounding_bound(5, n_states))
+        assert_counts_agree(given, 0, tolerance=3 * rounding_bound(5, n_states))
+
+
+def shared_texts():
+    *parameters, ids = arrays(0, length=5)
+    assert_passes_agree([*parameters, ids[:1].expand(2, -1, -1)], 0)
+
+
+def counts():
+    for seed in range(5):
+        assert_counts_agree(arrays(seed, **small_shape(seed)), seed)
+    assert_counts_agree(arrays(0, n_states=65, n_sequences=2, length=2), 0)  # by torch
+
+
+def segments():
+    cut_into_short_segments()
+    for seed, length in enumerate((11, 12, 6, 7)):
+        given = arrays(seed, n_models=1 + seed % 2, n_sequences=2, n_states=3, length=length, zeros=0.3 * (seed % 2))
+        assert launch.segments_of(2, length, 3) > 1
+        assert_passes_agree(given, seed)
+        assert_counts_agree(given, seed)
+    given = arrays(0, n_models=1, n_states=3, length=12, dtype=torch.float32)
+    assert_passes_agree(given, 0, tolerance=rounding_bound(12, 3))
+
+
+def underflow():
+    """Two chains that never meet; each of two rows makes the states of one faint beside the others."""
+    for cut in (False, True):
+        initial, transition, table, ids = arrays(1, n_models=1, n_sequences=6, length=8)
+        transition[:, :2, 2:] = transition[:, 2:, :2] = 0
+        table[:, 0, :2] = table[:, 1, 2:] = TINY
+        if cut:
+            cut_into_short_segments()
+        for _, lost in (
+            Fused().evidence(initial, transition, table, ids),
+            Fused().smooth(initial, transition, table, ids, range(8), True),
+            Fused().messages(transition, table, ids, [-1]),
+            Fused().gradient(initial, transition, table, ids, torch.ones(1, 6, dtype=torch.float64)),
+        ):
+            assert lost.any()
+        assert_passes_agree((initial, transition, table, ids), 0)
+
+
+def segments_whose_scales_no_float_holds():
+    """From one state a segment is 10⁴⁰⁰ times as likely as from the other; both count."""
+    cut_into_short_segments()
+    initial, transition = torch.tensor([[0.5, 0.5]]).double(), torch.eye(2).double()[None]
+    table = torch.tensor([[[1.0, 1e-40], [1e-40, 1.0]]]).double()
+    ids = torch.tensor([[[0] * 10 + [1] * 10]])
+    for _, lost in (
+        Fused().evidence(initial, transition, table, ids),
+        Fused().smooth(initial, transition, table, ids, range(20), True),
+    ):
+        assert lost.all()
+    assert_passes_agree((initial, transition, table, ids), 0)
+
+
+def choice():
+    transition = torch.eye(3)[None]
+    assert isinstance(backends.choose(transition, "triton"), Fused)
+    assert not isinstance(backends.choose(transition), Fused)  # the interpreter is slow: only ever by name
+
+
+def use_where_it_agrees_with_torch():
+    cpu = torch.device("cpu")
+    for dtype in (torch.float32, torch.float64):
+        assert backends._agrees_with_torch(cpu, dtype)
+    smooth = Fused.smooth
+
+    def wrong(self, *given):
+        result, lost = smooth(self, *given)
+        return result._replace(marginals=result.marginals + 0.01), lost
+
+    def broken(self, *given):
+        raise RuntimeError("no compiler")
+
+    for instead, said in ((wrong, "answers differ on cpu"), (broken, "does not run on cpu: no compiler")):
+        Fused.smooth = instead
+        backends._agrees_with_torch.cache_clear()
+        with unittest.TestCase().assertLogs("ppl_hmm", "WARNING") as logs:
+            assert not backends._agrees_with_torch(cpu, torch.float32)
+        assert said in logs.output[0]
+
+
+def compile_for_a_gpu():
+    """Compile every launch of every pass for compute capability 9, and say what each takes."""
+    seen = set()
+    launch.Chains._launch = lambda _, kernel, __, *given, **others: compile_once(kernel, given, others, seen)
+    for dtype, sizes in ((torch.float32, (8, 30, 64, 128)), (torch.float64, (30, 64))):
+        for n_states in sizes:
+            for length in (4, 300):  # as whole texts, and in segments
+                *parameters, ids = arrays(0, n_sequences=2, length=length, n_states=n_states, dtype=dtype)
+                Fused().evidence(*parameters, ids)
+                Fused().smooth(*parameters, ids, range(2), True)
+                Fused().smooth(*parameters, ids, [1], False)
+                Fused().messages(*parameters[1:], ids, [-1])
+                Fused().gradient(*parameters, ids, torch.ones(2, 2, dtype=dtype))
+
+
+def compile_once(kernel, given, others, seen):
+    """Compile one launch as Triton would on a GPU, unless arguments of this kind were seen."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+    from triton.runtime.jit import mangle_type
+
+    options = {name: others.pop(name) for name in ("num_warps", "num_stages")}
+    values = dict(zip(kernel.arg_names, given, strict=False)) | others
+    constants = {name for name, value in values.items() if name.isupper() or value is None}
+    signature = {n: "constexpr" if n in constants else mangle_type(values[n]) for n in kernel.arg_names}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(kernel.arg_names) if signature[n][0] == "*"}
+    key = (kernel.__name__, *signature.values(), *(values[name] for name in sorted(constants)))
+    if key in seen:
+        return
+    seen.add(key)
+    source = ASTSource(kernel, signature, {n: values[n] for n in constants}, aligned)
+    program = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    registers, spilled = resources(program.asm["cubin"])
+    size = f"{values['STATES']} states {signature[kernel.arg_names[1]]}"
+    shared = program.metadata.shared
+    sys.stdout.write(f"{key[0]}: {size}, {registers} registers, {spilled} bytes spilled, {shared} bytes shared\n")
+    assert shared <= MOST_SHARED
+    assert spilled <= MOST_SPILLED
+
+
+def resources(machine_code):
+    """Return the registers of a thread, and the bytes of its stack: what has no room in them."""
+    from triton import knobs
+
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(machine_code)
+        file.flush()
+        command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return tuple(int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK"))
+
+
+INTERPRETED = (
+    passes,
+    single_precision,
+    shared_texts,
+    counts,
+    segments,
+    underflow,
+    segments_whose_scales_no_float_holds,
+    choice,
+    use_where_it_agrees_with_torch,
+)
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
