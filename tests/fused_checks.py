@@ -95,7 +95,9 @@ def shared_texts():
 def counts():
     for seed in range(5):
         assert_counts_agree(arrays(seed, **small_shape(seed)), seed)
-    assert_counts_agree(arrays(0, n_states=65, n_sequences=2, length=2), 0)  # by torch
+    assert_counts_agree(
+        arrays(0, n_states=65, n_sequences=2, length=2, dtype=torch.float32), 0, tolerance=1e-5
+    )  # by torch
 
 
 def segments():
@@ -190,7 +192,7 @@ def compile_once(kernel, given, others, seen):
     from triton.compiler import ASTSource
     from triton.runtime.jit import mangle_type
 
-    options = {name: others.pop(name) for name in ("num_warps", "num_stages")}
+    options = {"num_warps": others.pop("num_warps"), "num_stages": 1}
     values = dict(zip(kernel.arg_names, given, strict=False)) | others
     constants = {name for name, value in values.items() if name.isupper() or value is None}
     signature = {n: "constexpr" if n in constants else mangle_type(values[n]) for n in kernel.arg_names}

@@ -17,6 +17,7 @@ from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact import backends, chain, paths
 from ppl_hmm.exact.algebra import SCALED
 from ppl_hmm.exact.backends import compiled
+from ppl_hmm.exact.backends.compiled import room
 from ppl_hmm.exact.backends.recursive import Recursive
 
 seeds = st.integers(0, 10_000)
@@ -142,7 +143,7 @@ def test_the_argument_overrides_the_environment_and_that_the_rule(monkeypatch):
     assert isinstance(backends.choose(transition), Recursive)
     assert isinstance(backends.choose(transition, "numba"), compiled.Compiled)
     monkeypatch.setenv(backends.VARIABLE, "fortran")
-    with pytest.raises(InvalidInput, match=r"unknown backend: expected one of auto, .*, torch-bfloat16, got 'fortran'"):
+    with pytest.raises(InvalidInput, match=r"unknown backend: expected one of auto, .*, triton, got 'fortran'"):
         backends.choose(transition)
 
 
@@ -279,6 +280,35 @@ def test_float32_counts_stay_within_the_rounding_bound():
         for one, other, parameter in zip(ours, expected, exact, strict=True):
             counts = (other * parameter).sum()  # all of them, S·B at most
             assert_equal(one * parameter, other * parameter, bound * counts.item())
+
+
+# Room for results is used again, but never while anything refers to it.
+
+
+def test_room_that_was_let_go_is_used_again():
+    given_arrays = arrays(0, n_models=1, n_sequences=2000, length=150)
+    first = chain.forward_backward(*given_arrays, range(150), backend="numba").marginals
+    place, view, values = first.data_ptr(), first[0, 5].numpy()[3:], first.clone()
+    second = chain.forward_backward(*given_arrays, range(150), backend="numba").marginals
+    assert second.data_ptr() != place
+    del first
+    third = chain.forward_backward(*given_arrays, range(150), backend="numba").marginals
+    assert third.data_ptr() not in (place, second.data_ptr())  # the view is still there
+    np.testing.assert_array_equal(view, values[0, 5, 3:])
+    del view
+    fourth = chain.forward_backward(*given_arrays, range(150), backend="numba").marginals
+    assert fourth.data_ptr() == place
+    for law in (second, third, fourth):
+        assert torch.equal(law, values)
+
+
+def test_only_the_last_room_and_none_too_large_is_kept():
+    sizes = [room.SMALLEST_KEPT - 1, room.SMALLEST_KEPT, room.SMALLEST_KEPT + 1, room.LARGEST_KEPT + 1]
+    made = [room.empty((size,), np.dtype(np.uint8)) for size in sizes]
+    assert [array.nbytes for array in made] == sizes
+    while made:
+        del made[-1]
+    assert [kept.nbytes for kept in room._kept] == [room.SMALLEST_KEPT]
 
 
 # A million tokens fit in a gigabyte.

@@ -26,7 +26,7 @@ FEWEST_TEXTS_OF_ROOFLINE = 64
 @pytest.mark.parametrize(
     ("shape", "dimension", "sizes", "fitted_from", "aim"),
     [
-        (Shape(10_000, 128, 30, 10), "texts", [1, 10, 100, 1000, 10_000], 100, LINEAR),
+        (Shape(100_000, 128, 8, 10), "texts", [1, 10, 100, 1000, 10_000, 100_000], 1000, LINEAR),
         (Shape(1, 1_000_000, 30, 10), "length", [100, 1000, 10_000, 100_000, 1_000_000], 10_000, LINEAR),
         (Shape(64, 128, 1024, 100), "states", [4, 8, 16, 32, 64, 128, 256, 512, 1024], 16, AT_MOST_QUADRATIC),
     ],

@@ -112,11 +112,13 @@ def _agrees_with_torch(device: torch.device, dtype: torch.dtype) -> bool:
     """Say whether triton works here, by a small text that torch reads too; the first call on a device asks."""
     stream = torch.Generator().manual_seed(0)
     shapes = (1, 17), (1, 17, 17), (1, 5, 17)
-    arrays = [torch.rand(shape, generator=stream, dtype=dtype).softmax(-1).to(device) for shape in shapes]
+    laws = (torch.rand(shape, generator=stream, dtype=dtype).softmax(-1).to(device) for shape in shapes)
+    initial, transition, table = laws
     ids = torch.randint(5, (1, 20, 40), generator=stream).to(device)
-    expected, _ = _TORCH.smooth(*arrays, ids, range(40), True)
+    text = (initial, transition, table, ids)
+    expected, _ = _TORCH.smooth(*text, range(40), own_token=True)
     try:
-        ours, _ = _fused().smooth(*arrays, ids, range(40), True)
+        ours, _ = _fused().smooth(*text, range(40), own_token=True)
     except Exception as error:  # of triton, its compiler or the driver: torch computes without them
         _log.warning("torch computes in place of triton, which does not run on %s: %s", device, error)
         return False

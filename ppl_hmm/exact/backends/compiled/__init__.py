@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.exact.algebra import safe_log, smallest_total
-from ppl_hmm.exact.backends.compiled import passes
+from ppl_hmm.exact.backends.compiled import passes, room
 from ppl_hmm.exact.backends.compiled import paths as compiled_paths
 from ppl_hmm.exact.backends.compiled.gradient import gradient
 from ppl_hmm.exact.backends.compiled.steps import FEW, TILE
@@ -191,8 +191,8 @@ class _Chain:
         return np.zeros(self.ids.shape[:2], bool)
 
     def empty(self, *shape: int) -> np.ndarray:
-        """Return room for a result of each sequence. By NumPy, which asks for large pages: a third of the time."""
-        return np.empty((*self.ids.shape[:2], *shape), self.table.dtype)
+        """Return room for a result of each sequence."""
+        return room.empty((*self.ids.shape[:2], *shape), self.table.dtype)
 
     @property
     def square(self) -> tuple[int, int]:
@@ -210,9 +210,9 @@ class _Chain:
     def _aligned(self, *shape: int) -> np.ndarray:
         """Return zeros that start where a cache line does. Not torch's: it would wake its threads to fill them."""
         size, line = math.prod(shape) * self.table.itemsize, 64
-        room = np.zeros(size + line, np.uint8)
-        start = -room.ctypes.data % line
-        return room[start : start + size].view(self.table.dtype).reshape(shape)
+        zeros = np.zeros(size + line, np.uint8)
+        start = -zeros.ctypes.data % line
+        return zeros[start : start + size].view(self.table.dtype).reshape(shape)
 
     @property
     def group_size(self) -> int:
