@@ -155,11 +155,11 @@ def use_where_it_agrees_with_torch():
         assert backends._agrees_with_torch(cpu, dtype)
     smooth = Fused.smooth
 
-    def wrong(self, *given):
-        result, lost = smooth(self, *given)
+    def wrong(self, *given, **options):
+        result, lost = smooth(self, *given, **options)
         return result._replace(marginals=result.marginals + 0.01), lost
 
-    def broken(self, *given):
+    def broken(self, *given, **options):
         raise RuntimeError("no compiler")
 
     for instead, said in ((wrong, "answers differ on cpu"), (broken, "does not run on cpu: no compiler")):
