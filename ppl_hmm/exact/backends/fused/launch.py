@@ -21,6 +21,10 @@ from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
 
 #: Sequences that one program takes through each step together: the fewest that a product on chip works on.
 BLOCK = 16
+#: Laws of so many bytes need the registers of eight warps beside the transition; narrower ones those of four.
+WIDE_LAW_BYTES = 256
+#: A multiprocessor has registers for three programs of four warps of so many each.
+REGISTERS_OF_FOUR_WARPS = 168
 #: Up to so many laws the GPU takes through a step in the time of one: segments, which start from each state, cost none.
 LAWS_AT_ONCE = 1 << 12
 SHORTEST_SEGMENT = 32
@@ -92,8 +96,6 @@ class Chains:
 
     def run(self, kernel: Any, *arrays: Tensor | None, n_sequences: int, **others: Any) -> None:
         """Run a pass over so many sequences of each model, in blocks."""
-        n_states = self.table.shape[-1]
-        states = padded(n_states)
         self._launch(
             kernel,
             len(self.ids) * math.ceil(n_sequences / BLOCK),
@@ -102,10 +104,7 @@ class Chains:
             length=self.ids.shape[-1],
             of_models=self.ids.stride(0),
             n_rows=self.table.shape[1],
-            n_states=n_states,
             BLOCK=BLOCK,
-            STATES=states,
-            num_warps=warps(states, self.table.dtype),
             **others,
         )
 
@@ -142,25 +141,32 @@ class Chains:
             (segments.link_laws, initial, starts, log_before, log_evidence),
         )[: 1 if initial is None else 2]:
             fades = self.none_lost(self.n_texts)
-            states = padded(n_states)
             self._launch(
                 kernel,
                 n_models * self.n_texts,
                 *(matrices, exponents, self.floor, *arrays, fades),
                 n_sequences=self.n_texts,
                 n_segments=self.n_segments,
-                n_states=n_states,
                 EPSILON=torch.finfo(dtype).eps,
-                STATES=states,
-                num_warps=warps(states, dtype),
             )
             lost = lost | fades
         start = None if initial is None else starts
         return Boundaries(start, ends, log_before, log_after, log_evidence, lost)
 
     def _launch(self, kernel: Any, n_programs: int, *arrays: Tensor | None, **others: Any) -> None:
+        n_states = self.table.shape[-1]
+        states = padded(n_states)
+        n_warps = 8 if states * self.table.dtype.itemsize >= WIDE_LAW_BYTES else 4
         with torch.cuda.device_of(self.table):
-            kernel[(n_programs,)](*arrays, num_stages=1, **others)
+            kernel[(n_programs,)](
+                *arrays,
+                n_states=n_states,
+                STATES=states,
+                num_warps=n_warps,
+                num_stages=1,
+                maxnreg=REGISTERS_OF_FOUR_WARPS if n_warps == 4 else None,
+                **others,
+            )
 
     @property
     def smallest_total(self) -> float:
@@ -179,8 +185,3 @@ def segments_of(n_texts: int, n_rows: int, n_states: int) -> int:
 def padded(n_states: int) -> int:
     """Return the number of states with padding: a power of two of at least 16."""
     return max(16, 1 << (n_states - 1).bit_length())
-
-
-def warps(states: int, dtype: torch.dtype) -> int:
-    """Return how many warps hold a program's laws and its part of the transition in their registers."""
-    return 8 if states * dtype.itemsize > 256 else 4
