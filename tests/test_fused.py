@@ -11,6 +11,9 @@ import torch
 
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact import backends
+from ppl_hmm.exact.backends.fused import Fused
+from ppl_hmm.exact.backends.fused.launch import segments_of
+from ppl_hmm.exact.backends.recursive import Recursive
 
 
 def check(function, **environment):
@@ -56,10 +59,57 @@ def test_other_precisions_are_refused():
         backends.choose(torch.eye(3, dtype=torch.float16)[None], "triton")
 
 
-def test_without_triton_its_name_is_refused_and_the_rule_does_without(monkeypatch):
-    monkeypatch.setattr(backends, "has_triton", lambda: False)
+class OnGPU(torch.Tensor):
+    """A tensor that says it is on a GPU."""
+
+    device = torch.device("cuda")
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU of compute capability 9 that triton works on."""
     monkeypatch.delenv(backends.VARIABLE, raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(backends, "_agrees_with_torch", lambda *_: True)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("n_states", "dtype", "chosen"),
+    [
+        (128, torch.float32, Fused),
+        (64, torch.float64, Fused),
+        (129, torch.float32, Recursive),
+        (65, torch.float64, Recursive),
+        (3, torch.float16, Recursive),
+    ],
+)
+def test_the_rule_takes_what_fits_on_chip(gpu, n_states, dtype, chosen):
+    transition = torch.empty(1, n_states, n_states, dtype=dtype).as_subclass(OnGPU)
+    assert isinstance(backends.choose(transition), chosen)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "answer"),
+    [
+        (torch.cuda, "get_device_capability", (7, 5)),
+        (backends, "_agrees_with_torch", False),
+        (backends, "has_triton", False),
+    ],
+)
+def test_the_rule_does_without_triton(gpu, owner, name, answer):
+    transition = torch.eye(3)[None].as_subclass(OnGPU)
+    assert isinstance(backends.choose(transition), Fused)
+    gpu.setattr(owner, name, lambda *_: answer)
+    assert isinstance(backends.choose(transition), Recursive)
+
+
+def test_without_triton_its_name_is_refused(monkeypatch):
+    monkeypatch.setattr(backends, "has_triton", lambda: False)
     with pytest.raises(InvalidInput, match=r"pip install 'ppl-hmm\[gpu\]'"):
         backends.choose(torch.eye(3)[None], "triton")
-    monkeypatch.setattr(backends, "_suits_triton", lambda _: True)
-    assert backends.choose(torch.empty(1, 2000, 2000)) is backends.choose(torch.eye(3)[None], "torch")
+
+
+def test_few_long_texts_are_cut_and_many_are_not():
+    assert segments_of(1, 10240, 30) == 102
+    assert segments_of(1, 100, 30) == segments_of(5000, 10240, 30) == segments_of(1, 0, 30) == 1
