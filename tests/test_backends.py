@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import oracle
@@ -300,6 +301,22 @@ def test_room_that_was_let_go_is_used_again():
     assert fourth.data_ptr() == place
     for law in (second, third, fourth):
         assert torch.equal(law, values)
+
+
+def test_threads_of_the_caller_share_threads_and_room(monkeypatch):
+    monkeypatch.setattr(compiled, "_WORK_OF_A_THREAD", 1)
+    monkeypatch.setattr(room, "SMALLEST_KEPT", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    given_arrays = [arrays(seed, n_sequences=40) for seed in range(8)]
+    expected = [chain.forward_backward(*given, range(9), backend="torch").marginals for given in given_arrays]
+
+    def often(given):
+        return [chain.forward_backward(*given, range(9), backend="numba").marginals for _ in range(20)]
+
+    with ThreadPoolExecutor(4) as callers:
+        for ours, law in zip(callers.map(often, given_arrays), expected, strict=True):
+            for one in ours:
+                assert_equal(one, law)
 
 
 def test_only_the_last_room_and_none_too_large_is_kept():

@@ -22,16 +22,23 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
     if not SMALLEST_KEPT <= size <= LARGEST_KEPT:
         return np.empty(shape, dtype)
-    return np.asarray(_Room(size)).view(dtype).reshape(shape)
+    return np.asarray(_Room(_take(size))).view(dtype).reshape(shape)
+
+
+def _take(size: int) -> np.ndarray:
+    """Return so many bytes: those kept, if as many, or new ones by NumPy, which asks for large pages."""
+    try:
+        last = _kept.pop()  # at once: other threads want room, too
+    except IndexError:
+        last = None
+    return last if last is not None and last.nbytes == size else np.empty(size, np.uint8)
 
 
 class _Room:
     """Bytes that an array is a view of, and that outlive it."""
 
-    def __init__(self, size: int) -> None:
-        last = _kept.pop() if _kept else None
-        # By NumPy, which asks for large pages.
-        self._bytes = last if last is not None and last.nbytes == size else np.empty(size, np.uint8)
+    def __init__(self, room: np.ndarray) -> None:
+        self._bytes = room
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
