@@ -10,6 +10,7 @@ import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -18,7 +19,7 @@ from ppl_hmm.errors import ImpossibleText, InvalidInput
 from ppl_hmm.exact import memory
 from ppl_hmm.exact.memory import MemoryText
 from ppl_hmm.parameters import HMM, MemoryHMM, prompt_rows
-from ppl_hmm.text import as_tokens, extremes
+from ppl_hmm.text import as_tokens
 
 Model = HMM | MemoryHMM
 Text = ArrayLike | Tensor
@@ -48,8 +49,7 @@ class LikelihoodRows(NamedTuple):
         """
         batch_shape = model.batch_shape
         ids = as_tokens(tokens, model.vocabulary_size, lengths=lengths, batch_shape=batch_shape, device=model.device)
-        if extremes(ids)[0] < 0:
-            ids = torch.where(ids < 0, model.vocabulary_size, ids)
+        ids = _as_rows(ids, model.vocabulary_size)
         ids = ids.expand(*batch_shape, *ids.shape[-2:]).reshape(-1, *ids.shape[-2:])
         cells = memory_arrays(model)
         table = _table(model, prompt)
@@ -123,6 +123,17 @@ def prompt_shape(model: Model) -> tuple[int, ...]:
 def by_memory_value(model: Model, rows: Tensor) -> Tensor:
     """Return rows (…,K,R) of an HMM, or (…,m,K,R) of a memory model, as (…,m,R,K); m = 1 for an HMM."""
     return (rows[..., None, :, :] if isinstance(model, HMM) else rows).mT
+
+
+def _as_rows(ids: Tensor, mask_row: int) -> Tensor:
+    """Return tokens as numbers of rows, always in a copy: whoever fills a buffer anew must not change a text once read.
+
+    On the CPU by NumPy, for the reason that :func:`~ppl_hmm.text.extremes` gives.
+    """
+    if ids.device.type == "cpu":
+        tokens = ids.numpy()
+        return torch.from_numpy(np.where(tokens < 0, mask_row, tokens))
+    return torch.where(ids < 0, mask_row, ids)
 
 
 def _table(model: Model, prompt: Prompt | None) -> Tensor:

@@ -1,5 +1,6 @@
 """The GPU's kernels without a GPU: interpreted, and compiled for one that is not there."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -108,6 +109,22 @@ def test_without_triton_its_name_is_refused(monkeypatch):
     monkeypatch.setattr(backends, "has_triton", lambda: False)
     with pytest.raises(InvalidInput, match=r"pip install 'ppl-hmm\[gpu\]'"):
         backends.choose(torch.eye(3)[None], "triton")
+
+
+@pytest.mark.parametrize(
+    ("version", "enough"), [("3.7rc1", True), ("3.10.0+git1", True), ("3.6.0", False), ("", False)]
+)
+def test_versions_of_triton(monkeypatch, version, enough):
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: version)
+    assert backends.has_triton.__wrapped__() is enough
+
+
+def test_a_triton_of_another_name_is_none(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert not backends.has_triton.__wrapped__()
 
 
 def test_few_long_texts_are_cut_and_many_are_not():

@@ -23,6 +23,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 
 import torch
 from torch import Tensor
@@ -139,7 +140,11 @@ def has_triton() -> bool:
     """Say whether a triton that is new enough is installed."""
     if importlib.util.find_spec("triton") is None:
         return False
-    return tuple(map(int, importlib.metadata.version("triton").split(".")[:2])) >= _OLDEST_TRITON
+    try:
+        version = re.match(r"(\d+)\.(\d+)", importlib.metadata.version("triton"))
+    except importlib.metadata.PackageNotFoundError:  # it came under another name: nobody knows how old it is
+        return False
+    return version is not None and tuple(map(int, version.groups())) >= _OLDEST_TRITON
 
 
 @functools.cache

@@ -242,11 +242,15 @@ class _Chain:
             return [part(0, n_groups)]
         n_parts = min(n_groups, n_threads * parts_per_thread)
         cuts = [n_groups * i // n_parts for i in range(n_parts + 1)]
-        parts = enumerate(itertools.pairwise(cuts))
+        waiting = list(enumerate(itertools.pairwise(cuts)))
         results: dict[int, Result] = {}
 
         def compute_parts() -> None:  # each thread takes the next one that nobody has taken
-            for number, (first, last) in parts:
+            while True:
+                try:
+                    number, (first, last) = waiting.pop()  # at once, as an iterator's next need not be
+                except IndexError:
+                    return
                 results[number] = part(first, last)
 
         others = [_pool(n_threads).submit(compute_parts) for _ in range(n_threads - 1)]
