@@ -54,12 +54,14 @@ def smoothed_segments(
     Raises
     ------
     InvalidInput, ImpossibleText
-        Bad arguments; impossible text; a text whose weights come near underflow, for which use ``posterior``.
+        Bad arguments; impossible text; a text whose weights come near underflow, also while the iterator is read: use
+        ``posterior``, or float64 where parameters are float32 (nearly deterministic models come near it in float32).
 
     Notes
     -----
-    The pass forth runs at the call, the pass back as the iterator is read. Cost O(B·T·K²) time, three times that
-    of ``posterior``, and O(B·√T·K) memory beyond the tokens; with a memory m^N times both.
+    The pass forth runs at the call, the pass back as the iterator is read. Cost O(B·T·K²) time, for one text three
+    times that of ``posterior``, for many texts or tokens more; O(B·(√T·K + (V + K)·K)) memory beyond the text, as each
+    text holds a copy of the model; with a memory m^N times both.
     """
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     n_rows = rows.text.ids.shape[-1]

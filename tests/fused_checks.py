@@ -101,9 +101,8 @@ def shared_texts():
 def counts():
     for seed in range(5):
         assert_counts_agree(arrays(seed, **small_shape(seed)), seed)
-    assert_counts_agree(
-        arrays(0, n_states=65, n_sequences=2, length=2, dtype=torch.float32), 0, tolerance=1e-5
-    )  # by torch
+    left_to_torch = arrays(0, n_states=65, n_sequences=2, length=2, dtype=torch.float32)
+    assert_counts_agree(left_to_torch, 0, tolerance=1e-5)
 
 
 def segments():

@@ -2,7 +2,7 @@
 
 Forth over the text only the law at the end of each segment is kept. Back, a segment is smoothed from the law before it
 and the message from behind, which weighs its last state: one more likelihood row. With segments of √T rows the memory
-is O(√T·K), where the smoothed law itself has T·K entries.
+is O(√T·K) beside the model, where the smoothed law itself has T·K entries.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Segment(NamedTuple):
 def smooth_in_segments(text: MemoryText, length: int) -> tuple[Float[Tensor, "P B"], Iterator[Segment]]:
     """Return log P(x), and segments of ``length`` rows, the last ones first; they are zero for impossible text.
 
-    The backend is chosen by the rule of :mod:`ppl_hmm.exact.backends`. Cost O(C·B·T·K²) time, three times that of
-    smoothing at once; O(C·B·(length + T/length)·K) memory.
+    The backend is chosen by the rule of :mod:`ppl_hmm.exact.backends`. Cost O(C·B·T·K²) time, and a copy of the
+    table for each segment; O(C·B·((length + T/length)·K + (R + K)·K)) memory, as each text holds a copy of the model.
 
     Raises
     ------

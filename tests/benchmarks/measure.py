@@ -32,7 +32,7 @@ PACKAGES = ("ppl-hmm", "numpy", "torch", "numba", "jax", "dynamax", "hmmlearn", 
 def side_by_side(benchmark: BenchmarkFixture, functions: dict[str, Callable[[], object]]) -> Seconds:
     """Return seconds of each function, one of each a round; pytest-benchmark times the first and reports it."""
     first, *others = functions
-    usual = {name: compiled(function) for name, function in functions.items()}
+    usual = {name: once_compiled(function) for name, function in functions.items()}
     a_round = sum(REST + taken * (1 if taken > LONG else 2) for taken in usual.values())
     seconds = {name: [] for name in functions}
 
@@ -48,7 +48,7 @@ def side_by_side(benchmark: BenchmarkFixture, functions: dict[str, Callable[[], 
     return seconds
 
 
-def compiled(function: Callable[[], object]) -> float:
+def once_compiled(function: Callable[[], object]) -> float:
     """Return about the seconds that a call takes once it is compiled."""
     first = timed(function)
     return first if first > VERY_LONG else timed(function)

@@ -19,18 +19,30 @@ def hmmlearn(model: HMM, text: torch.Tensor):
 
 
 def dynamax(model: HMM, text: torch.Tensor):
+    from dynamax.hidden_markov_model.inference import hmm_smoother
+
+    return _of_each_text(model, text, lambda *one: hmm_smoother(*one).smoothed_probs)
+
+
+def dynamax_evidence(model: HMM, text: torch.Tensor):
+    from dynamax.hidden_markov_model.inference import hmm_filter
+
+    return _of_each_text(model, text, lambda *one: hmm_filter(*one).marginal_loglik)
+
+
+def _of_each_text(model: HMM, text: torch.Tensor, infer):
+    """Map what dynamax infers from one text's log-likelihoods over texts, compiled."""
     import jax
     import jax.numpy as jnp
-    from dynamax.hidden_markov_model.inference import hmm_smoother
 
     start, transition, emission, tokens = _for_jax(model, text)
 
     @jax.jit
-    def smooth(start, transition, emission, tokens):
+    def of_texts(start, transition, emission, tokens):
         logs = jnp.log(emission)
-        return jax.vmap(lambda one: hmm_smoother(start, transition, logs[:, one].T).smoothed_probs)(tokens)
+        return jax.vmap(lambda one: infer(start, transition, logs[:, one].T))(tokens)
 
-    return lambda: smooth(start, transition, emission, tokens).block_until_ready()
+    return lambda: of_texts(start, transition, emission, tokens).block_until_ready()
 
 
 def dynamax_gradient(model: HMM, text: torch.Tensor):
@@ -49,21 +61,6 @@ def dynamax_gradient(model: HMM, text: torch.Tensor):
         return each(tokens).sum()
 
     return lambda: jax.block_until_ready(loss((start, transition, emission)))
-
-
-def dynamax_evidence(model: HMM, text: torch.Tensor):
-    import jax
-    import jax.numpy as jnp
-    from dynamax.hidden_markov_model.inference import hmm_filter
-
-    start, transition, emission, tokens = _for_jax(model, text)
-
-    @jax.jit
-    def evidence(start, transition, emission, tokens):
-        logs = jnp.log(emission)
-        return jax.vmap(lambda one: hmm_filter(start, transition, logs[:, one].T).marginal_loglik)(tokens)
-
-    return lambda: evidence(start, transition, emission, tokens).block_until_ready()
 
 
 def jax_scan(model: HMM, text: torch.Tensor, platform: str):

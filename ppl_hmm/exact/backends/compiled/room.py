@@ -1,6 +1,6 @@
 """Room for large results, used again.
 
-The system clears the pages that it hands out, so that first touching a large result takes a quarter of a pass, each
+The system clears the pages that it hands out, so that first touching a large result takes a good part of a pass, each
 time anew. So the room of the last large result that was let go is kept for the next one of its size.
 """
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ppl_hmm.exact.algebra import SCALED
+from ppl_hmm.exact.algebra import SCALED, smallest_total
 from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths
 from ppl_hmm.exact.backends.fused import passes
 from ppl_hmm.exact.backends.fused.gradient import expected_counts
@@ -78,7 +78,7 @@ class Fused:
             n_segments=chains.n_segments,
             wrap=ends.end.shape[1],
             n_slots=len(positions),
-            SMALLEST_TOTAL=chains.smallest_total,
+            SMALLEST_TOTAL=smallest_total(table.dtype),
         )
         result = ForwardBackward(log_evidence.sum(-1), law_of_start, marginals, log_contexts)
         return result, ends.lost | chains.lost_texts(lost)
@@ -126,7 +126,7 @@ class Fused:
             n_segments=chains.n_segments,
             wrap=ends.end.shape[1],
             n_sums=n_sums,
-            SMALLEST_TOTAL=chains.smallest_total,
+            SMALLEST_TOTAL=smallest_total(table.dtype),
         )
         whole = (each.sum(0, dtype=torch.float64).to(table.dtype) for each in sums)
         return Gradient(*whole), (ends.lost | chains.lost_texts(lost)) & (weights != 0)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ppl_hmm.exact.algebra import Floor, smallest_total
+from ppl_hmm.exact.algebra import Floor
 from ppl_hmm.exact.backends.fused import passes, segments
 from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
 
@@ -167,11 +167,6 @@ class Chains:
                 maxnreg=REGISTERS_OF_FOUR_WARPS if n_warps == 4 else None,
                 **others,
             )
-
-    @property
-    def smallest_total(self) -> float:
-        """As :func:`~ppl_hmm.exact.algebra.smallest_total`."""
-        return smallest_total(self.table.dtype)
 
 
 def segments_of(n_texts: int, n_rows: int, n_states: int) -> int:
