@@ -14,10 +14,12 @@ from torch.distributions import constraints
 
 from ppl_hmm.errors import ImpossibleText, InvalidInput, at_least
 from ppl_hmm.exact import chain, filtering, paths
-from ppl_hmm.models.plates import Arranged, alike, broadcast, warn_of_plates_read_as_time, without_time
+from ppl_hmm.models.logits import alike, require_floats
+from ppl_hmm.models.plates import Arranged, arrange, broadcast, warn_of_plates_read_as_time, without_time
+from ppl_hmm.models.tokens import whole_tokens
 from ppl_hmm.parameters import HMM
 from ppl_hmm.randomness import Seed, generator
-from ppl_hmm.text import MASK, as_tensor, as_tokens
+from ppl_hmm.text import MASK, as_tokens
 
 
 class CategoricalHMM(HiddenMarkovModel):
@@ -61,8 +63,9 @@ class CategoricalHMM(HiddenMarkovModel):
 
     Notes
     -----
-    Logits of several dtypes are promoted as in ``DiscreteHMM``; computations are in float32 at least. NaN and +inf in
-    logits are refused by Pyro's validation; where it is off they give NaN, which samplers take for a divergence.
+    Logits of several dtypes are promoted as in ``DiscreteHMM``; computations are in float32 at least. Validation
+    refuses NaN and +inf in logits, and finite logits whose probability is no float (below −103 in float32, −745 in
+    float64). Where it is off they give NaN, which samplers take for a divergence, and count as zeros.
 
     Parameters have an axis for each plate, then one for time, then (K,K) or (K,V). A parameter that is drawn inside
     plates, or outside them with vectorised particles, has no axis for time. ``.unsqueeze(-3)`` adds it and is never
@@ -137,6 +140,8 @@ class CategoricalHMM(HiddenMarkovModel):
         )
         duration = None if duration is None else at_least("duration", duration, 1)
         super().__init__(duration, self._of_parameters, torch.Size((1,)), validate_args=validate_args)
+        if self._validate_args:
+            require_floats(**{name: getattr(self, name) for name in self.arg_constraints})
 
     @constraints.dependent_property(event_dim=1, is_discrete=True)
     def support(self) -> constraints.Constraint:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -225,6 +230,7 @@ class CategoricalHMM(HiddenMarkovModel):
         arranged = self._arrange(value)
         return arranged.restore(chain.forward_backward(*arranged.arrays, arranged.positions).marginals)
 
+    @torch.no_grad()
     def viterbi(self, value: ArrayLike | Tensor) -> Tensor:
         """Return the most probable states H₁..H_T (…,T), with the best H₀; −1 for impossible text. Cost O(B·T·K²)."""
         arranged = self._arrange(value)
@@ -266,48 +272,16 @@ class CategoricalHMM(HiddenMarkovModel):
         warn_of_plates_read_as_time(plates, self.initial_logits, **logits)
         return plates
 
-    def _tokens(self, value: ArrayLike | Tensor) -> Tensor:
-        """Return checked tokens (…,T), integers."""
-        tokens = as_tensor(value, self.emission_logits.device, what="tokens", kind="integers")
-        if tokens.ndim == 0 or 0 in tokens.shape:
-            raise InvalidInput("tokens", "texts (…, T), not none", f"shape {tuple(tokens.shape)}", "pass a text")
-        broadcast("plates", distribution=self.batch_shape, text=tokens.shape[:-1])
-        if tokens.is_floating_point():
-            tokens = _whole(tokens)
+    def _arrange(self, value: ArrayLike | Tensor) -> Arranged:
+        """Return checked texts under their models."""
+        n_tokens = self.emission_logits.shape[-1]
+        tokens = whole_tokens(value, n_tokens, self.emission_logits.device)
+        plates = self._plates(tokens.shape[:-1])
         if self._validate_args:
             self._validate_sample(tokens.long())
-        checked = as_tokens(tokens[None].flatten(0, -2), self.emission_logits.shape[-1])
-        return checked.reshape(tokens.shape)
-
-    def _arrange(self, value: ArrayLike | Tensor) -> Arranged:
-        """Return checked texts under their models: dimensions in which parameters differ come first."""
-        ids = self._tokens(value)
-        shape = self._plates(ids.shape[:-1])
-        own = (1,) * (len(shape) - len(self._of_parameters)) + tuple(self._of_parameters)
-        of_models = [dim for dim, size in enumerate(own) if size > 1]
-        order = (*of_models, *(dim for dim in range(len(shape)) if dim not in of_models))
-        length, n_tokens = ids.shape[-1], self.emission_logits.shape[-1]
-        n_models = torch.Size(self._of_parameters).numel()
-        ids = ids.expand(*shape, length).permute(*order, len(shape)).reshape(n_models, -1, length)
-
-        def models(logits: Tensor, n_own: int) -> Tensor:
-            own_shape = logits.shape[logits.ndim - n_own :]
-            return logits.exp().expand(*self._of_parameters, *own_shape).reshape(n_models, *own_shape)
-
-        emission = models(self.emission_logits, 2).mT
-        table = torch.cat([emission, torch.ones_like(emission[:, :1])], dim=1)
-        arrays = (models(self.initial_logits, 1), models(self.transition_logits, 2), table)
-        return Arranged((*arrays, torch.where(ids < 0, n_tokens, ids)), shape, order)
-
-
-def _whole(tokens: Tensor) -> Tensor:
-    """Return floats that are whole numbers as integers."""
-    ids = tokens.long()
-    wrong = ids != tokens
-    if wrong.any():
-        where = wrong.nonzero()[0].tolist()
-        raise InvalidInput(f"tokens{where}", "a whole number", str(tokens[tuple(where)].item()), "pass integers")
-    return ids
+        ids = as_tokens(tokens[None].flatten(0, -2), n_tokens).reshape(tokens.shape)
+        logits = (self.initial_logits, self.transition_logits, self.emission_logits)
+        return arrange(ids, plates, self._of_parameters, *logits)
 
 
 def _require_possible(possible: Tensor) -> None:

@@ -7,38 +7,15 @@ for one model a group, that plate is read as time, and the groups as the last pl
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from numpy.typing import ArrayLike
 from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.text import as_tensor
-
-
-def alike(**logits: ArrayLike | Tensor) -> list[Tensor]:
-    """Return logits as tensors of one dtype, the widest among them and float32.
-
-    Raises
-    ------
-    InvalidInput
-        Not real numbers, or on several devices.
-    """
-    tensors = {what: as_tensor(values, what=what) for what, values in logits.items()}
-    devices = {tensor.device for tensor in tensors.values()}
-    if len(devices) > 1:
-        where = ", ".join(f"{what} on {tensor.device}" for what, tensor in tensors.items())
-        raise InvalidInput("logits", "all parameters on one device", where, "move them with .to(device)")
-    dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors.values()), torch.float32)
-    if dtype.is_complex:
-        kinds = ", ".join(f"{what} of {tensor.dtype}" for what, tensor in tensors.items())
-        raise InvalidInput("logits", "real numbers", kinds, "pass logarithms of probabilities")
-    return [tensor.to(dtype) for tensor in tensors.values()]
 
 
 def without_time(logits: Tensor, shape: tuple[int, int], what: str) -> Tensor:
@@ -115,3 +92,26 @@ class Arranged(NamedTuple):
         values = values.reshape([*(self.shape[dim] for dim in self.order), *values.shape[2:]])
         places = [self.order.index(dim) for dim in range(len(self.order))]
         return values.permute([*places, *range(len(places), values.ndim)])
+
+
+def arrange(
+    ids: Tensor, plates: torch.Size, of_parameters: torch.Size, initial: Tensor, transition: Tensor, emission: Tensor
+) -> Arranged:
+    """Return texts ids (…,T) under models of logits, in ``plates``: dimensions in which parameters differ come first.
+
+    Parameters (…,K), (…,K,K) and (…,K,V) broadcast to ``of_parameters``; ids below zero are ``MASK``.
+    """
+    own = (1,) * (len(plates) - len(of_parameters)) + tuple(of_parameters)
+    of_models = [dim for dim, size in enumerate(own) if size > 1]
+    order = (*of_models, *(dim for dim in range(len(plates)) if dim not in of_models))
+    n_models, length, n_tokens = of_parameters.numel(), ids.shape[-1], emission.shape[-1]
+    ids = ids.expand(*plates, length).permute(*order, len(plates)).reshape(n_models, -1, length)
+
+    def models(logits: Tensor, n_own: int) -> Tensor:
+        own_shape = logits.shape[logits.ndim - n_own :]
+        return logits.exp().expand(*of_parameters, *own_shape).reshape(n_models, *own_shape)
+
+    rows = models(emission, 2).mT
+    table = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
+    ids = torch.where(ids < 0, n_tokens, ids)
+    return Arranged((models(initial, 1), models(transition, 2), table, ids), plates, order)

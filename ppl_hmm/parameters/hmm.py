@@ -138,10 +138,10 @@ class HMM(Record):
 
         Examples
         --------
-        >>> from ppl_hmm import example, log_likelihood
-        >>> model, _ = example("aliased")
-        >>> bool(model.to_categorical_hmm().log_prob([0, 1, 1]) == log_likelihood(model, [[0, 1, 1]])[0])
-        True
+        >>> from ppl_hmm import HMM
+        >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+        >>> model.to_categorical_hmm().log_prob([[0, 1, 2, 2], [2, 1, 0, 0]]).numpy().round(4)
+        array([-4.0903, -4.6416])
         """
         from pyro.distributions import Categorical
 
