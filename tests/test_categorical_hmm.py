@@ -60,7 +60,7 @@ def test_every_method_refuses_tokens_that_are_none(read, validate, tokens):
 def test_tokens_are_checked_where_python_and_pyro_validate_nothing(read):
     with pyro.validation_enabled(False):  # as under python -O
         law = MODEL.to_categorical_hmm()
-        with pytest.raises(InvalidInput, match="token out of range at sequence 1, position 2: .* got 1000"):
+        with pytest.raises(InvalidInput, match=r"at sequence 1, position 2: .* got 1000"):
             read(law.expand((2,)), torch.tensor([[0, 1, 2, 0], [0, 1, 1000, 0]]))
 
 
@@ -139,7 +139,7 @@ def test_emissions_may_be_torchs_or_pyros(kind):
         ({"initial": torch.tensor(0.0)}, "K"),
         ({"initial": torch.zeros(2, dtype=torch.complex64)}, "real numbers"),
         ({"transition": torch.zeros(2)}, "transition_logits"),
-        ({"transition": torch.zeros(2, 2, device="meta")}, "one device"),
+        ({"transition": torch.zeros(2, 2, device="meta")}, "device"),
         ({"transition": torch.zeros(5, 2, 2)}, "unsqueeze"),
         ({"initial": torch.zeros(3, 2), "transition": torch.zeros(4, 1, 2, 2)}, r"plates of .*\(3,\).*\(4,\)"),
         ({"transition": torch.tensor([[0.0, -800.0], [0.0, 0.0]]).double()}, r"transition_logits\[0, 1\].*-800"),
