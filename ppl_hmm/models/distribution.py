@@ -59,7 +59,7 @@ class CategoricalHMM(HiddenMarkovModel):
     See Also
     --------
     ppl_hmm.HMM.to_categorical_hmm : The distribution of a model.
-    ppl_hmm.posterior : Everything about the states at once, for models with probabilities.
+    ppl_hmm.posterior, ppl_hmm.viterbi, ppl_hmm.sample_posterior : The same answers for an :class:`~ppl_hmm.HMM`.
 
     Notes
     -----
@@ -83,6 +83,8 @@ class CategoricalHMM(HiddenMarkovModel):
     >>> law = CategoricalHMM(torch.tensor([0.6, 0.4]).log(), transition.log(), emission)
     >>> law.log_prob([[0, 1, 2, 2], [2, 1, 0, 0]]).numpy().round(4)
     array([-4.0903, -4.6416])
+    >>> law.viterbi([0, 1, 2, 2])
+    tensor([0, 1, 1, 1])
 
     Seven groups of five texts, with a transition for each group:
 

@@ -119,6 +119,19 @@ class HMM(Record):
 
         Log-probabilities are passed as ``logits``: ``probs`` would clamp exact zeros. ``duration`` is T, which
         ``DiscreteHMM`` needs in order to sample.
+
+        See Also
+        --------
+        to_categorical_hmm : The same law, with faster exact inference and ``MASK``.
+        from_discrete_hmm : The way back.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ppl_hmm import HMM
+        >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+        >>> model.to_discrete_hmm().log_prob(torch.tensor([0, 1, 2, 2])).numpy().round(4).item()
+        -4.0903
         """
         from pyro.distributions import Categorical, DiscreteHMM
 
@@ -158,6 +171,17 @@ class HMM(Record):
         ------
         InvalidInput
             Another distribution, emissions that are not categorical, or a model that changes over time.
+
+        See Also
+        --------
+        to_discrete_hmm, to_categorical_hmm : The ways back.
+
+        Examples
+        --------
+        >>> from ppl_hmm import HMM
+        >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+        >>> HMM.from_discrete_hmm(model.to_discrete_hmm()).allclose(model)
+        True
         """
         from pyro.distributions import DiscreteHMM
 
