@@ -66,6 +66,19 @@ def with_end(example):
     )
 
 
+def observed(data, *densities):
+    """Return the text and the emissions of data with a density for each state: every position is its own token."""
+    alphabet = "0123456789"[: len(data)]
+    text = "".join(UNOBSERVED if x is None else letter for letter, x in zip(alphabet, data, strict=True))
+    emission = [[0 if x is None else density(x) for x in data] for density in densities]
+    return {"alphabet": alphabet, "text": text, "emission": emission}
+
+
+def logarithms(values):
+    with np.errstate(divide="ignore"):  # log 0 = −inf is meant
+        return np.log(np.array(values, float))
+
+
 class Quantities:
     """What both computations derive from ``prefixes`` (likelihoods), ``filtered``, ``entered`` and ``backward``."""
 
@@ -106,11 +119,15 @@ class Quantities:
 
     @property
     def log_smoothed(self):
-        return np.log(np.array(self.smoothed, float))
+        return logarithms(self.smoothed)
 
     @property
     def log_forward(self):
-        return np.log(np.array(self.forward, float))
+        return logarithms(self.forward)
+
+    @property
+    def log_backward(self):
+        return logarithms(self.backward)
 
 
 class Exact(Quantities):
@@ -275,5 +292,5 @@ def check(example, quantity):
         assert ours == exact == printed
         return
     ours, floats = np.array(ours, float), np.array(exact, float)
-    np.testing.assert_allclose(ours, floats, rtol=1e-10, atol=1e-300)
+    np.testing.assert_allclose(ours, floats, rtol=1e-10, atol=1e-14 if quantity.startswith("log") else 1e-300)
     assert_rounds_to(exact, printed, f"{example.name}: {quantity}")
