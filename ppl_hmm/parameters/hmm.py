@@ -16,6 +16,8 @@ from ppl_hmm.text import as_tensor
 if TYPE_CHECKING:
     from pyro.distributions import DiscreteHMM
 
+    from ppl_hmm.models.distribution import CategoricalHMM
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HMM(Record):
@@ -125,15 +127,47 @@ class HMM(Record):
             self.initial.log(), self.transition.log()[..., None, :, :], Categorical(logits=emission), duration=duration
         )
 
+    def to_categorical_hmm(self, duration: int | None = None) -> CategoricalHMM:
+        """Return the Pyro distribution of texts under this model, with exact inference in place of ``DiscreteHMM``'s.
+
+        Leading batch dimensions become its ``batch_shape``. ``duration`` is T, which it needs in order to sample.
+
+        See Also
+        --------
+        ppl_hmm.CategoricalHMM.to_hmm : The way back.
+
+        Examples
+        --------
+        >>> from ppl_hmm import HMM
+        >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+        >>> model.to_categorical_hmm().log_prob([[0, 1, 2, 2], [2, 1, 0, 0]]).numpy().round(4)
+        array([-4.0903, -4.6416])
+        """
+        from pyro.distributions import Categorical
+
+        from ppl_hmm.models.distribution import CategoricalHMM
+
+        emission = Categorical(logits=self.emission.log()[..., None, :, :])
+        return CategoricalHMM(self.initial.log(), self.transition.log()[..., None, :, :], emission, duration=duration)
+
     @classmethod
-    def from_discrete_hmm(cls, distribution: DiscreteHMM) -> HMM:
-        """Return the parameters of a homogeneous ``DiscreteHMM`` with categorical emissions.
+    def from_discrete_hmm(cls, distribution: DiscreteHMM | CategoricalHMM) -> HMM:
+        """Return the parameters of a homogeneous ``DiscreteHMM`` with categorical emissions, or a ``CategoricalHMM``.
 
         Raises
         ------
         InvalidInput
-            The emissions are not categorical, or the model changes over time.
+            Another distribution, emissions that are not categorical, or a model that changes over time.
         """
+        from pyro.distributions import DiscreteHMM
+
+        from ppl_hmm.models.distribution import CategoricalHMM
+
+        if isinstance(distribution, CategoricalHMM):
+            return distribution.to_hmm()
+        if not isinstance(distribution, DiscreteHMM):
+            kind = type(distribution).__name__
+            raise InvalidInput("from_discrete_hmm", "a DiscreteHMM or CategoricalHMM", kind, "build one of them")
         emission = getattr(distribution.observation_dist, "logits", None)
         if emission is None or not hasattr(distribution.observation_dist, "_num_events"):
             raise InvalidInput(
