@@ -16,11 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_hmm import schema
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.heads.logistic import logistic_loss, newton
+from ppl_hmm.labels import read
 from ppl_hmm.language_models.probe import probe_features, probe_input
-from ppl_hmm.language_models.protocol import EncodedText, MaskedLM
+from ppl_hmm.language_models.protocol import EncodedText, MaskedLM, checked_conditionals, require_members
 from ppl_hmm.parameters import HMM, MemoryPrompt, SoftPrompt, prompt_rows
 from ppl_hmm.randomness import Seed, generator
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
@@ -28,7 +31,6 @@ from ppl_hmm.recoverability.memory import memory_prompt_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.rows import Model, Prompt, Text
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
-from ppl_hmm.text import as_tensor
 
 _STEPS = 150
 _LEARNING_RATE = 0.3
@@ -154,6 +156,7 @@ def fit_prompt(
     """
     at_least("prompt_length", prompt_length, 1)
     at_least("restarts", restarts, 1)
+    require_members("fit_prompt", lm, "encode", "prompt_shape", "prompt_constraint")
     batch_shape = lm.batch_shape
     if len(batch_shape) > 1:
         raise InvalidInput("batch of language models", "one batch dimension", str(batch_shape), "flatten the batch")
@@ -197,11 +200,12 @@ class _LabelledText:
     labels: Tensor  # (P,B); P = 1 for a single model
     encoded: EncodedText  # with the mask in front
     batch_shape: tuple[int, ...]  # (), or (P,)
+    vocabulary_size: int
 
     @classmethod
     def of(cls, lm: MaskedLM, tokens: Text, labels: Text) -> _LabelledText:
         masked = probe_input(lm, tokens)
-        classes = as_tensor(labels, what="labels")
+        classes = as_tensor(read(labels, (schema.SEQUENCE,), "labels").values, what="labels")
         expected = (*lm.batch_shape, masked.shape[-2])
         if tuple(classes.shape) != expected:
             raise InvalidInput("labels", f"shape {expected}", f"shape {tuple(classes.shape)}", "label every sequence")
@@ -210,17 +214,18 @@ class _LabelledText:
             raise InvalidInput(
                 "labels", "classes 0 and 1", str(classes.unique().tolist()), "compare two classes at a time"
             )
-        return cls(masked[..., 1:], classes.long(), lm.encode(masked), lm.batch_shape)
+        return cls(masked[..., 1:], classes.long(), lm.encode(masked), lm.batch_shape, lm.vocabulary_size)
 
     def first(self, lm: MaskedLM, n_texts: int) -> _LabelledText:
         tokens = self.tokens[..., :n_texts, :]
         encoded = lm.encode(probe_input(lm, tokens))
-        return _LabelledText(tokens, self.labels[:, :n_texts], encoded, self.batch_shape)
+        return dataclasses.replace(self, tokens=tokens, labels=self.labels[:, :n_texts], encoded=encoded)
 
     def features(self, rows: Tensor) -> Tensor:
         """Return G (R,P,B,V) at the mask after prompts (R,P,L,…)."""
         prompts = rows.reshape(len(rows), *self.batch_shape, *rows.shape[2:])
-        conditionals = self.encoded.conditionals(prompts, positions=[0])
+        shape = (*prompts.shape[: 1 + len(self.batch_shape)], self.labels.shape[1], 1, self.vocabulary_size)
+        conditionals = checked_conditionals(self.encoded, self.encoded.conditionals(prompts, positions=[0]), shape)
         return conditionals.reshape(*rows.shape[:2], self.labels.shape[1], -1).to(rows)
 
 
@@ -244,7 +249,8 @@ def _random_starts(lm: MaskedLM, prompt_length: int, restarts: int, seed: Seed |
 def _start(lm: MaskedLM, start: Prompt, like: Tensor) -> Tensor:
     """Return unconstrained rows (P,L,*prompt_shape) of a given prompt."""
     nonnegative = lm.prompt_constraint == "nonnegative"
-    rows = prompt_rows(start, lm.prompt_shape, lm.batch_shape, nonnegative=nonnegative, like=like)
+    names = getattr(lm, "names", {})  # not asked of every language model: only exact ones name their states
+    rows = prompt_rows(start, lm.prompt_shape, lm.batch_shape, nonnegative=nonnegative, like=like, names=names)
     rows = rows.expand(*lm.batch_shape, *rows.shape[-1 - len(lm.prompt_shape) :]).reshape(
         len(like), -1, *lm.prompt_shape
     )
