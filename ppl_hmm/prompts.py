@@ -25,7 +25,7 @@ from ppl_hmm.labels import read
 from ppl_hmm.language_models.probe import probe_features, probe_input
 from ppl_hmm.language_models.protocol import EncodedText, MaskedLM, checked_conditionals, require_members
 from ppl_hmm.parameters import HMM, MemoryPrompt, SoftPrompt, prompt_rows
-from ppl_hmm.randomness import Seed, generator
+from ppl_hmm.randomness import CPU, Seed, generator
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.memory import memory_prompt_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
@@ -168,11 +168,12 @@ def fit_prompt(
     free_rows = _random_starts(lm, prompt_length, restarts, seed)
     if start is not None:
         free_rows[0] = _start(lm, start, free_rows[0])
-    free_rows, history = _train(lm, train.first(lm, _TRAINING_TEXTS), free_rows)
+    with torch.device(free_rows.device):  # the optimiser's own tensors, wherever others are placed by default
+        free_rows, history = _train(lm, train.first(lm, _TRAINING_TEXTS), free_rows)
     with torch.no_grad():
         rows = _to_rows(free_rows, lm)
         chosen = _best_restart(rows, train, held_out)
-    models = torch.arange(rows.shape[1])
+    models = torch.arange(rows.shape[1], device=rows.device)
     kind = MemoryPrompt if len(lm.prompt_shape) == 2 else SoftPrompt
     prompt = kind(rows[chosen, models].reshape(*batch_shape, *rows.shape[2:]))
     features, held_out_features = (
@@ -241,8 +242,9 @@ def _random_starts(lm: MaskedLM, prompt_length: int, restarts: int, seed: Seed |
             "give as many seeds as models",
         )
     shape = (restarts, prompt_length, *lm.prompt_shape)
-    spread = torch.linspace(_NARROWEST, _WIDEST, restarts, dtype=torch.float64).reshape(-1, *[1] * (len(shape) - 1))
-    starts = [spread * torch.randn(shape, generator=generator(one, "prompt"), dtype=torch.float64) for one in seeds]
+    drawn = {"dtype": torch.float64, "device": CPU}
+    spread = torch.linspace(_NARROWEST, _WIDEST, restarts, **drawn).reshape(-1, *[1] * (len(shape) - 1))
+    starts = [spread * torch.randn(shape, generator=generator(one, "prompt"), **drawn) for one in seeds]
     return torch.stack(starts, dim=1)
 
 
@@ -274,7 +276,7 @@ def _train(lm: MaskedLM, text: _LabelledText, free_rows: Tensor) -> tuple[Tensor
     free_rows = free_rows.requires_grad_()
     optimiser = torch.optim.Adam([free_rows], lr=_LEARNING_RATE)
     weights = free_rows.new_zeros(*free_rows.shape[:2], lm.vocabulary_size)
-    best_rows, best_loss = free_rows.detach().clone(), torch.full(free_rows.shape[:2], torch.inf, dtype=torch.float64)
+    best_rows, best_loss = free_rows.detach().clone(), free_rows.new_full(free_rows.shape[:2], torch.inf)
     history = []
     for _ in range(_STEPS):
         features = text.features(_to_rows(free_rows, lm))

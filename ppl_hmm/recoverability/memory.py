@@ -412,7 +412,8 @@ def _failures(
     if residual > tolerance:
         own, _ = _own_and_others(model, met, states)
         alone = own @ torch.linalg.pinv(own) if len(own) else own.new_zeros(0, 0)
-        dependent = (alone - torch.eye(len(own)).to(own)).abs().sum(1).max() > tolerance if len(own) else True
+        identity = torch.eye(len(own), dtype=own.dtype, device=own.device)
+        dependent = (alone - identity).abs().sum(1).max() > tolerance if len(own) else True
         name = "independence: the rows of" if dependent else "span: other rows share directions with those of"
         failures.append(f"{name} states {_listed(states)}; residual {residual:.3g}")
     return failures
