@@ -113,12 +113,12 @@ def _suits_triton(transition: Tensor) -> bool:
 @functools.cache
 def _agrees_with_torch(device: torch.device, dtype: torch.dtype) -> bool:
     """Say whether triton works here, by a small text that torch reads too; the first call on a device asks."""
-    stream = torch.Generator().manual_seed(0)
+    stream = torch.Generator("cpu").manual_seed(0)
     shapes = (1, 17), (1, 17, 17), (1, 5, 17)
     initial, transition, table = (
-        torch.rand(shape, generator=stream, dtype=dtype).softmax(-1).to(device) for shape in shapes
+        torch.rand(shape, generator=stream, dtype=dtype, device="cpu").softmax(-1).to(device) for shape in shapes
     )
-    text = (initial, transition, table, torch.randint(5, (1, 20, 40), generator=stream).to(device))
+    text = (initial, transition, table, torch.randint(5, (1, 20, 40), generator=stream, device="cpu").to(device))
     expected, _ = _TORCH.smooth(*text, range(40), own_token=True)
     try:
         ours, _ = _fused().smooth(*text, range(40), own_token=True)
