@@ -30,7 +30,8 @@ def fractions(table):
 class Example:
     """A model and a text, as published, with the published numbers as they were printed.
 
-    ``start`` is the law of the first state that emits; where ``silent_start``, of the one before, as in this package.
+    ``start`` is the law of the first state that emits; where ``silent_start``, of the one before, as in this package
+    (there best paths are not compared: ours choose H₀ as well).
     ``emission`` has a column for each letter of ``alphabet``. ``published`` says what was printed of each quantity, a
     property of ``Ours`` and ``Exact``.
     """
@@ -75,7 +76,8 @@ def observed(data, *densities):
 
 
 def logarithms(values):
-    with np.errstate(divide="ignore"):  # log 0 = −inf is meant
+    """Return natural logarithms, −inf of zeros."""
+    with np.errstate(divide="ignore"):
         return np.log(np.array(values, float))
 
 
@@ -157,15 +159,15 @@ class Exact(Quantities):
         self.backward = betas
         self.best_of_prefixes = [best.max() for best in bests]
         self.smoothed = [alpha * beta / self.likelihood for alpha, beta in zip(alphas, betas, strict=True)]
-        self.delta = bests
         states = [bests[-1].argmax()]
         for ways in came_from[-2::-1]:
             states.insert(0, ways[states[0]])
         self.path = "".join(example.states[state] for state in states)
-        before_first = betas[0] * self.rows[0]
-        self.initial = (
-            self.start * (self.A @ before_first) / self.likelihood if example.silent_start else self.smoothed[0]
-        )
+
+    @property
+    def initial(self):
+        """P(H₀=h | x), where the start is silent."""
+        return self.start * (self.A @ (self.backward[0] * self.rows[0])) / self.likelihood
 
 
 class Ours(Quantities):
@@ -206,7 +208,7 @@ class Ours(Quantities):
 
     @property
     def initial(self):
-        return self.of_text.initial[0].tolist() if self.example.silent_start else self.smoothed[0]
+        return self.of_text.initial[0].numpy()
 
     @property
     def smoothed(self):
