@@ -16,6 +16,7 @@ from ppl_hmm.diagnostics.texts import Texts, texts_to_read
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.parameters import HMM, MemoryHMM
 from ppl_hmm.randomness import Seed, generator
+from ppl_hmm.records import Record
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair, require_thresholds
 from ppl_hmm.recoverability.head import entering_law, task_targets
 from ppl_hmm.recoverability.memory import MemoryCertificate
@@ -74,6 +75,8 @@ def audit(
     -----
     Cost of some ten posteriors, O(B·T·K²) each, with a memory m^N times that; the search for prompts comes on top.
     """
+    if isinstance(model, Record) and isinstance(task, Task):
+        task = task.aligned_to(model)
     require_pair("audit", model, task, MemoryHMM if isinstance(model, MemoryHMM) else HMM)
     require_thresholds(0.0, tolerance)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)

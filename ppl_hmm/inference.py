@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ppl_hmm.errors import ImpossibleText, InvalidInput, at_least, one_of
 from ppl_hmm.exact import chain, memory
+from ppl_hmm.labels import Names
 from ppl_hmm.parameters import HMM, MemoryHMM
 from ppl_hmm.randomness import Seed, generator
 from ppl_hmm.rows import LikelihoodRows, Model, Prompt, Text
@@ -36,12 +37,15 @@ class Posterior:
         (P…,B,T,K): P(H_t=h | x) over the text positions; past an end, the predictive law.
     possible
         (P…,B): whether P(x) > 0; where it is not, the rows above are zero.
+    names
+        The model's names of states and memory values, which a task with names is aligned to.
     """
 
     log_evidence: Tensor
     initial: Tensor
     smoothed: Tensor
     possible: Tensor
+    names: Names = dataclasses.field(default_factory=dict, kw_only=True, repr=False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,7 +124,7 @@ def posterior(
     if _checked(impossible) == "raise":
         rows.require_possible(possible)
     log_evidence, initial, smoothed, of_memory = (rows.unflatten(field) for field in result)
-    states = Posterior(log_evidence, initial, smoothed, rows.unflatten(possible))
+    states = Posterior(log_evidence, initial, smoothed, rows.unflatten(possible), names=model.names)
     return MemoryPosterior(**vars(states), memory=of_memory) if isinstance(model, MemoryHMM) else states
 
 

@@ -16,19 +16,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ppl_hmm import schema
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.heads.logistic import logistic_loss, newton
+from ppl_hmm.labels import read
 from ppl_hmm.language_models.probe import probe_features, probe_input
-from ppl_hmm.language_models.protocol import EncodedText, MaskedLM
+from ppl_hmm.language_models.protocol import EncodedText, MaskedLM, checked_conditionals, require_members
 from ppl_hmm.parameters import HMM, MemoryPrompt, SoftPrompt, prompt_rows
-from ppl_hmm.randomness import Seed, generator
+from ppl_hmm.randomness import CPU, Seed, generator
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.memory import memory_prompt_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.rows import Model, Prompt, Text
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
-from ppl_hmm.text import as_tensor
 
 _STEPS = 150
 _LEARNING_RATE = 0.3
@@ -154,6 +156,7 @@ def fit_prompt(
     """
     at_least("prompt_length", prompt_length, 1)
     at_least("restarts", restarts, 1)
+    require_members("fit_prompt", lm, "encode", "prompt_shape", "prompt_constraint")
     batch_shape = lm.batch_shape
     if len(batch_shape) > 1:
         raise InvalidInput("batch of language models", "one batch dimension", str(batch_shape), "flatten the batch")
@@ -165,11 +168,12 @@ def fit_prompt(
     free_rows = _random_starts(lm, prompt_length, restarts, seed)
     if start is not None:
         free_rows[0] = _start(lm, start, free_rows[0])
-    free_rows, history = _train(lm, train.first(lm, _TRAINING_TEXTS), free_rows)
+    with torch.device(free_rows.device):  # the optimiser's own tensors, wherever others are placed by default
+        free_rows, history = _train(lm, train.first(lm, _TRAINING_TEXTS), free_rows)
     with torch.no_grad():
         rows = _to_rows(free_rows, lm)
         chosen = _best_restart(rows, train, held_out)
-    models = torch.arange(rows.shape[1])
+    models = torch.arange(rows.shape[1], device=rows.device)
     kind = MemoryPrompt if len(lm.prompt_shape) == 2 else SoftPrompt
     prompt = kind(rows[chosen, models].reshape(*batch_shape, *rows.shape[2:]))
     features, held_out_features = (
@@ -197,11 +201,12 @@ class _LabelledText:
     labels: Tensor  # (P,B); P = 1 for a single model
     encoded: EncodedText  # with the mask in front
     batch_shape: tuple[int, ...]  # (), or (P,)
+    vocabulary_size: int
 
     @classmethod
     def of(cls, lm: MaskedLM, tokens: Text, labels: Text) -> _LabelledText:
         masked = probe_input(lm, tokens)
-        classes = as_tensor(labels, what="labels")
+        classes = as_tensor(read(labels, (schema.SEQUENCE,), "labels").values, what="labels")
         expected = (*lm.batch_shape, masked.shape[-2])
         if tuple(classes.shape) != expected:
             raise InvalidInput("labels", f"shape {expected}", f"shape {tuple(classes.shape)}", "label every sequence")
@@ -210,17 +215,18 @@ class _LabelledText:
             raise InvalidInput(
                 "labels", "classes 0 and 1", str(classes.unique().tolist()), "compare two classes at a time"
             )
-        return cls(masked[..., 1:], classes.long(), lm.encode(masked), lm.batch_shape)
+        return cls(masked[..., 1:], classes.long(), lm.encode(masked), lm.batch_shape, lm.vocabulary_size)
 
     def first(self, lm: MaskedLM, n_texts: int) -> _LabelledText:
         tokens = self.tokens[..., :n_texts, :]
         encoded = lm.encode(probe_input(lm, tokens))
-        return _LabelledText(tokens, self.labels[:, :n_texts], encoded, self.batch_shape)
+        return dataclasses.replace(self, tokens=tokens, labels=self.labels[:, :n_texts], encoded=encoded)
 
     def features(self, rows: Tensor) -> Tensor:
         """Return G (R,P,B,V) at the mask after prompts (R,P,L,…)."""
         prompts = rows.reshape(len(rows), *self.batch_shape, *rows.shape[2:])
-        conditionals = self.encoded.conditionals(prompts, positions=[0])
+        shape = (*prompts.shape[: 1 + len(self.batch_shape)], self.labels.shape[1], 1, self.vocabulary_size)
+        conditionals = checked_conditionals(self.encoded, self.encoded.conditionals(prompts, positions=[0]), shape)
         return conditionals.reshape(*rows.shape[:2], self.labels.shape[1], -1).to(rows)
 
 
@@ -236,15 +242,17 @@ def _random_starts(lm: MaskedLM, prompt_length: int, restarts: int, seed: Seed |
             "give as many seeds as models",
         )
     shape = (restarts, prompt_length, *lm.prompt_shape)
-    spread = torch.linspace(_NARROWEST, _WIDEST, restarts, dtype=torch.float64).reshape(-1, *[1] * (len(shape) - 1))
-    starts = [spread * torch.randn(shape, generator=generator(one, "prompt"), dtype=torch.float64) for one in seeds]
+    drawn = {"dtype": torch.float64, "device": CPU}
+    spread = torch.linspace(_NARROWEST, _WIDEST, restarts, **drawn).reshape(-1, *[1] * (len(shape) - 1))
+    starts = [spread * torch.randn(shape, generator=generator(one, "prompt"), **drawn) for one in seeds]
     return torch.stack(starts, dim=1)
 
 
 def _start(lm: MaskedLM, start: Prompt, like: Tensor) -> Tensor:
     """Return unconstrained rows (P,L,*prompt_shape) of a given prompt."""
     nonnegative = lm.prompt_constraint == "nonnegative"
-    rows = prompt_rows(start, lm.prompt_shape, lm.batch_shape, nonnegative=nonnegative, like=like)
+    names = getattr(lm, "names", {})  # not asked of every language model: only exact ones name their states
+    rows = prompt_rows(start, lm.prompt_shape, lm.batch_shape, nonnegative=nonnegative, like=like, names=names)
     rows = rows.expand(*lm.batch_shape, *rows.shape[-1 - len(lm.prompt_shape) :]).reshape(
         len(like), -1, *lm.prompt_shape
     )
@@ -268,7 +276,7 @@ def _train(lm: MaskedLM, text: _LabelledText, free_rows: Tensor) -> tuple[Tensor
     free_rows = free_rows.requires_grad_()
     optimiser = torch.optim.Adam([free_rows], lr=_LEARNING_RATE)
     weights = free_rows.new_zeros(*free_rows.shape[:2], lm.vocabulary_size)
-    best_rows, best_loss = free_rows.detach().clone(), torch.full(free_rows.shape[:2], torch.inf, dtype=torch.float64)
+    best_rows, best_loss = free_rows.detach().clone(), free_rows.new_full(free_rows.shape[:2], torch.inf)
     history = []
     for _ in range(_STEPS):
         features = text.features(_to_rows(free_rows, lm))

@@ -8,18 +8,19 @@ prompt. Source: Wei, Xie & Ma (2021), §3 and §4, the downstream tasks.
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm import schema
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.inference import MemoryPosterior, Posterior, initial_posterior, memory_posterior
+from ppl_hmm.labels import matched, read
 from ppl_hmm.parameters import HMM, MemoryHMM
 from ppl_hmm.records import Record
-from ppl_hmm.text import as_tensor
 
 # A margin within this share of ‖μ‖_∞ is below what float64 arithmetic on the posterior decides.
 _RELATIVE_TOLERANCE = 1e-12
@@ -50,6 +51,16 @@ class Task(Record):
                 f"shape {tuple(self.weights.shape)}",
                 "give one row of weights for each class",
             )
+
+    def aligned_to(self, model: Record) -> Self:
+        """Return the task with its named states, or memory values, in the order of the model's.
+
+        Raises
+        ------
+        InvalidInput
+            The names are not the same.
+        """
+        return self._in_order(model.names, "the model")
 
     @property
     def n_classes(self) -> int:
@@ -109,10 +120,12 @@ class Task(Record):
         return self._law(posterior) @ self.weights.mT
 
     def _law(self, posterior: Law) -> Tensor:
+        latent = self.dimensions["weights"][-1]
         if isinstance(posterior, Posterior):
-            law = self._law_of(posterior)
+            law, order = self._law_of(posterior), posterior.names.get(latent)
         else:
-            law = as_tensor(posterior, self.device, what="posterior of a task")
+            array = read(posterior, (schema.SEQUENCE, latent), "posterior of a task")
+            law, order = as_tensor(array.values, self.device, what="posterior of a task"), array.labels.get(latent)
         n_values = self.weights.shape[-1]
         if law.ndim < 2 or law.shape[-1] != n_values:
             raise InvalidInput(
@@ -121,7 +134,7 @@ class Task(Record):
                 f"shape {tuple(law.shape)}",
                 "use a model and a task of the same size",
             )
-        return law.to(self.weights)
+        return matched(law.to(self.weights), order, self.names.get(latent), f"{latent} of a posterior", "the task")
 
     def _law_of(self, posterior: Posterior) -> Tensor:
         raise NotImplementedError

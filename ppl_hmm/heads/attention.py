@@ -106,7 +106,8 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
     def fit(self, X: MaskedFeatures, y: ArrayLike) -> Self:
         """Fit scores and values to features X of B texts and labels y (B,)."""
         labels = self._checked(X, y)
-        self._fit_scores(X, labels)
+        with torch.device("cpu"):  # the optimiser's own tensors, wherever others are placed by default
+            self._fit_scores(X, labels)
         return self._fit_values(self._pooled(X), labels)
 
     @classmethod
@@ -127,7 +128,8 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
             raise InvalidInput("grid", "at least one value of C", "none", "pass e.g. (1.0, 1e6)")
         first = cls(**options)
         labels = first._checked(X, y)
-        first._fit_scores(X, labels)
+        with torch.device("cpu"):
+            first._fit_scores(X, labels)
         pooled, heads = first._pooled(X), []
         for C in sorted(grid):
             head = cls(**{**options, "C": C})

@@ -7,11 +7,12 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.inference import Impossible
-from ppl_hmm.language_models.protocol import MaskedLM
+from ppl_hmm.language_models.protocol import MaskedLM, checked_conditionals, require_members
 from ppl_hmm.rows import Prompt, Text
-from ppl_hmm.text import MASK, as_tensor, as_tokens
+from ppl_hmm.text import MASK, as_text, as_tokens
 
 
 def probe_input(lm: MaskedLM, tokens: Text, lengths: Text | None = None) -> Tensor:
@@ -50,7 +51,11 @@ def probe_features(
     -----
     Source: Wei, Xie & Ma (2021), Theorems 3.3 and 3.6. For an exact model the cost is O(B·T·K² + B·K·V).
     """
-    features = lm.conditionals(probe_input(lm, tokens, lengths), prompt=prompt, positions=[0])[..., 0, :]
+    require_members("probe_features", lm)
+    text = probe_input(lm, tokens, lengths)
+    conditionals = lm.conditionals(text, prompt=prompt, positions=[0])
+    shape = (*lm.batch_shape, text.shape[-2], 1, lm.vocabulary_size)
+    features = checked_conditionals(lm, conditionals, shape)[..., 0, :]
     _check_possible(features.detach().sum(-1) <= 0, impossible)
     return features
 
@@ -146,11 +151,13 @@ def masked_features(
     -----
     Source: Wei, Xie & Ma (2021), §4. For an exact model the cost is that of :func:`ppl_hmm.masked_conditionals`.
     """
+    require_members("masked_features", lm)
     if lm.batch_shape:
         raise InvalidInput("masked_features", "one language model", f"a batch {lm.batch_shape}", "pass them one by one")
-    text = as_tokens(tokens, lm.vocabulary_size, lengths=lengths)
-    conditionals = lm.conditionals(text, prompt=prompt)
-    ends = torch.full(text.shape[:1], text.shape[1]) if lengths is None else torch.as_tensor(lengths)
+    text, ends = as_text(tokens, lm.vocabulary_size, lengths=lengths)
+    conditionals = checked_conditionals(lm, lm.conditionals(text, prompt=prompt), (*text.shape, lm.vocabulary_size))
+    if ends is None:
+        ends = torch.full_like(text[:, 0], text.shape[1])
     features = MaskedFeatures(conditionals, text.to(conditionals.device), ends.to(conditionals.device))
     _check_possible(((conditionals.detach().sum(-1) <= 0) & features.present).any(-1), impossible)
     return features

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from ppl_hmm import kinds
 from ppl_hmm.errors import InvalidInput, PplHmmError
 from ppl_hmm.inference import masked_conditionals, posterior
 from ppl_hmm.parameters import HMM, MemoryHMM, SoftPrompt
@@ -132,11 +133,12 @@ class Certificate:
 def require_model(function: str, model: object, model_type: type[HMM] | type[MemoryHMM]) -> None:
     """Raise :class:`InvalidInput` unless the model is a single one of the right type."""
     if not isinstance(model, model_type):
+        otherwise = "flatten() a memory model, or use the function for its kind of model"
         raise InvalidInput(
             function,
             f"a single {model_type.__name__}",
-            type(model).__name__,
-            "flatten() a memory model, or use the function for its kind of model",
+            kinds.described(model),
+            otherwise if isinstance(model, HMM | MemoryHMM) else kinds.remedy(model, "model", otherwise),
         )
     model.require_single(function)
 
@@ -161,6 +163,14 @@ def require_pair(function: str, model: Model, task: Task, model_type: type[HMM] 
             got += f" of cell {task.target_cell.tolist()}"
         raise InvalidInput(
             "task", f"one {task_type.__name__} on {size}", got, "use a task of the model's kind and size"
+        )
+    if task.aligned_to(model) is not task:
+        latent = task.dimensions["weights"][-1]
+        raise InvalidInput(
+            f"names of dimension {latent!r} of the task",
+            f"the model's order, {', '.join(map(str, model.names[latent]))}",
+            ", ".join(map(str, task.names[latent])),
+            "pass task.aligned_to(model)",
         )
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ppl_hmm.exact import recursion
 from ppl_hmm.exact.algebra import SCALED
-from ppl_hmm.parameters import HMM, SoftPrompt, prompt_rows
+from ppl_hmm.parameters import HMM, SoftPrompt
 from ppl_hmm.recoverability.certificate import (
     RESIDUAL_TOLERANCE,
     Certificate,
@@ -31,7 +31,7 @@ from ppl_hmm.recoverability.certificate import (
     require_pair,
     require_thresholds,
 )
-from ppl_hmm.rows import Prompt
+from ppl_hmm.rows import Prompt, model_prompt
 from ppl_hmm.tasks import PosteriorTask
 
 # Singular values of rows that sum to one are off by no more.
@@ -46,7 +46,7 @@ def entering_law(model: HMM, prompt: Prompt | None = None) -> Tensor:
     """
     law = model.initial
     if prompt is not None:
-        rows = prompt_rows(prompt, (model.n_states,), nonnegative=True, like=model.emission)
+        rows = model_prompt(model, prompt)
         ids = torch.arange(len(rows), device=rows.device)[None, None]
         for _, filtered, _ in recursion.forward(SCALED, law[None, None], model.transition[None], rows[None], ids):
             law = filtered[0, 0]

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput, at_least, one_of
 from ppl_hmm.parameters import HMM
-from ppl_hmm.randomness import Seed, generator
+from ppl_hmm.randomness import CPU, Seed, generator
 from ppl_hmm.recoverability.certificate import require_model, require_thresholds
 from ppl_hmm.recoverability.head import smallest_row_singular_value
 
@@ -327,9 +327,9 @@ def _distance(law: Tensor, other: Tensor) -> float:
 
 def _rotation_directions(n_states: int, family: Family, n_directions: int, stream: torch.Generator) -> Tensor:
     """Return random skew matrices (n_directions,K,K) of spectral norm one; those of the second family send 1 to 0."""
-    basis = torch.eye(n_states, dtype=torch.float64) if family == "free" else _zero_sum_basis(n_states)
+    basis = torch.eye(n_states, dtype=torch.float64, device=CPU) if family == "free" else _zero_sum_basis(n_states)
     size = basis.shape[1]
-    entries = torch.randn(n_directions, size, size, generator=stream, dtype=torch.float64)
+    entries = torch.randn(n_directions, size, size, generator=stream, dtype=torch.float64, device=CPU)
     turns = basis @ (entries - entries.mT) @ basis.mT
     return turns / torch.linalg.matrix_norm(turns, 2)[:, None, None]
 
@@ -390,7 +390,7 @@ def _spectrum(model: HMM, law: Callable[..., Tensor], family: Family, tolerance:
 def _tangent(n_states: int, vocabulary_size: int, family: Family) -> tuple[Tensor, Tensor, Tensor]:
     """Return orthonormal directions of π₀ (K,n), A (K,K,n') and W (K,V,n'') that keep the sums of the family."""
     every_state, states, tokens = (
-        torch.eye(n_states, dtype=torch.float64),
+        torch.eye(n_states, dtype=torch.float64, device=CPU),
         _zero_sum_basis(n_states),
         _zero_sum_basis(vocabulary_size),
     )
@@ -431,7 +431,7 @@ def _k_rank(rows: Tensor, tolerance: float) -> int:
         looks += comb(len(rows), size)
         if looks > SUBSET_LIMIT:
             return size - 1
-        subsets = rows[torch.tensor(list(combinations(range(len(rows)), size)))]
+        subsets = rows[torch.tensor(list(combinations(range(len(rows)), size)), device=rows.device)]
         if torch.linalg.svdvals(subsets)[:, -1].min() <= tolerance:
             return size - 1
     return min(rows.shape)

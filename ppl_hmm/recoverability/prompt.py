@@ -117,7 +117,7 @@ def _proposals(
     weights = _alias_weights(model, task_targets(model, task), reachable)
     if weights is not None:
         yield weights
-    yield from torch.eye(model.n_states, dtype=model.dtype)[reachable]
+    yield from torch.eye(model.n_states, dtype=model.dtype, device=model.device)[reachable]
 
 
 def best_cover(moves: Tensor, needed: Tensor, emission: Tensor) -> list[int] | None:
@@ -209,7 +209,7 @@ def _alias_weights(model: HMM, targets: Tensor, reachable: Tensor) -> Tensor | N
     equations = np.c_[transition.T[bound_states][:, chosen], -scale[bound_states]]
     unknowns = unknowns - np.linalg.pinv(equations) @ (equations @ unknowns)
     weights = torch.zeros_like(model.initial)
-    weights[chosen] = torch.as_tensor(unknowns[: len(chosen)], dtype=weights.dtype).clamp(min=0)
+    weights[chosen] = torch.as_tensor(unknowns[: len(chosen)], dtype=weights.dtype, device=weights.device).clamp(min=0)
     return weights if weights.any() else None
 
 

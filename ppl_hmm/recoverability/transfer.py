@@ -158,7 +158,7 @@ def transfer(conditionals: Array, approximate: Array, head: Array, weights: Arra
     approximated = approximated[kept]
     excess = float(read.shares @ divergence(read.conditionals, approximated))
     wrong = decide(read.conditionals @ read.head.mT) != decide(approximated @ read.head.mT)
-    bounds = _bounds(read, torch.tensor([excess], dtype=torch.float64))
+    bounds = _bounds(read, torch.tensor([excess], dtype=torch.float64, device="cpu"))
     values = {field.name: float(getattr(bounds, field.name)) for field in dataclasses.fields(bounds)}
     return Transfer(error=float(read.shares[wrong].sum()), **values)
 

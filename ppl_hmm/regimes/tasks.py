@@ -8,7 +8,7 @@ from torch import Tensor
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.inference import initial_posterior, memory_posterior
 from ppl_hmm.parameters import HMM
-from ppl_hmm.randomness import Seed, generator
+from ppl_hmm.randomness import CPU, Seed, generator
 from ppl_hmm.rows import Model, Text
 from ppl_hmm.tasks import MemoryTask, PosteriorTask
 
@@ -54,13 +54,14 @@ def _draw_task(model: Model, stream: torch.Generator) -> PosteriorTask | MemoryT
     if isinstance(model, HMM):
         return PosteriorTask(_draw_weights(model.n_states, stream))
     weights = _draw_weights(model.n_memory_values, stream)
-    return MemoryTask(weights, torch.randint(model.n_cells, (), generator=stream))
+    return MemoryTask(weights, torch.randint(model.n_cells, (), generator=stream, device=CPU))
 
 
 def _draw_weights(n_values: int, stream: torch.Generator) -> Tensor:
-    weights = torch.zeros(2, n_values, dtype=torch.float64)
-    classes = torch.randint(2, (_TASK_WEIGHTS,), generator=stream)
-    values = torch.randint(n_values, (_TASK_WEIGHTS,), generator=stream)
-    for index in zip(classes, values, torch.randn(_TASK_WEIGHTS, generator=stream, dtype=torch.float64), strict=True):
+    weights = torch.zeros(2, n_values, dtype=torch.float64, device=CPU)
+    classes = torch.randint(2, (_TASK_WEIGHTS,), generator=stream, device=CPU)
+    values = torch.randint(n_values, (_TASK_WEIGHTS,), generator=stream, device=CPU)
+    drawn = torch.randn(_TASK_WEIGHTS, generator=stream, dtype=torch.float64, device=CPU)
+    for index in zip(classes, values, drawn, strict=True):
         weights[index[0], index[1]] = index[2]  # a later draw of the same entry replaces it
     return weights

@@ -154,7 +154,7 @@ class Compiled:
         shape, lost = (*ids.shape[:2], n_draws), chain.none_lost()
         uniforms = np.empty((1 + ids.shape[-1], *shape), chain.table.dtype)
         for each in torch.from_numpy(uniforms):  # in the order of the recursion, which draws as it goes
-            torch.rand(*shape, generator=generator, out=each)
+            torch.rand(*shape, generator=generator, out=each, device="cpu")
         paths = np.empty((*shape, 1 + ids.shape[-1]), np.int64)
         parameters = (initial.contiguous().numpy(), transition.contiguous().numpy(), chain.back, chain.table)
 
