@@ -5,17 +5,21 @@ import warnings
 
 import numpy as np
 import oracle
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyro import poutine
 from test_exact_routes import assert_equal
 
 from ppl_hmm.errors import ImpossibleText, InvalidInput
-from ppl_hmm.inference import log_likelihood
+from ppl_hmm.inference import log_likelihood, posterior
+from ppl_hmm.language_models.oracle import OracleLM
+from ppl_hmm.language_models.probe import masked_features
 from ppl_hmm.models import distribution
 from ppl_hmm.models.distribution import CategoricalHMM
 from ppl_hmm.parameters import HMM
@@ -82,6 +86,26 @@ def test_tokens_of_any_integer_kind_and_whole_floats_are_read_alike(read, conver
     if isinstance(ours, dist.Categorical):
         ours, expected = ours.logits, expected.logits
     assert torch.equal(ours, expected)
+
+
+@each_reader
+@pytest.mark.parametrize(
+    "value",
+    [
+        [[0, 1, 2], [2]],
+        np.ma.masked_array([[0, 1, 2], [2, 1, 1]], mask=[[0, 0, 0], [0, 1, 1]]),
+        pd.DataFrame([[0, 1, 2], [2, None, None]]).astype("Int64"),
+        xr.DataArray([[0, 2], [1, MASK], [2, MASK]], dims=("position", "sequence")),
+        np.ma.masked_array([[[0, 1, 2], [2, 1, 1]]], mask=[[[0, 0, 0], [0, 1, 1]]]),
+    ],
+    ids=["ragged", "masked", "frame", "labelled", "nested"],
+)
+def test_missing_tokens_and_labels_count_as_everywhere(read, value):
+    law, expected = MODEL.to_categorical_hmm(), torch.tensor([[0, 1, 2], [2, MASK, MASK]])
+    ours, expected = read(law, value), read(law, expected)
+    if isinstance(ours, dist.Categorical):
+        ours, expected = ours.logits, expected.logits
+    assert torch.equal(ours.reshape(expected.shape), expected)
 
 
 @each_reader
@@ -276,6 +300,13 @@ def test_batch_dimensions_of_parameters_expand_in_the_model():
     assert model.batch_shape == (5, 4, 3)
     assert torch.equal(model.transition, MODEL.transition.log().log_softmax(-1).exp().expand(5, 4, 3, 2, 2))
     assert model.initial.requires_grad
+
+
+def test_where_a_model_is_asked_for_the_message_names_the_conversion():
+    law = MODEL.to_categorical_hmm()
+    for ask in (lambda: posterior(law, TEXT), lambda: OracleLM(law), lambda: masked_features(law, TEXT)):
+        with pytest.raises(InvalidInput, match=r"distribution\.to_hmm\(\)"):
+            ask()
 
 
 def test_from_discrete_hmm_names_what_it_takes():

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.text import as_tensor
 
 
 def alike(**logits: ArrayLike | Tensor) -> list[Tensor]:

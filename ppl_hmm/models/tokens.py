@@ -9,8 +9,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.text import as_tensor, as_tokens
+from ppl_hmm.text import MASK, as_tokens
 
 
 def whole_tokens(value: ArrayLike | Tensor, vocabulary_size: int, device: torch.device) -> Tensor:
@@ -23,7 +24,7 @@ def whole_tokens(value: ArrayLike | Tensor, vocabulary_size: int, device: torch.
     """
     if _is_table(value):
         value = as_tokens(value, vocabulary_size, device=device)
-    tokens = as_tensor(value, device, what="tokens", kind="integers")
+    tokens = as_tensor(value, device, what="tokens", kind="integers", missing=MASK)
     if tokens.ndim == 0 or 0 in tokens.shape:
         raise InvalidInput("tokens", "texts (…, T), not none", f"shape {tuple(tokens.shape)}", "pass a text")
     if not tokens.is_floating_point():
