@@ -6,8 +6,9 @@ entry (masked, ``<NA>``, or None or NaN among objects) takes the value that the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,8 @@ def as_tensor(
     if isinstance(values, torch.Tensor):
         tensor = _dense(values, what)
     elif _holds_arrays(values):
-        tensor = _stacked([as_tensor(each, what=what, kind=kind, missing=missing) for each in values], what, kind)
+        parts = cast(Sequence[ArrayLike], values)
+        tensor = _stacked([as_tensor(each, what=what, kind=kind, missing=missing) for each in parts], what, kind)
     else:
         tensor = torch.from_numpy(_numbers(values, what, kind, missing))
     return tensor.to(device).contiguous()

@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ppl_hmm.errors import ImpossibleText, InvalidInput, at_least, one_of
+from ppl_hmm import kinds
+from ppl_hmm.errors import ImpossibleText, at_least, one_of
 from ppl_hmm.exact import chain, memory
 from ppl_hmm.labels import Names
 from ppl_hmm.parameters import HMM, MemoryHMM
@@ -159,8 +160,7 @@ def memory_posterior(
     Parameters and errors as in :func:`posterior`, whose ``memory`` it equals. With ``joint``, P(M|x) (P…,B,m,…,m): one
     dimension for each of the N cells. Cost O(m^N·B·(L+T)·K²) time, O(m^N·B) memory.
     """
-    if not isinstance(model, MemoryHMM):
-        raise InvalidInput("memory_posterior", "a MemoryHMM", type(model).__name__, "use posterior for other models")
+    kinds.require(model, MemoryHMM, "memory_posterior", "a MemoryHMM")
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     log_joint = memory.log_joint_memory(rows.text)
     rows.require_possible((log_joint > -torch.inf).any(-1))

@@ -69,6 +69,8 @@ _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
 
 def described(value: object) -> str:
     """Return the name of what was passed, with its library if that is another."""
+    if value is None:
+        return "None"
     kind = value if isinstance(value, type) else type(value)
     library = _library(kind)
     name = f"the class {kind.__name__}" if isinstance(value, type) else kind.__name__

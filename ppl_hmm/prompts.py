@@ -21,7 +21,7 @@ from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.heads.logistic import logistic_loss, newton
-from ppl_hmm.labels import read
+from ppl_hmm.labels import matched, read
 from ppl_hmm.language_models.probe import probe_features, probe_input
 from ppl_hmm.language_models.protocol import EncodedText, MaskedLM, checked_conditionals, require_members
 from ppl_hmm.parameters import HMM, MemoryPrompt, SoftPrompt, prompt_rows
@@ -206,7 +206,10 @@ class _LabelledText:
     @classmethod
     def of(cls, lm: MaskedLM, tokens: Text, labels: Text) -> _LabelledText:
         masked = probe_input(lm, tokens)
-        classes = as_tensor(read(labels, (schema.SEQUENCE,), "labels").values, what="labels")
+        texts = read(tokens, (schema.SEQUENCE, schema.POSITION), "tokens").labels.get(schema.SEQUENCE)
+        array = read(labels, (schema.SEQUENCE,), "labels")
+        classes = as_tensor(array.values, what="labels")
+        classes = matched(classes, array.labels.get(schema.SEQUENCE), texts, "labels", "tokens")
         expected = (*lm.batch_shape, masked.shape[-2])
         if tuple(classes.shape) != expected:
             raise InvalidInput("labels", f"shape {expected}", f"shape {tuple(classes.shape)}", "label every sequence")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import xarray as xr
@@ -284,4 +284,5 @@ class Record:
                     f"variables {', '.join(map(str, dataset.variables)) or 'none'}",
                     "add or rename the variable",
                 )
-        return cls(**{name: dataset[name] for name in cls.dimensions})
+        fields: dict[str, Any] = {name: dataset[name] for name in cls.dimensions}
+        return cls(**fields)

@@ -22,7 +22,7 @@ from ppl_hmm.inference import MemoryPosterior, Posterior
 from ppl_hmm.models.hmm import hmm_program
 from ppl_hmm.models.memory import memory_program
 from ppl_hmm.parameters import HMM
-from ppl_hmm.rows import Model, Prompt, Text, check_positions, memory_arrays, model_prompt
+from ppl_hmm.rows import Model, Prompt, Text, check_positions, memory_arrays, model_prompt, require_kind
 from ppl_hmm.text import MASK, as_tokens
 
 Program = Callable[[Tensor], None]  # text (B,T) -> the model's sites
@@ -91,6 +91,7 @@ def masked_conditionals(
 
 def _checked(model: Model, tokens: Text, lengths: Text | None, prompt: Prompt | None) -> tuple[Tensor, Tensor | None]:
     """Return checked text (B,T) and prompt rows, before Pyro's tracing, which rewrites a program's errors."""
+    require_kind("model", model)
     model.require_single("enumeration")
     memory_arrays(model)  # refuses a memory that no route sums over
     text = as_tokens(tokens, model.vocabulary_size, lengths=lengths, device=model.device)

@@ -20,6 +20,7 @@ from pyro.distributions import Categorical
 from pyro.poutine.runtime import InferDict
 from torch import BoolTensor, Tensor
 
+from ppl_hmm import kinds
 from ppl_hmm.parameters import HMM
 from ppl_hmm.rows import Model, Prompt, Text, check_positions, model_prompt
 from ppl_hmm.text import MASK, as_tokens
@@ -56,6 +57,7 @@ def hmm_program(
     -----
     Every call validates its arguments. Cost under enumeration: tensors of B·K² entries a step, B·K·V where predicted.
     """
+    kinds.require(model, HMM, "model of hmm_program", "an HMM")
     model.require_single("hmm_program")
     text = as_tokens(tokens, model.vocabulary_size, lengths=lengths, device=model.device)
     rows = None if prompt is None else model_prompt(model, prompt)

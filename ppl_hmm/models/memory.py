@@ -18,6 +18,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from ppl_hmm import kinds
 from ppl_hmm.models.hmm import latent, sample_chain
 from ppl_hmm.parameters import MemoryHMM
 from ppl_hmm.rows import Prompt, Text, check_positions, model_prompt
@@ -56,6 +57,7 @@ def memory_program(
     Every call validates its arguments. Cost under enumeration: tensors of B·m^N·K² entries a step, B·m^N·K·V where
     predicted.
     """
+    kinds.require(model, MemoryHMM, "model of memory_program", "a MemoryHMM")
     model.require_single("memory_program")
     text = as_tokens(tokens, model.vocabulary_size, lengths=lengths, device=model.device)
     rows = None if prompt is None else model_prompt(model, prompt)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from ppl_hmm import schema
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.parameters.distributions import check_distributions
 from ppl_hmm.records import Record
-from ppl_hmm.text import as_tensor
 
 if TYPE_CHECKING:
     from pyro.distributions import DiscreteHMM

@@ -9,7 +9,7 @@ from ppl_hmm.errors import InvalidInput
 from ppl_hmm.inference import initial_posterior, memory_posterior
 from ppl_hmm.parameters import HMM
 from ppl_hmm.randomness import CPU, Seed, generator
-from ppl_hmm.rows import Model, Text
+from ppl_hmm.rows import Model, Text, require_kind
 from ppl_hmm.tasks import MemoryTask, PosteriorTask
 
 # The paper's: six standard-normal weights, and at least 5 % of the labels in the smaller class.
@@ -30,6 +30,7 @@ def random_task(model: Model, seed: Seed, tokens: Text | None = None) -> Posteri
     InvalidInput
         No balanced task in 1000 draws (always so for K = 1, or m = 1: the posterior is constant).
     """
+    require_kind("model of random_task", model)
     model.require_single("random_task")
     stream = generator(seed, "task")
     if tokens is None:
