@@ -2,7 +2,8 @@
 
 A record is a frozen dataclass whose fields are tensors. ``dimensions`` names the trailing axes of each field; axes
 before them are batch dimensions P…, the same for all fields. ``integers`` names the fields that hold indices; the
-others are real.
+others are real. ``settings`` names the fields that are no tensors, with their defaults: plain values, the same for a
+whole batch.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Record:
 
     dimensions: ClassVar[dict[str, tuple[str, ...]]]
     integers: ClassVar[frozenset[str]] = frozenset()
+    settings: ClassVar[dict[str, int | str | None]] = {}
 
     def _convert(self) -> None:
         """Turn fields into tensors on one device: indices int64, others float32 if all of them are, else float64."""
@@ -130,13 +132,13 @@ class Record:
 
     def identical(self, other: object) -> bool:
         """Say whether ``other`` is the same kind of record with bitwise equal fields, dtypes and shapes."""
-        return type(other) is type(self) and all(
+        return self._same_settings(other) and all(
             mine.dtype == theirs.dtype and torch.equal(mine, theirs) for mine, theirs in self._pairs(other)
         )
 
     def allclose(self, other: object, rtol: float = 1e-10, atol: float = 1e-12) -> bool:
         """Say whether ``other`` is the same kind of record with fields equal within the tolerances."""
-        return type(other) is type(self) and all(
+        return self._same_settings(other) and all(
             mine.shape == theirs.shape and torch.allclose(mine.double(), theirs.double(), rtol=rtol, atol=atol)
             for mine, theirs in self._pairs(other)
         )
@@ -150,6 +152,9 @@ class Record:
                 f"batch dimensions {self.batch_shape}",
                 "pass them one by one: [records[i] for i in range(n)]",
             )
+
+    def _same_settings(self, other: object) -> bool:
+        return type(other) is type(self) and all(getattr(self, name) == getattr(other, name) for name in self.settings)
 
     def _pairs(self, other: object):
         return [(getattr(self, name), getattr(other, name)) for name in self.dimensions]
@@ -168,7 +173,15 @@ class Record:
                     f"shapes {sorted(found)}",
                     "stack only records of equal sizes",
                 )
-        return cls(**{name: torch.stack([getattr(record, name) for record in records]) for name in cls.dimensions})
+        settings = {name: getattr(records[0], name) for name in cls.settings}
+        for name, first in settings.items():
+            found = [getattr(record, name) for record in records]
+            if any(value != first for value in found):
+                raise InvalidInput(
+                    f"{cls.__name__}.stack", f"one {name}", ", ".join(map(repr, found)), "stack those that share it"
+                )
+        stacked = {name: torch.stack([getattr(record, name) for record in records]) for name in cls.dimensions}
+        return cls(**stacked, **settings)
 
     def to_dataset(self) -> xr.Dataset:
         """Return the fields as a labelled ``xarray.Dataset``; batch dimensions are called ``model``."""
@@ -177,6 +190,12 @@ class Record:
         variables = {
             name: (batch + dimensions, getattr(self, name).detach().cpu().numpy())
             for name, dimensions in self.dimensions.items()
+        }
+        # Defaults are left out: a file without a setting means its default.
+        variables |= {
+            name: ((), getattr(self, name))
+            for name, default in self.settings.items()
+            if getattr(self, name) != default
         }
         return xr.Dataset(variables, attrs={"kind": type(self).__name__})
 
@@ -208,4 +227,11 @@ class Record:
                     "rename the dimension",
                 )
             tensors[name] = cls._checked_kind(name, variable.transpose(..., *dimensions).values)
-        return cls(**tensors)
+        settings = {}
+        for name in cls.settings:
+            if name in dataset.data_vars:
+                if dataset[name].ndim:
+                    found = f"dimensions {tuple(map(str, dataset[name].dims))}"
+                    raise InvalidInput(f"variable {name!r} of a {cls.__name__}", "a scalar", found, "give one value")
+                settings[name] = dataset[name].item()
+        return cls(**tensors, **settings)

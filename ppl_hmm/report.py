@@ -65,6 +65,8 @@ def answers(tree: xr.DataTree) -> list[Answer]:
 def report(tree: xr.DataTree) -> str:
     """Return the answers of an audit's tree as plain text."""
     lines = [f"{tree.attrs['texts']}; residuals up to {tree.attrs['tolerance']:g} count as solved"]
+    if "latent" in tree.attrs:
+        lines.insert(0, f"asked of: {tree.attrs['latent']}")
     if "task" in tree.attrs:
         lines.insert(0, f"task: {tree.attrs['task']}")
     for answer in answers(tree):
