@@ -46,9 +46,9 @@ def audit(
     Parameters
     ----------
     model, task
-        One model and one task of its kind: :class:`~ppl_hmm.HMM` and :class:`~ppl_hmm.PosteriorTask`, questions
-        ``head`` and ``prompt``, or ``head`` alone for a task on a position; or :class:`~ppl_hmm.MemoryHMM` and :class:`~ppl_hmm.MemoryTask`, questions ``head``,
-        ``attention`` and ``attention-prompt``.
+        One model and one task of its kind. :class:`~ppl_hmm.HMM` and :class:`~ppl_hmm.PosteriorTask`: questions
+        ``head`` and ``prompt``, or ``head`` alone for a task on a position. :class:`~ppl_hmm.MemoryHMM` and
+        :class:`~ppl_hmm.MemoryTask`: questions ``head``, ``attention`` and ``attention-prompt``.
     tokens, lengths
         Text (B,T) to read. By default all texts of ``length`` tokens where there are at most ``n_sequences``, and then
         expectations are exact; else a sample of that many.

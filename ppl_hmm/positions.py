@@ -1,11 +1,10 @@
 """Which state a task asks of, what of the text is given, and where the mask stands that a head reads.
 
-| position | given       | law that labels come from | mask that a head reads           |
-|----------|-------------|---------------------------|----------------------------------|
-| None     | `'text'`    | P(H₀ \\| x)                | in front of the text             |
-| t        | `'text'`    | P(H_t \\| x)               | hides x_t; the head sees x_t too |
-| t        | `'context'` | P(H_t \\| x_{-t})          | hides x_t                        |
-| t        | `'prefix'`  | P(H_t \\| x up to t)       | after x_t, where the text ends   |
+    position  given      labels come from    the mask
+    None      'text'     P(H₀|x)             stands in front of the text
+    t         'text'     P(H_t|x)            hides x_t, and the head sees x_t as well
+    t         'context'  P(H_t|x_{-t})       hides x_t
+    t         'prefix'   P(H_t|x up to t)    stands after x_t, and the text ends there
 
 Position 0 is the first token as passed, and −1 the last token of each text: the last one that is not ``MASK``. The
 state at position t is the one that emits the token there.

@@ -6,7 +6,6 @@ import dataclasses
 from numbers import Real
 from typing import Literal, NamedTuple, Self
 
-import torch
 from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput, PplHmmError
