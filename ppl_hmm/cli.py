@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -18,6 +18,7 @@ from ppl_hmm._version import __version__
 from ppl_hmm.errors import ForeignFile, InvalidInput, PplHmmError
 from ppl_hmm.experiments.configurations import CONFIGURATIONS
 from ppl_hmm.experiments.grid import Settings
+from ppl_hmm.positions import Given, Place
 
 # Plain messages: the package's errors are one line, and so must be bad usage.
 app = typer.Typer(
@@ -122,6 +123,10 @@ def audit(
     model: Annotated[Path | None, typer.Argument(help="A model file (netCDF).")] = None,
     task: Annotated[Path | None, typer.Option(help="A task file (netCDF). [default: a random task]")] = None,
     example: Annotated[str | None, typer.Option(help="In place of files: aliased, degenerate or memory.")] = None,
+    position: Annotated[
+        int | None, typer.Option(help="State that a random task asks of: 0 emits the first token, -1 the last. [H_0]")
+    ] = None,
+    given: Annotated[str, typer.Option(help="To a random task on a position: text, prefix or context.")] = "text",
     sequences: Annotated[int, typer.Option(help="How many texts; all there are, if they are no more.")] = 5000,
     length: Annotated[int, typer.Option(help="Tokens of each text.")] = 80,
     tolerance: Annotated[float, typer.Option(help="Largest residual that counts as solved.")] = 1e-9,
@@ -136,7 +141,10 @@ def audit(
         raise InvalidInput("ppl-hmm audit", "--task or --example", "both", "an example brings its task")
     if out is not None and out.exists():
         raise ForeignFile(f"--out {out}", "a new directory", "one that exists", "remove it, or choose another name")
-    source, question = _model_and_task(model, task, example, length, seed)
+    if position is not None and (example is not None or task is not None):
+        raise InvalidInput("ppl-hmm audit", "--position for a random task", "a given task", "leave it out")
+    place = Place(position, cast(Given, given))
+    source, question = _model_and_task(model, task, example, place, length, seed)
     with _waiting("reading texts"):
         tree = ppl_hmm.audit(source, question, n_sequences=sequences, length=length, seed=seed, tolerance=tolerance)
     if example is None and task is None:
@@ -144,7 +152,9 @@ def audit(
     _report(tree, out, json)
 
 
-def _model_and_task(model: Path | None, task: Path | None, example: str | None, length: int, seed: int):
+def _model_and_task(
+    model: Path | None, task: Path | None, example: str | None, place: Place, length: int, seed: int
+):
     """Return what to audit; a random task is one that divides sampled texts."""
     from ppl_hmm import examples, regimes, sampling, storage
 
@@ -153,7 +163,8 @@ def _model_and_task(model: Path | None, task: Path | None, example: str | None, 
     source = storage.load_model(str(model))
     if task is not None:
         return source, storage.load_task(task)
-    return source, regimes.random_task(source, seed, sampling.sample(source, _TASK_TEXTS, length, seed).tokens)
+    texts = sampling.sample(source, _TASK_TEXTS, length, seed).tokens
+    return source, regimes.random_task(source, seed, texts, position=place.position, given=place.given)
 
 
 def _report(tree, out: Path | None, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from ppl_hmm.errors import ImpossibleText, at_least, one_of
 from ppl_hmm.exact import chain, memory
 from ppl_hmm.labels import Names
 from ppl_hmm.parameters import HMM, MemoryHMM
+from ppl_hmm.positions import at_columns
 from ppl_hmm.randomness import Seed, generator
 from ppl_hmm.rows import LikelihoodRows, Model, Prompt, Text
 
@@ -149,6 +150,19 @@ def initial_posterior(model: HMM, tokens: Text, *, lengths: Text | None = None) 
         possible = torch.ones_like(faint).masked_scatter(faint, exact.log_evidence[:, 0] > -torch.inf)
         rows.require_possible(possible)
     return rows.unflatten(law)
+
+
+def state_posterior(model: Model, tokens: Text, columns: Tensor) -> Tensor:
+    """Return P(H_t|x) (P…,B,K) at one position of each text: ``columns`` (B,) or (P…,B).
+
+    Equals ``posterior(model, tokens).smoothed`` there; errors as there. Cost O(B·T·K²) time, O(B·n·K) memory for n
+    different positions.
+    """
+    rows = LikelihoodRows.of(model, tokens)
+    different = columns.unique()
+    result = memory.forward_backward(rows.text, different.tolist())
+    rows.require_possible(result.log_evidence > -torch.inf)
+    return at_columns(rows.unflatten(result.smoothed), torch.searchsorted(different, columns))
 
 
 @torch.no_grad()

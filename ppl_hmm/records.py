@@ -3,6 +3,7 @@
 A record is a frozen dataclass whose fields are tensors. ``dimensions`` names the trailing axes of each field; axes
 before them are batch dimensions P…, the same for all fields. ``integers`` names the fields that hold indices; the
 others are real. ``names`` names the entries of dimensions: docs/decisions/0015-labels-are-honoured-or-refused.md.
+``settings`` names the fields that are no tensors, with their defaults: plain values, the same for a whole batch.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Record:
 
     dimensions: ClassVar[dict[str, tuple[str, ...]]]
     integers: ClassVar[frozenset[str]] = frozenset()
+    settings: ClassVar[dict[str, int | str | None]] = {}
 
     def _convert(self) -> None:
         """Turn fields into tensors on one device: indices int64, others float32 if all of them are, else float64."""
@@ -204,13 +206,13 @@ class Record:
 
     def identical(self, other: object) -> bool:
         """Say whether ``other`` is the same kind of record with bitwise equal fields, dtypes and shapes."""
-        return type(other) is type(self) and all(
+        return self._same_settings(other) and all(
             mine.dtype == theirs.dtype and torch.equal(mine, theirs) for mine, theirs in self._pairs(other)
         )
 
     def allclose(self, other: object, rtol: float = 1e-10, atol: float = 1e-12) -> bool:
         """Say whether ``other`` is the same kind of record with fields equal within the tolerances."""
-        return type(other) is type(self) and all(
+        return self._same_settings(other) and all(
             mine.shape == theirs.shape and torch.allclose(mine.double(), theirs.double(), rtol=rtol, atol=atol)
             for mine, theirs in self._pairs(other)
         )
@@ -224,6 +226,9 @@ class Record:
                 f"batch dimensions {self.batch_shape}",
                 "pass them one by one: [records[i] for i in range(n)]",
             )
+
+    def _same_settings(self, other: object) -> bool:
+        return type(other) is type(self) and all(getattr(self, name) == getattr(other, name) for name in self.settings)
 
     def _pairs(self, other: object):
         return [(getattr(self, name), getattr(other, name)) for name in self.dimensions]
@@ -242,14 +247,15 @@ class Record:
                     f"shapes {sorted(found)}",
                     "stack only records of equal sizes",
                 )
-        names = records[0].names
-        different = [record.names for record in records if record.names != names]
-        if different:
-            raise InvalidInput(
-                f"{cls.__name__}.stack", f"names {names} of all", str(different[0]), "name all alike, in one order"
-            )
+        shared = {name: getattr(records[0], name) for name in ("names", *cls.settings)}
+        for name, first in shared.items():
+            found = [getattr(record, name) for record in records]
+            if any(value != first for value in found):
+                raise InvalidInput(
+                    f"{cls.__name__}.stack", f"one {name}", ", ".join(map(repr, found)), "stack those that share it"
+                )
         fields = {name: torch.stack([getattr(record, name) for record in records]) for name in cls.dimensions}
-        return cls(**fields, names=names)
+        return cls(**fields, **shared)
 
     def to_dataset(self) -> xr.Dataset:
         """Return the fields as a labelled ``xarray.Dataset``; batch dimensions are called ``model``."""
@@ -258,6 +264,12 @@ class Record:
         variables = {
             name: (batch + dimensions, getattr(self, name).detach().cpu().numpy())
             for name, dimensions in self.dimensions.items()
+        }
+        # Defaults are left out: a file without a setting means its default.
+        variables |= {
+            name: ((), getattr(self, name))
+            for name, default in self.settings.items()
+            if getattr(self, name) != default
         }
         named = {dimension for dimensions in self.dimensions.values() for dimension in dimensions}
         coordinates = {
@@ -285,4 +297,10 @@ class Record:
                     "add or rename the variable",
                 )
         fields: dict[str, Any] = {name: dataset[name] for name in cls.dimensions}
+        for name in cls.settings:
+            if name in dataset.data_vars:
+                if dataset[name].ndim:
+                    found = f"dimensions {tuple(map(str, dataset[name].dims))}"
+                    raise InvalidInput(f"variable {name!r} of a {cls.__name__}", "a scalar", found, "give one value")
+                fields[name] = dataset[name].item()
         return cls(**fields)

@@ -11,6 +11,7 @@ STATE_NEXT = "state_next"
 CELL = "cell"
 MEMORY_VALUE = "memory_value"
 OBSERVED_TOKEN = "observed_token"  # the V tokens, then the mask
+FEATURE = "feature"  # V+1 blocks of V: what a head reads that sees the token hidden by its mask
 CLASS = "class"
 PROMPT_POSITION = "prompt_position"
 METHOD = "method"

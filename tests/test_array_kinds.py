@@ -120,7 +120,7 @@ def test_integers_beyond_64_bits_never_become_a_mask(text):
 
 
 def test_large_integers_within_64_bits_are_out_of_the_vocabulary():
-    with pytest.raises(InvalidInput, match="token out of range at sequence 0, position 1: .* got 9223372036854775807"):
+    with pytest.raises(InvalidInput, match=r"token out of range at sequence 0, position 1: .* got 9223372036854775807"):
         posterior(MODEL, np.array([[0, 2**63 - 1]], np.uint64))
 
 
@@ -178,9 +178,9 @@ def test_what_is_missing_is_a_mask(text):
 
 
 def test_floats_are_no_tokens_and_gaps_have_a_remedy():
-    with pytest.raises(InvalidInput, match=r"tokens: expected integers, got torch.float64 with NaN; .*'Int64'"):
+    with pytest.raises(InvalidInput, match=r"tokens: expected integers, got torch\.float64 with NaN; .*'Int64'"):
         posterior(MODEL, pd.DataFrame([[0, 1], [2, None]]))
-    with pytest.raises(InvalidInput, match="tokens: expected integers, got torch.float64"):
+    with pytest.raises(InvalidInput, match=r"tokens: expected integers, got torch\.float64"):
         posterior(MODEL, np.ma.masked_array([[0.0, 1.0]], mask=[[0, 1]]))
 
 
@@ -352,7 +352,7 @@ def everything():
     yield viterbi(memory_model, [[0, 1]]).states
     yield sample_posterior(model, x, 2, 0).states
     yield memory_posterior(memory_model, y)
-    yield [each.smoothed for each in smoothed_segments(model, x, 2)][0]
+    yield next(each.smoothed for each in smoothed_segments(model, x, 2))
     yield enumeration.posterior(model, [[0, 1]]).smoothed
     yield memory_model.flatten().emission
     yield random_task(memory_model, 0, y).weights

@@ -11,14 +11,15 @@ from torch import Tensor
 from ppl_hmm import schema
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.language_models.oracle import OracleLM
-from ppl_hmm.language_models.probe import probe_input
 from ppl_hmm.language_models.protocol import EncodedText
 from ppl_hmm.parameters import HMM, MemoryHMM, SoftPrompt
+from ppl_hmm.positions import Probe
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.constant import constant_certificate
 from ppl_hmm.recoverability.flattened import flattened_pair
 from ppl_hmm.recoverability.head import exists_on_paper, head_certificate
 from ppl_hmm.recoverability.memory import memory_certificate, memory_prompt_certificate
+from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.recoverability.witness import find_witness, separability
 from ppl_hmm.rows import Model
@@ -39,18 +40,19 @@ class Reading:
     lengths: Tensor | None  # (B,)
     law: Tensor  # (B,n): posterior of the latent that the task asks of
     answers: Answers
-    encoded: EncodedText  # of (∅, x)
+    probe: Probe  # the mask that heads read: (∅, x), but for tasks on a position
+    encoded: EncodedText  # of its input
 
     @classmethod
     def of(cls, model: Model, task: Task, tokens: Tensor, lengths: Tensor | None = None) -> Reading:
         """Read texts (B,T), masked past the end of each."""
-        law, lm = latent_posterior(model, task, tokens), OracleLM(model)
-        return cls(tokens, lengths, law, task.answers(law), lm.encode(probe_input(lm, tokens)))
+        law, probe = latent_posterior(model, task, tokens), task.place.probe(tokens)
+        return cls(tokens, lengths, law, task.answers(law), probe, OracleLM(model).encode(probe.inputs))
 
     def features(self, prompt: SoftPrompt | None = None) -> Tensor:
-        """Return G (B,V) at the mask in front of each text, after a prompt; zeros for impossible contexts."""
+        """Return what a head reads of each text (B,V), after a prompt; zeros for impossible contexts."""
         rows = None if prompt is None else prompt.rows
-        return self.encoded.conditionals(rows, positions=[0])[..., 0, :].detach()
+        return self.probe.features(lambda positions: self.encoded.conditionals(rows, positions).detach())
 
     def told(self, features: Tensor) -> Tensor:
         """Say which texts (B,) a head can be asked about: decidable ones whose context is possible."""
@@ -110,6 +112,8 @@ def ask(
     """
     readings = (texts, practice, fresh)
     if isinstance(model, HMM) and isinstance(task, PosteriorTask):
+        if task.position is not None:
+            return [_ask_head(schema.HEAD, position_certificate(model, task, tolerance=tolerance), readings)]
         head = _unless_constant(head_certificate(model, task, tolerance=tolerance))
         prompt = _unless_constant(prompt_certificate(model, task, tolerance=tolerance))
         return [_ask_head(schema.HEAD, head, readings), _ask_head(schema.PROMPT, prompt, readings)]

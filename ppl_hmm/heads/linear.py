@@ -17,6 +17,7 @@ from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic
 from ppl_hmm.parameters import HMM
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.head import head_certificate
+from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.rows import Prompt
 from ppl_hmm.tasks import PosteriorTask
 
@@ -167,7 +168,8 @@ def constructed_head(
     """Return the head of Theorem H, or of Theorem P for a given prompt: 1(bᵀG ≥ 0) = F*(x).
 
     So for every text whose |margin| exceeds the certificate's ``margin_error`` and whose score exceeds float64's
-    rounding, 4e-16·‖b‖₁.
+    rounding, 4e-16·‖b‖₁. The head of a task on a position is that of :func:`~ppl_hmm.position_certificate`; it reads
+    :func:`~ppl_hmm.probe_features` with the task's ``position`` and ``given``, and takes no prompt.
 
     Parameters as in :func:`ppl_hmm.recoverability.head.head_certificate`.
 
@@ -180,7 +182,10 @@ def constructed_head(
     -----
     Source: Wei, Xie & Ma (2021), Theorem 3.3. Cost O(K·V·min(K,V)).
     """
-    certificate = head_certificate(model, task, prompt, support_threshold=support_threshold, tolerance=tolerance)
+    if task.place.position is not None and prompt is None and support_threshold == 0:
+        certificate = position_certificate(model, task, tolerance=tolerance)
+    else:
+        certificate = head_certificate(model, task, prompt, support_threshold=support_threshold, tolerance=tolerance)
     if not certificate.recoverable:
         raise ConditionNotMet(certificate, "learn a head instead, or try a prompt")
     return LinearHead.from_weights(certificate.weights.detach().cpu().numpy())

@@ -11,6 +11,7 @@ from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.inference import Impossible
 from ppl_hmm.language_models.protocol import MaskedLM, checked_conditionals, require_members
+from ppl_hmm.positions import Given, Place
 from ppl_hmm.rows import Prompt, Text
 from ppl_hmm.text import MASK, as_text, as_tokens
 
@@ -18,7 +19,7 @@ from ppl_hmm.text import MASK, as_text, as_tokens
 def probe_input(lm: MaskedLM, tokens: Text, lengths: Text | None = None) -> Tensor:
     """Return raw text (B,T), or (P…,B,T), with one mask in front and ``MASK`` past each length: (…,B,1+T)."""
     text = as_tokens(tokens, lm.vocabulary_size, lengths=lengths, batch_shape=lm.batch_shape)
-    return torch.cat([torch.full_like(text[..., :1], MASK), text], dim=-1)
+    return Place().probe(text).inputs
 
 
 def probe_features(
@@ -28,8 +29,12 @@ def probe_features(
     prompt: Prompt | None = None,
     lengths: Text | None = None,
     impossible: Impossible = "raise",
+    position: int | None = None,
+    given: Given = "text",
 ) -> Tensor:
-    """Return G (P…,B,V) at a mask between the prompt and the raw text: the input (u, ∅, x) of the paper.
+    """Return what a head reads (P…,B,V): G at a mask in front of, in, or after the text.
+
+    By default the mask stands between the prompt and the raw text: the input (u, ∅, x) of the paper.
 
     Parameters
     ----------
@@ -41,21 +46,30 @@ def probe_features(
         :class:`SoftPrompt` or rows (L,*prompt_shape).
     impossible
         For a context x of probability zero: ``'raise'``, or ``'mask'`` for a row of zeros.
+    position, given
+        As of the task: a :class:`~ppl_hmm.PosteriorTask` on position t. ``'context'``: the mask hides x_t.
+        ``'prefix'``: it stands after x_t, and the text ends there. ``'text'``: it hides x_t and the head sees x_t
+        beside G: (P…,B,(V+1)·V), G in the block of that token, the last for ``MASK``, and zeros in all others.
 
     Raises
     ------
     InvalidInput, ImpossibleText
-        Bad arguments; an impossible context (which sequence).
+        Bad arguments, a text without that position; an impossible context (which sequence).
 
     Notes
     -----
-    Source: Wei, Xie & Ma (2021), Theorems 3.3 and 3.6. For an exact model the cost is O(B·T·K² + B·K·V).
+    Source: Wei, Xie & Ma (2021), Theorems 3.3 and 3.6. For an exact model the cost is O(B·T·K² + B·K·V); O(B·V²)
+    memory where the head sees the token.
     """
     require_members("probe_features", lm)
-    text = probe_input(lm, tokens, lengths)
-    conditionals = lm.conditionals(text, prompt=prompt, positions=[0])
-    shape = (*lm.batch_shape, text.shape[-2], 1, lm.vocabulary_size)
-    features = checked_conditionals(lm, conditionals, shape)[..., 0, :]
+    text = as_tokens(tokens, lm.vocabulary_size, lengths=lengths, batch_shape=lm.batch_shape)
+    probe = Place(position, given).probe(text)
+
+    def conditionals(positions: list[int]) -> Tensor:
+        shape = (*lm.batch_shape, probe.inputs.shape[-2], len(positions), lm.vocabulary_size)
+        return checked_conditionals(lm, lm.conditionals(probe.inputs, prompt=prompt, positions=positions), shape)
+
+    features = probe.features(conditionals)
     _check_possible(features.detach().sum(-1) <= 0, impossible)
     return features
 

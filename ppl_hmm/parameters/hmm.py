@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pyro.distributions import DiscreteHMM
 
     from ppl_hmm.models.distribution import CategoricalHMM
+
+_log = logging.getLogger("ppl_hmm")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,10 +93,27 @@ class HMM(Record):
 
     @classmethod
     def from_hmmlearn(cls, model: Any) -> HMM:
-        """Return the exact equal of an hmmlearn ``CategoricalHMM``, with one silent start state added *last*.
+        """Return the HMM that gives every text the probability that an hmmlearn ``CategoricalHMM`` gives it.
 
-        The start state K moves to state h with probability ``startprob_[h]`` and is never visited again, so states
-        0..K−1 keep their indices. Its emission row is never used; it is set uniform.
+        hmmlearn's first state emits, with law ``startprob_``; here it comes after one move from the silent H₀. Where
+        a law π₀ with π₀A = ``startprob_`` exists, it becomes ``initial``, and the states are those of the model. Of
+        several such laws the least certain one is taken: that with the smallest Σπ₀².
+
+        Otherwise one silent start state is added *last*, and a warning is logged. State K moves to state h with
+        probability ``startprob_[h]`` and is never visited again, so states 0..K−1 keep their indices; its emission row
+        is never used and is set uniform. H₀ is then certain to be state K: P(H₀|x) is the same for every text, so that
+        tasks on H₀ ask nothing. Ask about another position: ``PosteriorTask(weights, position=0)`` is about the state
+        that emits the first token.
+
+        Raises
+        ------
+        InvalidInput
+            No ``CategoricalHMM``, or one without parameters.
+
+        Notes
+        -----
+        π₀A has a relative error of at most 1e-12 in each entry, and so has the probability of every text. A linear
+        programme in K variables, and least squares: O(K³).
         """
         if type(model).__name__ != "CategoricalHMM" or not hasattr(model, "emissionprob_"):
             raise InvalidInput(
@@ -102,8 +122,18 @@ class HMM(Record):
                 type(model).__name__,
                 "fit it, or set startprob_, transmat_ and emissionprob_",
             )
+        from ppl_hmm.parameters.initial import law_before  # loads scipy
+
         start = as_tensor(model.startprob_).double()
         transition, emission = as_tensor(model.transmat_).double(), as_tensor(model.emissionprob_).double()
+        law = law_before(start.numpy(), transition.numpy())
+        if law is not None:
+            return HMM(torch.from_numpy(law), transition, emission)
+        _log.warning(
+            "from_hmmlearn: no law of a silent initial state leads to startprob_, so a silent start state was added "
+            "last; H₀ is certain to be it, P(H₀|x) is the same for every text, and tasks on H₀ ask nothing; ask about "
+            "another position, e.g. PosteriorTask(weights, position=0)"
+        )
         n_states, vocabulary_size = emission.shape
         silent = start.new_zeros(n_states + 1)
         silent[-1] = 1.0

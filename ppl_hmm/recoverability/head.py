@@ -124,6 +124,8 @@ def exists_on_paper(certificate: Certificate) -> bool:
     model, task = certificate.model, certificate.task
     if not isinstance(model, HMM) or not isinstance(task, PosteriorTask):
         return False
+    if task.position is not None:
+        return certificate.sigma_min > _SIGMA_ROUNDING  # of the rows that the task's head reads
     needed = (task_targets(model, task) != 0).any(0)
     entered = entering_law(model, certificate.prompt) > certificate.support_threshold
     return certificate.sigma_min > _SIGMA_ROUNDING and not bool((needed & ~entered).any())
@@ -155,13 +157,13 @@ def _candidates(model: HMM, law: Tensor, entered: Tensor, targets: Tensor) -> di
     rows = (law * entered)[:, None] * model.emission
     scaled = (model.transition / torch.where(first > 0, first, 1)).mT
     return {
-        "Wb = Dμ": _least_squares(model.emission[entered], targets[:, entered] / law[entered]),
-        "diag(q)Wb = π₀∘μ": _least_squares(rows, targets),
-        "Aᵀ(diag(q)Wb − π₀∘μ) = 0": _least_squares(scaled @ rows, targets @ scaled.mT),
+        "Wb = Dμ": least_squares(model.emission[entered], targets[:, entered] / law[entered]),
+        "diag(q)Wb = π₀∘μ": least_squares(rows, targets),
+        "Aᵀ(diag(q)Wb − π₀∘μ) = 0": least_squares(scaled @ rows, targets @ scaled.mT),
     }
 
 
-def _least_squares(matrix: Tensor, targets: Tensor) -> Tensor:
+def least_squares(matrix: Tensor, targets: Tensor) -> Tensor:
     """Return the solutions (C,V) of least norm of matrix·b_c = target_c."""
     if not len(matrix):
         return targets.new_zeros(len(targets), matrix.shape[-1])
