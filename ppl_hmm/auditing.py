@@ -23,7 +23,7 @@ from ppl_hmm.recoverability.transfer import smallest_half_range
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.rows import Model, Text
 from ppl_hmm.sampling import sample
-from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
+from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task, require_uncertain
 from ppl_hmm.text import MASK
 
 #: Chains that the sampled texts are dealt to, for ArviZ.
@@ -76,6 +76,7 @@ def audit(
     Cost of some ten posteriors, O(B·T·K²) each, with a memory m^N times that; the search for prompts comes on top.
     """
     require_pair("audit", model, task, MemoryHMM if isinstance(model, MemoryHMM) else HMM, any_position=True)
+    require_uncertain("audit", model, task)
     require_thresholds(0.0, tolerance)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     texts = texts_to_read(model, tokens, lengths, n_sequences=n_sequences, length=length, seed=seed)
