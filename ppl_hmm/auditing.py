@@ -24,7 +24,7 @@ from ppl_hmm.recoverability.transfer import smallest_half_range
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.rows import Model, Text
 from ppl_hmm.sampling import sample
-from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
+from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task, require_uncertain
 from ppl_hmm.text import MASK
 
 #: Chains that the sampled texts are dealt to, for ArviZ.
@@ -79,6 +79,7 @@ def audit(
     if isinstance(model, Record) and isinstance(task, Task):
         task = task.aligned_to(model)
     require_pair("audit", model, task, MemoryHMM if isinstance(model, MemoryHMM) else HMM, any_position=True)
+    require_uncertain("audit", model, task)
     require_thresholds(0.0, tolerance)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     texts = texts_to_read(model, tokens, lengths, n_sequences=n_sequences, length=length, seed=seed)

@@ -14,7 +14,7 @@ from ppl_hmm.inference import masked_conditionals
 from ppl_hmm.parameters import HMM, MemoryHMM, SoftPrompt
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.rows import Model, Text
-from ppl_hmm.tasks import Answers, MemoryTask, PosteriorTask, Task, decide, latent_posterior, require_uncertain
+from ppl_hmm.tasks import Answers, MemoryTask, PosteriorTask, Task, decide, latent_posterior
 from ppl_hmm.text import as_tokens
 
 #: Largest relative residual that counts as solved, by default.
@@ -154,8 +154,7 @@ def require_pair(
 ) -> None:
     """Raise :class:`InvalidInput` unless model and task are single ones of the right types and of the same size.
 
-    So it does where the task's latent has one possible value, and, unless ``any_position``, for tasks on another state
-    than H₀.
+    Tasks on another state than H₀ are refused, too, unless ``any_position``.
     """
     require_model(function, model, model_type)
     task_type, size = (
@@ -188,7 +187,6 @@ def require_pair(
         raise InvalidInput(
             function, "a task on the silent H₀", f"one on {task.place}", "use position_certificate, or audit"
         )
-    require_uncertain(function, model, task)
 
 
 def require_thresholds(support_threshold: float, tolerance: float) -> None:

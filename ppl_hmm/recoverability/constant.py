@@ -13,7 +13,7 @@ from torch import Tensor
 from ppl_hmm.parameters import HMM
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair
 from ppl_hmm.recoverability.head import smallest_row_singular_value
-from ppl_hmm.tasks import PosteriorTask, decide
+from ppl_hmm.tasks import PosteriorTask, decide, require_uncertain
 
 #: Forms that are looked at, at most, at one depth.
 FORM_LIMIT = 10_000
@@ -40,6 +40,7 @@ def constant_certificate(
     depths; most tasks are settled at the second.
     """
     require_pair("constant_certificate", model, task, HMM)
+    require_uncertain("constant_certificate", model, task)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     label = constant_label(model, task)
     if label is None or tolerance < ROUNDING:

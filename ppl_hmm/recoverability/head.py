@@ -32,7 +32,7 @@ from ppl_hmm.recoverability.certificate import (
     require_thresholds,
 )
 from ppl_hmm.rows import Prompt, model_prompt
-from ppl_hmm.tasks import PosteriorTask
+from ppl_hmm.tasks import PosteriorTask, require_uncertain
 
 # Singular values of rows that sum to one are off by no more.
 _SIGMA_ROUNDING = 1e-14
@@ -84,6 +84,7 @@ def head_certificate(
     Cost O(K·V·min(K,V)).
     """
     require_pair("head_certificate", model, task, HMM)
+    require_uncertain("head_certificate", model, task)
     require_thresholds(support_threshold, tolerance)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     law = entering_law(model, prompt)

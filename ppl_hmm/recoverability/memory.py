@@ -44,7 +44,7 @@ from ppl_hmm.recoverability.certificate import (
 )
 from ppl_hmm.recoverability.head import smallest_row_singular_value
 from ppl_hmm.rows import Prompt, Text, memory_arrays, model_prompt
-from ppl_hmm.tasks import MemoryTask, decide
+from ppl_hmm.tasks import MemoryTask, decide, require_uncertain
 from ppl_hmm.text import as_text
 
 # Singular values of R below these shares of the largest count as zero: rows that nearly coincide are taken as equal
@@ -200,6 +200,7 @@ def memory_certificate(
     Cost O((mK)²·V), and O(m^N·L·K²) with a prompt.
     """
     require_pair("memory_certificate", model, task, MemoryHMM)
+    require_uncertain("memory_certificate", model, task)
     require_thresholds(support_threshold, tolerance)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     cell, failures = int(task.target_cell), []

@@ -40,7 +40,7 @@ from ppl_hmm.recoverability.certificate import (
 )
 from ppl_hmm.recoverability.head import least_squares, smallest_row_singular_value
 from ppl_hmm.recoverability.reachable import Reachable, reachable_laws
-from ppl_hmm.tasks import PosteriorTask
+from ppl_hmm.tasks import PosteriorTask, require_uncertain
 
 _THEOREMS = {
     "text": "head at the hidden token, which it sees",
@@ -102,6 +102,7 @@ def position_certificate(
         raise InvalidInput(
             "position_certificate", "a task on a position", f"one on {place}", "use head_certificate for H₀"
         )
+    require_uncertain("position_certificate", model, task)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     reachable = reachable_laws(model, place).to(model.device)
     equations = _equations(model, task, place)
