@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import ArrayLike
@@ -209,3 +210,8 @@ class Record:
                 )
             tensors[name] = cls._checked_kind(name, variable.transpose(..., *dimensions).values)
         return cls(**tensors)
+
+
+def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:
+    """Return the shape that all broadcast to; by NumPy, as torch's own function first imports sympy."""
+    return torch.Size(np.broadcast_shapes(*(tuple(shape) for shape in shapes)))

@@ -14,6 +14,7 @@ from torch.distributions import constraints
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact import chain, paths
 from ppl_hmm.randomness import Seed, generator
+from ppl_hmm.records import broadcast_shapes
 from ppl_hmm.text import MASK
 
 
@@ -66,7 +67,7 @@ class CategoricalHMM(HiddenMarkovModel):
         self.initial_logits = initial_logits.log_softmax(-1)
         self.transition_logits = transition.log_softmax(-1)
         self.emission_logits = emission.log_softmax(-1)
-        batch_shape = torch.broadcast_shapes(initial_logits.shape[:-1], transition.shape[:-2], emission.shape[:-2])
+        batch_shape = broadcast_shapes(initial_logits.shape[:-1], transition.shape[:-2], emission.shape[:-2])
         self._of_parameters = batch_shape
         super().__init__(duration, batch_shape, torch.Size((1,)), validate_args=validate_args)
 
@@ -82,7 +83,7 @@ class CategoricalHMM(HiddenMarkovModel):
             setattr(new, name, getattr(self, name))
         super(CategoricalHMM, new).__init__(
             self.duration,
-            torch.broadcast_shapes(self.batch_shape, torch.Size(batch_shape)),
+            broadcast_shapes(self.batch_shape, batch_shape),
             self.event_shape,
             validate_args=False,
         )
@@ -125,7 +126,7 @@ class CategoricalHMM(HiddenMarkovModel):
 
     def _arrange(self, value: Tensor) -> _Arranged:
         """Return texts under their models: dimensions in which parameters differ come first."""
-        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        shape = broadcast_shapes(value.shape[:-1], self.batch_shape)
         own = (1,) * (len(shape) - len(self._of_parameters)) + tuple(self._of_parameters)
         of_models = [dim for dim, size in enumerate(own) if size > 1]
         order = (*of_models, *(dim for dim in range(len(shape)) if dim not in of_models))

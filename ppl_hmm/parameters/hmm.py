@@ -10,7 +10,7 @@ import torch
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.parameters.distributions import check_distributions
-from ppl_hmm.records import Record
+from ppl_hmm.records import Record, broadcast_shapes
 from ppl_hmm.text import as_tensor
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class HMM(Record):
             )
         transition, emission = transition[..., 0, :, :].exp(), emission[..., 0, :, :].exp()
         initial = distribution.initial_logits.exp()
-        batch_shape = torch.broadcast_shapes(initial.shape[:-1], transition.shape[:-2], emission.shape[:-2])
+        batch_shape = broadcast_shapes(initial.shape[:-1], transition.shape[:-2], emission.shape[:-2])
         return HMM(
             initial.expand(*batch_shape, *initial.shape[-1:]),
             transition.expand(*batch_shape, *transition.shape[-2:]),
