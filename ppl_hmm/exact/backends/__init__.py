@@ -57,8 +57,8 @@ def choose(transition: Tensor, backend: str | None = None) -> Backend:
     Raises
     ------
     InvalidInput
-        An unknown name; ``numba`` where it does not compile, ``triton`` where it is not installed, either for arrays that
-        it does not compute with.
+        An unknown name; ``numba`` where it does not compile, ``triton`` where it is not installed; either of them for
+        arrays that it does not compute with.
     """
     name = backend or os.environ.get(VARIABLE) or _BY_RULE
     one_of("backend", name, (_BY_RULE, "numba", "torch", "torch-bfloat16", "triton"))
