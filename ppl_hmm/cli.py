@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -26,9 +27,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 reproduce = typer.Typer(help="Compute a figure of Wei, Xie & Ma (2021) exactly.")
 app.add_typer(reproduce, name="reproduce")
+FAILED = 1
 BAD_USAGE = 2
 INTERRUPTED = 130
 _TASK_TEXTS = 1000  # that a random task must divide
@@ -168,27 +171,32 @@ def _model_and_task(
 
 
 def _report(tree, out: Path | None, as_json: bool) -> None:
-    """Print an audit, and write it with its figures where that is asked."""
+    """Write an audit with its figures where that is asked, and print it."""
     import json
 
-    from ppl_hmm import report, storage
+    from ppl_hmm import report
 
     text = json.dumps(report.as_json(tree), ensure_ascii=False, indent=2) if as_json else report.report(tree)
+    if out is not None:
+        _write(tree, out, f"report.{'json' if as_json else 'txt'}", text)
     typer.echo(text)
-    if out is None:
-        return
+    if out is not None and not as_json:
+        typer.echo(f"\nresults: {out}")
+
+
+def _write(tree, out: Path, report_name: str, text: str) -> None:
+    """Write an audit, its report and its figures to a new directory."""
+    from ppl_hmm import storage
     from ppl_hmm.plots import audit_figures, figures
 
     try:
         out.mkdir(parents=True)
-        (out / f"report.{'json' if as_json else 'txt'}").write_text(text + "\n", encoding="utf-8")
+        (out / report_name).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise ForeignFile(f"--out {out}", "a place that can be written", str(error), "choose another path") from None
     storage.save_tree(tree, out / "audit.nc")
     for name in audit_figures.available(tree):
         figures.save(audit_figures.draw_audit(name, tree), out / name)
-    if not as_json:
-        typer.echo(f"\nresults: {out}")
 
 
 @contextmanager
@@ -210,14 +218,14 @@ def _executor(scheduler: str | None) -> Iterator[Executor | None]:
 
 
 def _show(name: str, tree, out: Path) -> None:
-    """Print the table of a finished experiment and write its figure."""
+    """Write the figure of a finished experiment and print its table."""
     from ppl_hmm.plots import figures, tables
 
     console = Console()
-    console.print(tables.table(name, tree))
     try:
         paths = figures.save(figures.draw(name, tree), out / name)
     finally:
+        console.print(tables.table(name, tree))
         console.print(f"results: {out}", soft_wrap=True)
     console.print("figure:  " + ", ".join(map(str, paths)), soft_wrap=True)
 
@@ -256,11 +264,25 @@ def _parse_states(text: str) -> list[int]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line: exit status 2 and one line for bad usage or input, 130 when interrupted."""
+    """Run the command line.
+
+    Exit status 2 and one line for bad usage or input, 1 and one line where the system refuses to read or write, 130 and
+    one line when interrupted; 1 alone when nobody reads what is printed.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a closed one is None
+            stream.reconfigure(errors="replace")  # not every terminal knows the letters of a report
     try:
-        status = app(args=arguments, standalone_mode=False)
+        status = app(args=arguments, prog_name="ppl-hmm", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a failure can be told
     except PplHmmError as error:
         _fail(str(error), BAD_USAGE)
+    except OSError as error:
+        sys.stdout = None  # at exit Python would try again to write what waits there
+        if isinstance(error, BrokenPipeError):
+            sys.exit(FAILED)
+        _fail(str(error), FAILED)
     except Exception as error:
         # Typer carries its own copy of click, whose usage errors have no public name but this method.
         if not hasattr(error, "format_message"):
@@ -273,7 +295,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"ppl-hmm: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    typer.echo(f"ppl-hmm: {' '.join(message.split())}", err=True)
     sys.exit(status)
 
 

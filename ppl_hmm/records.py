@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import ArrayLike
@@ -304,3 +305,8 @@ class Record:
                     raise InvalidInput(f"variable {name!r} of a {cls.__name__}", "a scalar", found, "give one value")
                 fields[name] = dataset[name].item()
         return cls(**fields)
+
+
+def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:
+    """Return the shape that all broadcast to; by NumPy, as torch's own function first imports sympy."""
+    return torch.Size(np.broadcast_shapes(*(tuple(shape) for shape in shapes)))

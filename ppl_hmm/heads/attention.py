@@ -29,7 +29,7 @@ from torch.nn.functional import one_hot
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput, one_of
-from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, logistic_loss, newton
+from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, logistic_loss, newton, probabilities
 from ppl_hmm.language_models.probe import MaskedFeatures
 from ppl_hmm.parameters import MemoryHMM
 from ppl_hmm.recoverability.attention import hard_attention, observed, of_token, read, soft_attention
@@ -167,6 +167,10 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
     def predict(self, X: MaskedFeatures) -> np.ndarray:
         """Return the class of each text; ties go to the higher class."""
         return decide(self.decision_function(X), self.classes_)
+
+    def predict_proba(self, X: MaskedFeatures) -> np.ndarray:
+        """Return the probability of each class (B,C) by logistic regression; ``predict`` takes the largest."""
+        return probabilities(self.decision_function(X))
 
     def to_dataset(self) -> xr.Dataset:
         """Return the fitted head as a labelled dataset."""

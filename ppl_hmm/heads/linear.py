@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput, one_of
-from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic
+from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, probabilities
 from ppl_hmm.parameters import HMM
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.head import head_certificate
@@ -58,11 +58,24 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         self.features = features
         self.floor = floor
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Fit to features X (B,V) and labels y (B,) by penalised logistic regression."""
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit to features X (B,V) and labels y (B,) by penalised logistic regression.
+
+        A row of weight w in ``sample_weight`` (B,) counts as w rows, one of weight zero as none.
+
+        Raises
+        ------
+        InvalidInput
+            Weights of another shape, negative or not finite; none above zero.
+        """
         self._check_features()
         X, y = validate_data(self, X, y)  # type: ignore[assignment]
-        regression = fit_logistic(self._transform(np.asarray(X)), np.asarray(y), self.C)
+        features, labels, weights = self._transform(np.asarray(X)), np.asarray(y), None
+        if sample_weight is not None:
+            weights = _checked_weights(sample_weight, len(labels))
+            counted = weights > 0
+            features, labels, weights = features[counted], labels[counted], weights[counted]
+        regression = fit_logistic(features, labels, self.C, weights)
         self.coef_, self.classes_ = regression.coef_, regression.classes_
         self.intercept_ = np.atleast_1d(regression.intercept_)
         return self
@@ -105,6 +118,13 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the class of each row; ties go to the higher class."""
         return decide(self.decision_function(X), self.classes_)
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Return the probability of each class (B,C) by logistic regression; ``predict`` takes the largest.
+
+        Constructed heads have the right sign, but were fitted to no probabilities.
+        """
+        return probabilities(self.decision_function(X))
 
     def to_dataset(self) -> xr.Dataset:
         """Return the fitted head as a labelled dataset."""
@@ -155,6 +175,16 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     def _transform(self, X: np.ndarray) -> np.ndarray:
         return np.log(np.maximum(X, self.floor)) if self.features == "log" else X
+
+
+def _checked_weights(sample_weight: ArrayLike, n_texts: int) -> np.ndarray:
+    """Return weights (B,), finite, non-negative and not all zero; one number stands for all."""
+    weights = np.asarray(sample_weight, dtype=float)
+    weights = np.full(n_texts, weights) if weights.ndim == 0 else weights
+    if weights.shape != (n_texts,) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        got = f"shape {weights.shape}" if weights.shape != (n_texts,) else f"{weights.min()}..{weights.max()}"
+        raise InvalidInput("sample_weight", f"{n_texts} finite numbers ≥ 0, not all zero", got, "check the weights")
+    return weights
 
 
 def constructed_head(

@@ -13,6 +13,7 @@ from ppl_hmm.exact.algebra import SCALED, Floor, safe_log
 from ppl_hmm.inference import masked_conditionals
 from ppl_hmm.labels import Names
 from ppl_hmm.parameters.memory import select_rows
+from ppl_hmm.records import broadcast_shapes
 from ppl_hmm.rows import (
     LikelihoodRows,
     Model,
@@ -118,7 +119,7 @@ class OracleText:
         chosen = self._rows.positions(positions)
         prompt = (self._chains.initial.new_ones(0, *shape) if prompt is None else prompt).to(self._chains.initial)
         own = slice(-1 - len(shape), None)
-        leading = torch.broadcast_shapes(prompt.shape[: own.start], batch_shape)
+        leading = broadcast_shapes(prompt.shape[: own.start], batch_shape)
         rows = prompt.expand(*leading, *prompt.shape[own])
         n_prompts = leading[: len(leading) - len(batch_shape)].numel()  # as many for each model
         rows = rows.reshape(n_prompts, len(self._chains.initial), *rows.shape[own])

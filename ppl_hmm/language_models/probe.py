@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from types import EllipsisType
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm.arrays import as_tensor
@@ -125,9 +129,19 @@ class MaskedFeatures:
         """B."""
         return len(self.tokens)
 
-    def __getitem__(self, index: slice | Tensor) -> MaskedFeatures:
-        """Select texts."""
-        return MaskedFeatures(self.conditionals[index], self.tokens[index], self.lengths[index])
+    def __getitem__(self, index: int | slice | ArrayLike | Tensor | tuple[Any, EllipsisType]) -> MaskedFeatures:
+        """Select texts by slices, positions or booleans, as NumPy; a single number gives features of one text."""
+        if isinstance(index, tuple) and len(index) == 2 and index[1] is Ellipsis:  # scikit-learn's X[index, ...]
+            index = index[0]
+        chosen = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
+        texts = torch.from_numpy(np.atleast_1d(chosen).copy()).to(self.tokens.device)
+        return MaskedFeatures(self.conditionals[texts], self.tokens[texts], self.lengths[texts])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(B,T,V)."""
+        n_texts, length, n_tokens = self.conditionals.shape
+        return n_texts, length, n_tokens
 
     @property
     def present(self) -> Tensor:

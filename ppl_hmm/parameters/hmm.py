@@ -12,7 +12,7 @@ from ppl_hmm import schema
 from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.parameters.distributions import check_distributions
-from ppl_hmm.records import Record
+from ppl_hmm.records import Record, broadcast_shapes
 
 if TYPE_CHECKING:
     from pyro.distributions import DiscreteHMM
@@ -242,7 +242,7 @@ class HMM(Record):
             )
         transition, emission = transition[..., 0, :, :].exp(), emission[..., 0, :, :].exp()
         initial = distribution.initial_logits.exp()
-        batch_shape = torch.broadcast_shapes(initial.shape[:-1], transition.shape[:-2], emission.shape[:-2])
+        batch_shape = broadcast_shapes(initial.shape[:-1], transition.shape[:-2], emission.shape[:-2])
         return HMM(
             initial.expand(*batch_shape, *initial.shape[-1:]),
             transition.expand(*batch_shape, *transition.shape[-2:]),

@@ -5,7 +5,7 @@
   thousands of states, where the products are all there is. Each product is right to three roundings, a factor of
   1 ± 2⁻⁸ each, so the log-evidence is off by at most 0.012 nats a token. Only ever by name.
 - ``numba``: compiled loops on the CPU (:mod:`ppl_hmm.exact.backends.compiled`), where numba is installed (extra
-  ``fast``).
+  ``fast``) and compiles; machine code is kept on disk where that can be written.
 - ``triton``: one kernel a pass on NVIDIA GPUs (:mod:`ppl_hmm.exact.backends.fused`), where triton is installed (extra
   ``gpu``).
 
@@ -46,6 +46,7 @@ _LOWEST_CAPABILITY = (8, 0)  # of the GPU
 VARIABLE = "PPL_HMM_BACKEND"
 _log = logging.getLogger("ppl_hmm")
 _BY_RULE = "auto"
+_NO_NUMBA = ("no numba", "pip install 'ppl-hmm[fast]'")
 _TORCH = Recursive(SCALED)
 _TORCH_BFLOAT16 = Recursive(REDUCED)
 
@@ -56,7 +57,8 @@ def choose(transition: Tensor, backend: str | None = None) -> Backend:
     Raises
     ------
     InvalidInput
-        An unknown name; ``numba`` or ``triton`` where it is not installed, or for arrays that it does not compute with.
+        An unknown name; ``numba`` where it does not compile, ``triton`` where it is not installed; either of them for
+        arrays that it does not compute with.
     """
     name = backend or os.environ.get(VARIABLE) or _BY_RULE
     one_of("backend", name, (_BY_RULE, "numba", "torch", "torch-bfloat16", "triton"))
@@ -72,11 +74,11 @@ def choose(transition: Tensor, backend: str | None = None) -> Backend:
     on_cpu = transition.device.type == "cpu" and transition.dtype in (torch.float32, torch.float64)
     if name == "numba":
         if not has_numba():
-            raise InvalidInput("backend", "numba to be installed", "no numba", "pip install 'ppl-hmm[fast]'")
+            raise InvalidInput("backend", "numba to compile", *_numba_fault())
         if not on_cpu:
             raise InvalidInput("backend", "parameters on the CPU", str(transition.device), "choose backend 'torch'")
         return _compiled()
-    if on_cpu and has_numba() and transition.shape[-1] <= MOST_COMPILED_STATES:
+    if on_cpu and transition.shape[-1] <= MOST_COMPILED_STATES and has_numba():
         return _compiled()
     if _suits_triton(transition) and has_triton() and _agrees_with_torch(transition.device, transition.dtype):
         return _fused()
@@ -134,8 +136,26 @@ def _agrees_with_torch(device: torch.device, dtype: torch.dtype) -> bool:
 
 @functools.cache
 def has_numba() -> bool:
-    """Say whether numba is installed."""
-    return importlib.util.find_spec("numba") is not None
+    """Say whether numba is installed and compiles; where it is installed and does not, log why."""
+    fault = _numba_fault()
+    if fault and fault != _NO_NUMBA:
+        _log.warning("torch computes in place of numba: %s; %s", *fault)
+    return not fault
+
+
+def _numba_fault() -> tuple[str, str] | tuple[()]:
+    """Return what keeps numba from compiling, and the remedy; nothing where nothing does."""
+    if importlib.util.find_spec("numba") is None:
+        return _NO_NUMBA
+    try:
+        from numba import config
+
+        if config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
+            return "NUMBA_DISABLE_JIT", "unset it"
+        _compiled()
+    except Exception as error:  # of an installation that is broken, or not made for this numpy
+        return f"{type(error).__name__} ({' '.join(str(error).split())})", "install another version of numba"
+    return ()
 
 
 @functools.cache
