@@ -25,6 +25,7 @@ from ppl_hmm._version import __version__
 from ppl_hmm.errors import ForeignFile, PplHmmError
 from ppl_hmm.experiments import configurations
 from ppl_hmm.experiments.grid import Cell, Settings
+from ppl_hmm.layout import rename_former, with_current_names
 from ppl_hmm.reference import published
 
 _SETTINGS = "settings.json"
@@ -121,7 +122,7 @@ def open_results(path: str | Path) -> xr.DataTree:
             f"store {path / _RESULTS}", "a complete store", "missing files", "remove it and run the experiment again"
         )
     with xr.open_datatree(path / _RESULTS, engine="zarr") as tree:
-        return tree.load()
+        return with_current_names(tree.load())
 
 
 def _gather(path: Path, configuration: dict[str, Any]) -> xr.DataTree:
@@ -129,7 +130,7 @@ def _gather(path: Path, configuration: dict[str, Any]) -> xr.DataTree:
     cells = []
     for cell_path in filter(_intact, sorted((path / _CELLS).glob("*.zarr"))):
         with xr.open_dataset(cell_path, engine="zarr") as cell:
-            cells.append(cell.load())
+            cells.append(rename_former(cell.load()))
     if not cells:
         raise ForeignFile(f"experiment in {path}", "a finished cell", "none yet", "wait for the first, or run it")
     results = _combine(cells, settings)

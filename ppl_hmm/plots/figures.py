@@ -97,8 +97,8 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
 def _draw(curves: xr.Dataset, layout: _Layout) -> Figure:
     figure = Figure(figsize=(layout.width, 4.8), layout="constrained")
     accuracy, *panels = figure.subplots(1, 1 + len(layout.shares), width_ratios=(3, *(2 for _ in layout.shares)))
-    for method in map(str, curves[schema.METHOD].values):
-        curve, style = curves.sel({schema.METHOD: method}), _STYLES[method]
+    for method in map(str, curves[schema.APPROACH].values):
+        curve, style = curves.sel({schema.APPROACH: method}), _STYLES[method]
         _draw_accuracy(accuracy, curve, style)
         for axes, variable in zip(panels, layout.shares, strict=True):
             _draw_share(axes, curve[variable], style)
