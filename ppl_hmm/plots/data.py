@@ -16,8 +16,8 @@ def curves(tree: xr.DataTree) -> xr.Dataset:
     -------
     xarray.Dataset
         ``mean``, ``low``, ``high`` (approach, n_states): accuracy over seeds with its 95 % interval, in [0, 1];
-        ``separable``, ``condition`` (approach, n_states): shares of models whose training text the LP separates, and that
-        meet the theorem's condition, NaN where not asked; ``undecidable`` (n_states): mean share of test texts;
+        ``separable``, ``condition`` (approach, n_states): shares of models whose training text the LP separates, and
+        that meet the theorem's condition, NaN where not asked; ``undecidable`` (n_states): mean share of test texts;
         ``published``, ``published_half_width``: the paper's, NaN where it has none. Attributes are the settings.
     """
     results, published = tree[schema.RESULTS].to_dataset(), tree[schema.PUBLISHED].to_dataset()
