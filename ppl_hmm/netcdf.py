@@ -66,7 +66,7 @@ def _parsed(content: bytes) -> xr.DataTree:
     if content.startswith(b"CDF"):
         with xr.open_dataset(io.BytesIO(content), engine="scipy") as file:
             return xr.DataTree(file.load())
-    with h5py.File(io.BytesIO(content)):  # here, since a file of h5netcdf that does not open complains when it is deleted
+    with h5py.File(io.BytesIO(content)):  # a file of h5netcdf that does not open complains once more when it is deleted
         pass
     with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as file:
         return file.load()

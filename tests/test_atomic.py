@@ -116,7 +116,7 @@ def test_what_is_no_file_is_not_replaced(tmp_path):
 
 def test_a_read_only_file_is_not_replaced(tmp_path, monkeypatch):
     save(OLD, tmp_path / "model.nc")
-    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write whatever the permissions
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)  # root may write whatever the permissions
     with pytest.raises(ForeignFile, match="the file there is read-only"):
         save(NEW, tmp_path / "model.nc")
 

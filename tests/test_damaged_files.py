@@ -48,9 +48,8 @@ def test_a_damaged_file_is_foreign_or_right(name, tmp_path):
         path.write_bytes(content)
         try:
             assert same(load(path), OBJECTS[name]), how  # e.g. only the line of the hash is damaged
-        except ForeignFile as error:
+        except ForeignFile:
             n_refused += 1
-            assert "damaged.nc: expected" in str(error)
     assert n_refused > 100
 
 
@@ -61,16 +60,16 @@ def test_every_bit_of_a_number_counts(tmp_path):
     where = content.find(MODEL.transition.numpy().tobytes())
     content[where] ^= 1  # the last bit of the first probability
     (tmp_path / "model.nc").write_bytes(content)
-    with pytest.raises(ForeignFile, match="expected the bytes that were written, got other bytes: it is damaged; resto"):
+    with pytest.raises(ForeignFile, match="expected the bytes that were written, got other bytes: it is damaged"):
         load(tmp_path / "model.nc")
 
 
-@pytest.mark.parametrize("format", ["NETCDF3_CLASSIC", "NETCDF3_64BIT"])
-def test_damaged_classic_files(format, tmp_path):
+@pytest.mark.parametrize("kind", ["NETCDF3_CLASSIC", "NETCDF3_64BIT"])
+def test_damaged_classic_files(kind, tmp_path):
     """They have no hash: numbers may change, but every error is ours."""
-    MODEL.to_dataset().to_netcdf(tmp_path / "whole.nc", engine="scipy", format=format)
+    MODEL.to_dataset().to_netcdf(tmp_path / "whole.nc", engine="scipy", format=kind)
     assert same(load(tmp_path / "whole.nc"), MODEL)
-    for content, how in damaged((tmp_path / "whole.nc").read_bytes(), 300, format):
+    for content, how in damaged((tmp_path / "whole.nc").read_bytes(), 300, kind):
         (tmp_path / "damaged.nc").write_bytes(content)
         try:
             load(tmp_path / "damaged.nc")
@@ -91,7 +90,7 @@ def test_hdf5_files_without_a_hash_that_are_cut_off(tmp_path):
             load(tmp_path / "damaged.nc")
 
 
-@pytest.mark.parametrize("error", [KeyError("_Netcdf4Dimid"), RuntimeError("Can't decode"), MemoryError(), IndexError(0)])
+@pytest.mark.parametrize("error", [KeyError("_Netcdf4Dimid"), RuntimeError("no"), MemoryError(), IndexError(0)])
 def test_whatever_a_reader_raises_is_a_foreign_file(error, tmp_path, monkeypatch):
     save(MODEL, tmp_path / "model.nc")
 
@@ -103,7 +102,10 @@ def test_whatever_a_reader_raises_is_a_foreign_file(error, tmp_path, monkeypatch
         load(tmp_path / "model.nc")
 
 
-@pytest.mark.parametrize("start", [b"", b"CDF\x01", b"CDF\x02", b"\x89HDF\r\n\x1a\n\x09", b"PK\x03\x04", b"ppl_hmm sha256 "])
+STARTS = [b"", b"CDF\x01", b"CDF\x02", b"\x89HDF\r\n\x1a\n\x09", b"PK\x03\x04", b"ppl_hmm sha256 "]
+
+
+@pytest.mark.parametrize("start", STARTS)
 def test_random_bytes(start, tmp_path):
     for seed in range(20):
         (tmp_path / "noise.nc").write_bytes(start + random.Random(seed).randbytes(7 * seed**2))

@@ -87,10 +87,11 @@ def draw(name: str, tree: xr.DataTree) -> Figure:
 def save(figure: Figure, path: str | Path) -> list[Path]:
     """Write the figure beside ``path`` as PNG (200 dpi) and SVG, and return both paths."""
     paths = [Path(path).with_suffix(suffix) for suffix in (".png", ".svg")]
-    for file, options in zip(paths, ({"dpi": 200}, {"metadata": {"Date": None}}), strict=True):
+    options: list[dict[str, Any]] = [{"dpi": 200}, {"metadata": {"Date": None}}]
+    for file, own in zip(paths, options, strict=True):
         drawn = io.BytesIO()
         with mpl.rc_context(SETTINGS):
-            figure.savefig(drawn, format=file.suffix[1:], **options)
+            figure.savefig(drawn, format=file.suffix[1:], **own)
         write_bytes(drawn.getvalue(), file, "figure", "choose another --out")
     return paths
 
