@@ -75,3 +75,24 @@ def remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
     with suppress(OSError):
         path.unlink(missing_ok=True)
+
+
+def create(content: bytes, path: Path) -> None:
+    """Write a file unless there is one: of several writers the first wins, and nobody sees half of it.
+
+    Raises
+    ------
+    OSError
+        The place cannot be written.
+    """
+    aside = path.with_name(f".{uuid4().hex}{_PART}")
+    try:
+        aside.write_bytes(content)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links
+            aside.replace(path)
+    finally:
+        remove(aside)
