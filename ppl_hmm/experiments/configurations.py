@@ -88,8 +88,8 @@ def from_attributes(attributes: dict[str, Any]) -> Settings:
     }
     name = attributes["experiment"]
     if name not in DEFINED:
-        known = ", ".join(sorted(DEFINED))
-        raise UnknownExperiment(f"experiment {name!r}", f"one of {known}", repr(name), "import the module that defines it")
+        known, remedy = ", ".join(sorted(DEFINED)), "import the module that defines it"
+        raise UnknownExperiment("experiment", f"one of {known}", repr(name), remedy)
     return DEFINED[name](**fields)
 
 
@@ -109,9 +109,10 @@ def require_readable(settings: Settings) -> None:
         value = getattr(settings, field.name)
         try:
             again = json.loads(json.dumps(value))
+            unchanged = (tuple(again) if isinstance(again, list) else again) == value
         except (TypeError, ValueError):
-            again = None
-        if (tuple(again) if isinstance(again, list) else again) != value:
+            unchanged = False
+        if not unchanged:
             raise InvalidInput(
                 f"field {field.name!r} of {type(settings).__name__}",
                 "a number, a string, a truth value, or a tuple of these",

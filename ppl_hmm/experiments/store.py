@@ -11,29 +11,24 @@ hashes. Runs of one configuration may share a directory: each takes what the oth
 from __future__ import annotations
 
 import json
-import re
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 import xarray as xr
 
 from ppl_hmm import atomic, schema
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import ForeignFile, PplHmmError
 from ppl_hmm.experiments import configurations, hashed
-from ppl_hmm.experiments.grid import SEEDS_PER_CELL, Cell, Settings
+from ppl_hmm.experiments.gathered import cell_of, chunks, gather, is_by_cell
+from ppl_hmm.experiments.grid import Cell, Settings
 from ppl_hmm.layout import rename_former, with_current_names
-from ppl_hmm.reference import published
 
 _SETTINGS = "settings.json"
 _CELLS = "cells"
 _RESULTS = "results.zarr"
-# A chunk of the results is a cell: its last two numbers are the size's and the block of seeds'.
-_CHUNK = re.compile(rf"(?:{schema.RESULTS}|{schema.TIMINGS})/[^/]+/(?:\d+\.)*?(\d+)\.(\d+)")
 
 
 class OtherConfiguration(PplHmmError):
@@ -103,8 +98,8 @@ class Store:
             cells = [hashed.read(self.cell_path(cell)) for cell in self.settings.cells()]
             whole = [cell.to_dataset() for cell in cells if cell is not None]
             if len(whole) == len(cells):
-                tree = _gather(whole, _read_configuration(self.path))
-                hashed.write(tree, self.path / _RESULTS, _chunks(tree))
+                tree = gather(whole, _read_configuration(self.path))
+                hashed.write(tree, self.path / _RESULTS, chunks(tree))
             elif not self.finished:  # another run, which was faster, may have removed them
                 raise ForeignFile(
                     f"cells in {self.path}",
@@ -117,17 +112,16 @@ class Store:
 
     def _take_apart(self, damaged: list[str]) -> None:
         """Turn damaged results back into cells, those that are whole."""
-        lost = {_cell_of(self.settings, name) for name in damaged}
+        lost = {cell_of(self.settings, name) for name in damaged}
         results = _taken_away(self.path / _RESULTS)
         (self.path / _CELLS).mkdir(exist_ok=True)
         if None not in lost:
             with xr.open_datatree(results, engine="zarr") as tree:
-                groups = [tree[name].to_dataset() for name in (schema.RESULTS, schema.TIMINGS)]
-                for cell in self.settings.cells():
+                everything = xr.merge([tree[name].to_dataset() for name in (schema.RESULTS, schema.TIMINGS)])
+                for cell in self.settings.cells() if is_by_cell(everything) else ():
                     if cell.name not in lost:
-                        part = {schema.N_STATES: [cell.n_states], schema.SEED: list(cell.seeds)}
-                        whole = xr.merge([group.sel(part) for group in groups]).load().drop_encoding()
-                        write_cell(rename_former(whole), self.cell_path(cell))
+                        part = everything.sel({schema.N_STATES: [cell.n_states], schema.SEED: list(cell.seeds)})
+                        write_cell(rename_former(part.load().drop_encoding()), self.cell_path(cell))
         atomic.remove(results)
 
 
@@ -165,7 +159,7 @@ def open_results(path: str | Path) -> xr.DataTree:
         if not (path / _RESULTS).exists():  # still: the cells were not removed while they were read
             for cell in (cell for cell, tree in found.items() if tree is None and cell.exists()):
                 raise _damaged(cell, configuration)
-            return _gather([tree.to_dataset() for tree in found.values() if tree is not None], configuration)
+            return gather([tree.to_dataset() for tree in found.values() if tree is not None], configuration)
     tree = hashed.read(path / _RESULTS)
     if tree is None:
         raise _damaged(path / _RESULTS, configuration)
@@ -177,7 +171,7 @@ def _damaged(store: Path, configuration: dict[str, Any]) -> ForeignFile:
     settings = configurations.from_attributes(configuration["settings"])
     files = hashed.damaged_files(store)
     kind = "damaged" if any((store / name).exists() for name in files) else "missing"
-    cells = sorted({str(_cell_of(settings, name)) for name in files} - {"None"})
+    cells = sorted({str(cell_of(settings, name)) for name in files} - {"None"})
     of_cells = f" of {', '.join(cells)}" if cells else ""
     return ForeignFile(
         f"store {store}",
@@ -185,63 +179,6 @@ def _damaged(store: Path, configuration: dict[str, Any]) -> ForeignFile:
         f"{kind} files{of_cells}: {', '.join(files[:3])}" + (", …" if len(files) > 3 else ""),
         f"run {settings.experiment} again with the same settings and --out: it computes damaged cells again",
     )
-
-
-def _cell_of(settings: Settings, name: str) -> str | None:
-    """Return the name of the cell that a file of the results belongs to, None for what belongs to all."""
-    chunk = _CHUNK.fullmatch(name)
-    cells = {
-        (settings.states.index(cell.n_states), cell.seeds[0] // SEEDS_PER_CELL): cell.name for cell in settings.cells()
-    }
-    return None if chunk is None else cells.get((int(chunk[1]), int(chunk[2])))
-
-
-def _chunks(tree: xr.DataTree) -> dict[str, Any]:
-    """Return the encoding that makes a chunk of each cell."""
-    lengths = {schema.N_STATES: 1, schema.SEED: SEEDS_PER_CELL}
-    return {
-        f"/{group}": {
-            str(name): {"chunks": tuple(min(size, lengths.get(str(dim), size)) for dim, size in variable.sizes.items())}
-            for name, variable in tree[group].data_vars.items()
-        }
-        for group in (schema.RESULTS, schema.TIMINGS)
-    }
-
-
-def _gather(cells: list[xr.Dataset], configuration: dict[str, Any]) -> xr.DataTree:
-    settings = configurations.from_attributes(configuration["settings"])
-    if not cells:
-        raise ForeignFile(
-            f"experiment {settings.experiment}", "a finished cell", "none yet", "wait for the first, or run it"
-        )
-    results = _combine(map(rename_former, cells), settings)
-    tree = xr.DataTree.from_dict(
-        {
-            f"/{schema.RESULTS}": results.drop_vars(schema.SECONDS, errors="ignore"),
-            f"/{schema.TIMINGS}": results[[name for name in (schema.SECONDS,) if name in results]],
-            f"/{schema.PUBLISHED}": published(settings.panel),
-            f"/{schema.SETTINGS}": xr.Dataset(attrs=configuration["settings"]),
-        }
-    )
-    tree.attrs = {"package": configuration["package"], "version": configuration["version"]}
-    return tree
-
-
-def _combine(cells: Iterable[xr.Dataset], settings: Settings) -> xr.Dataset:
-    """Return the cells in one dataset over the whole grid of the settings."""
-    grid = {schema.N_STATES: list(settings.states), schema.SEED: list(range(settings.n_seeds))}
-    combined = xr.Dataset(coords=grid)
-    for cell in cells:
-        for name, variable in ((str(name), values) for name, values in cell.data_vars.items()):
-            if name not in combined:
-                shape = [len(grid[str(dim)]) if dim in grid else size for dim, size in variable.sizes.items()]
-                missing = np.nan if variable.dtype.kind == "f" else schema.NOT_ASKED
-                coords = {dim: grid.get(str(dim), cell.get(str(dim))) for dim in variable.dims}
-                combined[name] = xr.DataArray(
-                    np.full(shape, missing, variable.dtype), coords, variable.dims, attrs=variable.attrs
-                )
-            combined[name].loc[{str(dim): cell[str(dim)] for dim in variable.dims}] = variable
-    return combined
 
 
 def _read_configuration(path: Path) -> dict[str, Any]:
