@@ -157,27 +157,33 @@ def _model_and_task(model: Path | None, task: Path | None, example: str | None, 
 
 
 def _report(tree, out: Path | None, as_json: bool) -> None:
-    """Print an audit, and write it with its figures where that is asked."""
+    """Write an audit with its figures where that is asked, and print it."""
     import json
 
-    from ppl_hmm import report, storage
+    from ppl_hmm import report
 
     text = json.dumps(report.as_json(tree), ensure_ascii=False, indent=2) if as_json else report.report(tree)
+    if out is not None:
+        _write(tree, out, f"report.{'json' if as_json else 'txt'}", text)
     typer.echo(text)
-    if out is None:
-        return
+    if out is not None and not as_json:
+        typer.echo(f"\nresults: {out}")
+
+
+def _write(tree, out: Path, report_name: str, text: str) -> None:
+    """Write an audit, its report and its figures to a new directory, all or nothing."""
+    from ppl_hmm import atomic, storage
     from ppl_hmm.plots import audit_figures, figures
 
     try:
-        out.mkdir(parents=True)
-        (out / f"report.{'json' if as_json else 'txt'}").write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ForeignFile(f"--out {out}", "a place that can be written", str(error), "choose another path") from None
-    storage.save_tree(tree, out / "audit.nc")
-    for name in audit_figures.available(tree):
-        figures.save(audit_figures.draw_audit(name, tree), out / name)
-    if not as_json:
-        typer.echo(f"\nresults: {out}")
+        with atomic.written_aside(out, "--out") as aside:
+            aside.mkdir(parents=True)
+            (aside / report_name).write_text(text + "\n", encoding="utf-8")
+            storage.save_tree(tree, aside / "audit.nc")
+            for name in audit_figures.available(tree):
+                figures.save(audit_figures.draw_audit(name, tree), aside / name)
+    except ForeignFile as error:
+        raise ForeignFile(f"--out {out}", *error.args[1:]) from None  # not the place where it is written aside
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ppl_hmm import atomic, load, random_hmm, save
+from ppl_hmm import atomic, audit, cli, example, load, random_hmm, save
 from ppl_hmm.errors import ForeignFile
 from ppl_hmm.plots import figures
 from ppl_hmm.storage import save_tree
@@ -55,6 +55,13 @@ def test_on_a_full_disk_the_old_file_stays(writer, tmp_path, full_disk):
     assert [path.name for path in tmp_path.iterdir()] == ["model.nc"]
     assert (tmp_path / "model.nc").read_bytes() == before
     assert load(tmp_path / "model.nc").identical(OLD)
+
+
+def test_an_audit_is_written_whole_or_not_at_all(tmp_path, full_disk):
+    tree = audit(*example("aliased"), length=3, seed=0)
+    with pytest.raises(ForeignFile, match=r"^--out .*/new: expected a place that can be written, got File too large"):
+        cli._report(tree, tmp_path / "new", as_json=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_survives_a_full_disk(tmp_path):
