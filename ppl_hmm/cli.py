@@ -185,18 +185,19 @@ def _report(tree, out: Path | None, as_json: bool) -> None:
 
 
 def _write(tree, out: Path, report_name: str, text: str) -> None:
-    """Write an audit, its report and its figures to a new directory."""
-    from ppl_hmm import storage
+    """Write an audit, its report and its figures to a new directory, all or nothing."""
+    from ppl_hmm import atomic, storage
     from ppl_hmm.plots import audit_figures, figures
 
     try:
-        out.mkdir(parents=True)
-        (out / report_name).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ForeignFile(f"--out {out}", "a place that can be written", str(error), "choose another path") from None
-    storage.save_tree(tree, out / "audit.nc")
-    for name in audit_figures.available(tree):
-        figures.save(audit_figures.draw_audit(name, tree), out / name)
+        with atomic.written_aside(out, "--out") as aside:
+            aside.mkdir(parents=True)
+            (aside / report_name).write_text(text + "\n", encoding="utf-8")
+            storage.save_tree(tree, aside / "audit.nc")
+            for name in audit_figures.available(tree):
+                figures.save(audit_figures.draw_audit(name, tree), aside / name)
+    except ForeignFile as error:
+        raise ForeignFile(f"--out {out}", *error.args[1:]) from None  # not the place where it is written aside
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def made(name):
 
 @functools.cache
 def experiment():
-    dims = {"method": 2, "n_states": 1, "seed": 3}
+    dims = {"approach": 2, "n_states": 1, "seed": 3}
     results = {name: (tuple(dims), np.zeros(tuple(dims.values()))) for name in ("accuracy", "separable", "condition")}
     results["undecidable"] = (("n_states", "seed"), np.zeros((1, 3)))
     return xr.DataTree.from_dict({"/results": xr.Dataset(results)})

@@ -66,12 +66,12 @@ def conditioning(model: Model, prompt: SoftPrompt | None = None) -> xr.Dataset:
             "sigma_min": (schema.MATRIX, [spectrum.sigma_min for spectrum in each]),
             "condition_number": (schema.MATRIX, [spectrum.condition_number for spectrum in each]),
             "effective_rank": (
-                (schema.MATRIX, schema.TOLERANCE),
+                (schema.MATRIX, schema.RANK_TOLERANCE),
                 [[spectrum.effective_rank(tolerance) for tolerance in RANK_TOLERANCES] for spectrum in each],
             ),
             "n_rows": (schema.MATRIX, [spectrum.n_rows for spectrum in each]),
         },
-        coords={schema.MATRIX: list(found), schema.TOLERANCE: list(RANK_TOLERANCES)},
+        coords={schema.MATRIX: list(found), schema.RANK_TOLERANCE: list(RANK_TOLERANCES)},
     )
     if isinstance(model, HMM):
         distances = total_variation(model.emission.detach().double()).cpu().numpy()

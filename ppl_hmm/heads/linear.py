@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput, one_of
+from ppl_hmm.heads import stored
 from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, probabilities
 from ppl_hmm.parameters import HMM
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
@@ -20,6 +21,8 @@ from ppl_hmm.recoverability.head import head_certificate
 from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.rows import Prompt
 from ppl_hmm.tasks import PosteriorTask
+
+_KIND = "a LinearHead"
 
 
 class LinearHead(ClassifierMixin, BaseEstimator):
@@ -99,8 +102,16 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def from_weights(cls, weights: ArrayLike) -> Self:
-        """Return the head with given weights b, (V,) for classes 0 and 1 or (C,V), and no intercept."""
-        coefficients = np.atleast_2d(np.asarray(weights, dtype=float))
+        """Return the head with given weights b, (V,) for classes 0 and 1 or (C,V), and no intercept.
+
+        Raises
+        ------
+        InvalidInput
+            Weights of another rank, or that are no finite numbers.
+        """
+        coefficients = np.atleast_2d(stored.finite(weights, f"weights of {_KIND}"))
+        if coefficients.ndim != 2 or not coefficients.size:
+            raise InvalidInput(f"weights of {_KIND}", "shape (V,) or (C, V)", f"shape {np.shape(weights)}", "reshape")
         head = cls()
         head.coef_ = coefficients
         head.intercept_ = np.zeros(len(coefficients))
@@ -140,32 +151,31 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
-        """Return the head of a dataset that ``to_dataset`` made."""
-        head = cls(**{name: dataset.attrs[name] for name in ("C", "features", "floor") if name in dataset.attrs})
-        for name, dimensions in (("coefficients", (schema.SCORE, schema.TOKEN)), ("intercepts", (schema.SCORE,))):
-            if set(dataset[name].dims) != set(dimensions):
-                raise InvalidInput(
-                    f"variable {name!r} of a LinearHead",
-                    f"dimensions {dimensions}",
-                    f"dimensions {dataset[name].dims}",
-                    "rename the dimensions",
-                )
-            if not np.isfinite(dataset[name]).all():
-                raise InvalidInput(
-                    f"variable {name!r} of a LinearHead", "finite numbers", "NaN or infinity", "fit the head again"
-                )
-        head.coef_ = dataset["coefficients"].transpose(schema.SCORE, schema.TOKEN).values
-        head.intercept_, head.classes_ = dataset["intercepts"].values, dataset["classes"].values
+        """Return the head of a dataset that ``to_dataset`` made.
+
+        Raises
+        ------
+        InvalidInput
+            A variable or an attribute is missing or not valid (which, why).
+        """
+        head = cls(
+            C=stored.number(dataset, "C", 1.0, _KIND, above=0),
+            features=dataset.attrs.get("features", "probability"),
+            floor=stored.number(dataset, "floor", 1e-30, _KIND, above=0),
+        )
+        head._check_features()
+        head.coef_ = stored.weights(dataset, "coefficients", (schema.SCORE, schema.TOKEN), _KIND)
+        head.intercept_ = stored.weights(dataset, "intercepts", (schema.SCORE,), _KIND)
+        head.classes_ = stored.classes(dataset, _KIND)
         head.n_features_in_ = head.coef_.shape[1]
-        n_scores = 1 if len(head.classes_) == 2 else len(head.classes_)
-        if head.coef_.shape[0] != n_scores or head.intercept_.shape != (n_scores,):
+        n_classes, n_scores = len(head.classes_), len(head.coef_)
+        if len(head.intercept_) != n_scores or (n_scores != n_classes and (n_scores, n_classes) != (1, 2)):
             raise InvalidInput(
-                "scores of a LinearHead",
-                f"{n_scores} for {len(head.classes_)} classes",
-                f"{head.coef_.shape[0]} and {len(head.intercept_)} intercepts",
+                f"scores of {_KIND}",
+                f"{1 if n_classes == 2 else n_classes} for {n_classes} classes",
+                f"{n_scores} and {len(head.intercept_)} intercepts",
                 "fit the head again",
             )
-        head._check_features()
         return head
 
     def _check_features(self) -> None:

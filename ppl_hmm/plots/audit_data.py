@@ -46,7 +46,7 @@ def singular_values(tree: xr.DataTree) -> xr.Dataset:
             "n_rows": n_rows,
             "same_as": (schema.MATRIX, first),
         },
-        coords={schema.TOLERANCE: found[schema.TOLERANCE]},
+        coords={schema.RANK_TOLERANCE: found[schema.RANK_TOLERANCE]},
     )
 
 
