@@ -131,18 +131,18 @@ def initial_posterior(model: HMM, tokens: Text, *, lengths: Text | None = None) 
     time, O(B·K) memory.
     """
     rows = LikelihoodRows.of(model, tokens, None, lengths)
-    (everything,) = memory.blocks(rows.text)
-    messages, _ = chain.messages_at(*everything.arrays[1:], positions=[-1])
-    joint = everything.initial[:, None] * messages[:, :, 0]
+    arrays = rows.text.only_chain
+    messages, _ = chain.messages_at(*arrays[1:], positions=[-1])
+    joint = rows.text.initial[:, None] * messages[:, :, 0]
     total = joint.sum(-1, keepdim=True)
     limits = torch.finfo(total.dtype)
     faint = total[..., 0] < limits.tiny / limits.eps  # near underflow, or impossible
     law = joint / torch.where(total > 0, total, 1)
-    if faint.any():
-        exact = chain.forward_backward(*chain.pick(faint, *everything.arrays), positions=[])
-        law[faint] = exact.initial[:, 0]
-        possible = torch.ones_like(faint).masked_scatter(faint, exact.log_evidence[:, 0] > -torch.inf)
-        rows.require_possible(possible)
+    possible = torch.ones_like(faint)
+    for few, picked in chain.few_at_a_time(faint, *arrays):
+        exact = chain.forward_backward(*picked, positions=[])
+        law[few], possible[few] = exact.initial[:, 0], exact.log_evidence[:, 0] > -torch.inf
+    rows.require_possible(possible)
     return rows.unflatten(law)
 
 
@@ -213,8 +213,9 @@ def masked_conditionals(
 def log_likelihood(model: Model, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None) -> Tensor:
     """Return log P(x) (P…,B) in nats, differentiable in the model's parameters and the prompt's rows.
 
-    Impossible text gives −inf with gradient zero; gradients are finite where the true derivatives fit a
-    float (near underflow, entries that are exactly zero count as constants). Parameters as in :func:`posterior`.
+    Impossible text gives −inf with gradient zero. Gradients are right at exact zeros, where they are one-sided
+    derivatives, and inf where those are larger than any float. They can be differentiated again; near underflow, an
+    entry that is exactly zero then counts as a constant. Parameters as in :func:`posterior`.
     Cost O(B·(L+T)·K²).
     """
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
