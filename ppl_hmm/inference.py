@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.errors import ImpossibleText, InvalidInput, at_least, one_of
-from ppl_hmm.exact import chain, memory
+from ppl_hmm.exact import chain, evidence, memory
 from ppl_hmm.parameters import HMM, MemoryHMM
 from ppl_hmm.randomness import Seed, generator
 from ppl_hmm.rows import LikelihoodRows, Model, Prompt, Text
@@ -219,7 +219,7 @@ def log_likelihood(model: Model, tokens: Text, *, prompt: Prompt | None = None, 
     Cost O(B·(L+T)·K²).
     """
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
-    return rows.unflatten(memory.log_evidence(rows.text))
+    return rows.unflatten(evidence.log_evidence(rows.text))
 
 
 def viterbi(
@@ -258,7 +258,7 @@ def sample_posterior(
     """
     n_draws = at_least("n_draws", n_draws, 1)
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
-    rows.require_possible(memory.log_evidence(rows.text) > -torch.inf)
+    rows.require_possible(evidence.log_evidence(rows.text) > -torch.inf)
     drawn = memory.sample_paths(rows.text, n_draws, generator(seed, "posterior"))
     states, remembered = map(rows.unflatten, drawn)
     return PosteriorDraws(

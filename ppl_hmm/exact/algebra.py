@@ -8,7 +8,8 @@ likelihood, and normalise it.
   underflow; :meth:`Algebra.faint` says when, before it happens.
 - :data:`LINEAR`: the same where totals are constants to torch's tape: the derivative passes through the law alone, so
   that it does not get lost where the law's weights are exactly zero.
-- :data:`REDUCED`: as :data:`SCALED` with products in bfloat16: faster where the states are many and bfloat16 has hardware.
+- :data:`REDUCED`: as :data:`SCALED` with products in bfloat16: faster where the states are many and bfloat16
+  has hardware.
 - :data:`LOG`: logarithms: slower by an order of magnitude, and free of underflow whatever the parameters.
 - :data:`MAXIMUM`: logarithms with sum replaced by maximum: best paths in place of total probability.
 """

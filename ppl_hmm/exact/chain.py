@@ -9,6 +9,7 @@ in logarithms. ``backend`` names one (``'torch'``, ``'numba'``); by default it i
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from ppl_hmm.exact.algebra import LOG, SCALED
 from ppl_hmm.exact.backends import choose
-from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Messages
+from ppl_hmm.exact.backends.contract import Backend, ForwardBackward, Gradient, Lost, Messages
 from ppl_hmm.exact.backends.recursive import Recursive
 from ppl_hmm.exact.counts import counts_in_logarithms, require_numbers
 from ppl_hmm.exact.derivatives import differentiable
@@ -105,8 +106,7 @@ def log_evidence_gradient(
     Parameters
     ----------
     log_shares
-        Logarithms of factors of each sequence, on top of its weight; those below the smallest float count as that,
-        unless logarithms take over. None for factors of one.
+        Logarithms of factors of each sequence, on top of its weight; None for factors of one.
     possible
         Whether P(x_b) > 0. For the others, the term is ∂ P(x_b) itself. By default impossible text must have weight
         zero.
@@ -117,36 +117,55 @@ def log_evidence_gradient(
         An entry whose sequences add up to inf − inf.
     """
     arrays, fast = (initial, transition, table), choose(transition, backend)
-    if log_shares is None:
-        log_shares, fast_weights = torch.zeros_like(weights), weights
-    else:
-        shares = log_shares.exp().clamp(min=torch.finfo(weights.dtype).tiny)
-        fast_weights = torch.where(log_shares > -torch.inf, weights * shares, 0)
-    counted = (weights != 0) & (log_shares > -torch.inf)
+    counted = weights != 0 if log_shares is None else (weights != 0) & (log_shares > -torch.inf)
     impossible = torch.zeros_like(counted) if possible is None else counted & ~possible
-    fast_weights = torch.where(impossible, 0, fast_weights)
-    gradient, lost = fast.gradient(*arrays, ids, fast_weights)
+    scaled = torch.where(impossible, 0, weights)
+    gradient, lost = _scaled_gradient(fast, arrays, ids, scaled, log_shares)
     if lost.any():
         # Nothing of the sum is kept: the other sequences are computed again.
         kept = ~lost.any(0)
         gradient = Gradient(*(torch.zeros_like(array) for array in arrays))
         if kept.any():
-            gradient, _ = fast.gradient(*arrays, ids[:, kept], fast_weights[:, kept])
+            shares = None if log_shares is None else log_shares[:, kept]
+            gradient, _ = _scaled_gradient(fast, arrays, ids[:, kept], scaled[:, kept], shares)
         lost = ~kept & counted
     in_log = lost | impossible
     for few, picked in few_at_a_time(in_log, *arrays, ids):
         model, _ = few.nonzero(as_tuple=True)
-        weight = weights[few]
-        counts = counts_in_logarithms(*picked, log_shares[few] + weight.abs().log())
-        of_initial, of_transition, of_rows = (
-            each * weight.sign().view(-1, *[1] * (each.ndim - 1)) for each in counts
-        )
+        weight, log_share = weights[few], 0 if log_shares is None else log_shares[few]
+        counts = counts_in_logarithms(*picked, log_share + weight.abs().log())
+        of_initial, of_transition, of_rows = (each * weight.sign().view(-1, *[1] * (each.ndim - 1)) for each in counts)
         gradient.initial.index_add_(0, model, of_initial)
         gradient.transition.index_add_(0, model, of_transition)
         gradient.table.index_put_((model[:, None], ids[few]), of_rows, accumulate=True)
     if in_log.any():
         require_numbers(gradient._asdict())
     return gradient
+
+
+def _scaled_gradient(
+    fast: Backend,
+    arrays: tuple[Tensor, Tensor, Tensor],
+    ids: Ids,
+    weights: Float[Tensor, "P B"],
+    log_shares: Float[Tensor, "P B"] | None,
+) -> tuple[Gradient, Lost]:
+    """Return a backend's gradient, weights times shares; shares below the smallest float apart, as multiples of it."""
+    if log_shares is None:
+        return fast.gradient(*arrays, ids, weights)
+    total, lost = Gradient(*(torch.zeros_like(array) for array in arrays)), torch.zeros_like(weights, dtype=torch.bool)
+    least = torch.finfo(weights.dtype).tiny
+    faint, counted = log_shares < math.log(least), (weights != 0) & (log_shares > -torch.inf)
+    for chosen, unit in ((counted & ~faint, 1.0), (counted & faint, least)):
+        some = chosen.any(0)
+        if some.any():
+            shares = (log_shares[:, some] - math.log(unit)).exp().clamp(min=least)
+            scaled = torch.where(chosen[:, some], weights[:, some] * shares, 0)
+            part, lost_here = fast.gradient(*arrays, ids[:, some], scaled)
+            lost[:, some] |= lost_here
+            for whole, addend in zip(total, part, strict=True):
+                whole += unit * addend
+    return total, lost
 
 
 @torch.no_grad()

@@ -20,10 +20,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ppl_hmm.exact import chain, paths, recursion
-from ppl_hmm.exact.algebra import log_sum_exp, safe_log
+from ppl_hmm.exact.algebra import safe_log
 from ppl_hmm.exact.average import Average
-from ppl_hmm.exact.counts import require_numbers
-from ppl_hmm.exact.derivatives import differentiable
 from ppl_hmm.parameters.memory import configurations, prior_of_cells, select_rows
 from ppl_hmm.randomness import Laws
 
@@ -117,79 +115,6 @@ class Block(NamedTuple):
     def unfold(self, values: Tensor) -> Tensor:
         """Give results (P,C·B,…) their memories back: (P,C,B,…)."""
         return values.unflatten(1, (len(self.memories), -1))
-
-
-def log_evidence(text: MemoryText) -> Float[Tensor, "P B"]:
-    """Return log P(x) in nats, −inf for impossible text, differentiable. Cost O(C·B·T·K²)."""
-    if text.n_memories == 1:
-        return chain.log_evidence(*text.only_chain)
-    evidence = _Evidence(text.cell_of_state, text.ids)
-    return differentiable(evidence, text.memory_prior, text.initial, text.transition, text.table)
-
-
-class _Evidence:
-    """log P(x) = log Σ_M P(M) P(x|M) by the parameters: an :class:`~ppl_hmm.exact.derivatives.Evidence`.
-
-    A memory under which the text is impossible adds P(M) ∂P(x|M) / P(x), which need not be zero where a parameter is.
-    """
-
-    def __init__(self, cell_of_state: Tensor, ids: Tensor) -> None:
-        self._cell_of_state, self._ids = cell_of_state, ids
-
-    def _text(self, memory_prior: Tensor, *of_chain: Tensor) -> MemoryText:
-        return MemoryText(memory_prior, self._cell_of_state, *of_chain, self._ids)
-
-    def value(self, *parameters: Tensor) -> Tensor:
-        """Return log P(x), and keep log P(x|M) of each block."""
-        self._log_given, log_joint = [], []
-        for block in blocks(self._text(*parameters)):
-            self._log_given.append(block.unfold(chain.evidence_of(*block.arrays)))  # (P,C,B)
-            log_joint.append(block.log_prior[..., None] + self._log_given[-1])
-        self._log_evidence = log_sum_exp(torch.cat(log_joint, dim=1), dim=1)
-        return self._log_evidence
-
-    def gradient(self, weights: Tensor, *parameters: Tensor) -> list[Tensor]:
-        """Return expected counts by the prior of each cell, and by the chain's parameters."""
-        whole = self._text(*parameters)
-        text = whole.with_rows_of_text()
-        sums = [torch.zeros_like(part) for part in (*parameters[:-1], text.table)]
-        divisor = torch.where(weights != 0, self._log_evidence, torch.inf)[:, None]
-        for block, log_given in zip(blocks(text), self._log_given, strict=True):
-            possible, n_memories = log_given > -torch.inf, len(block.memories)
-            counts = chain.log_evidence_gradient(
-                *block.arrays,
-                weights.repeat(1, n_memories),
-                log_shares=(block.log_prior[..., None] + torch.where(possible, log_given, 0) - divisor).flatten(1),
-                possible=possible.flatten(1),
-            )
-            of_rows = counts.table.unflatten(1, (n_memories, -1))
-            reads = text.values_read(block.memories)[:, :, None].expand_as(of_rows)
-            for total, part in zip(sums[:3], (_prior_counts(block, log_given - divisor, weights), *counts), strict=False):
-                total += part
-            sums[3].scatter_add_(1, reads, of_rows)
-        of_table = torch.zeros_like(whole.table)
-        of_table[:, :, whole.rows_of_text] = sums.pop()
-        names = ("memory_prior", "initial", "transition", "table")
-        require_numbers(dict(zip(names, (*sums, of_table), strict=True)))
-        return [*sums, of_table]
-
-    def tape(self, *parameters: Tensor) -> Tensor:
-        """Return log P(x) as torch's tape sees it; a memory that is impossible counts as a constant."""
-        every = blocks(self._text(*parameters))
-        logs = [block.log_prior[..., None] + block.unfold(chain.taped(*block.arrays)) for block in every]
-        return log_sum_exp(torch.cat(logs, dim=1), dim=1)
-
-
-def _prior_counts(block: Block, log_ratio: Float[Tensor, "P C B"], weights: Float[Tensor, "P B"]) -> Tensor:
-    """Return Σ_b weights_b Σ_M ∂P(M) / ∂P(M_j=a) · exp(log_ratio) (P,N,m): the prior of all cells but j."""
-    n_models, _, n_cells = block.log_priors.shape
-    result = weights.new_zeros(n_models, n_cells, block.n_values)
-    log_terms = log_ratio + weights.abs().log()[:, None]
-    for cell in range(n_cells):
-        of_others = torch.cat([block.log_priors[..., :cell], block.log_priors[..., cell + 1 :]], -1).sum(-1)
-        terms = (of_others[..., None] + log_terms).exp() * weights.sign()[:, None]
-        result[:, cell].index_add_(1, block.memories[:, cell].to(terms.device), terms.sum(-1))
-    return result
 
 
 @torch.no_grad()
@@ -309,14 +234,16 @@ def sample_paths(
 
 
 def blocks(text: MemoryText) -> Iterator[Block]:
-    """Yield all memories in order, as many at a time as :data:`BLOCK_BYTES` allows for marginals at all positions.
+    """Yield all memories in order, as many at a time as :data:`BLOCK_BYTES` allows for laws at all positions.
 
     Row numbers take as much as a few states, and a memory's rows are those that occur in the text: a block is never
     larger than a few times that, whatever is computed.
     """
     if text.n_memories > 1:
         text = text.with_rows_of_text()
-    size = max(text.ids.numel(), text.table[:, 0, :, 0].numel()) * text.initial.shape[-1] * text.initial.element_size()
+    n_values, n_states = text.table.shape[1], text.table.shape[3]
+    n_rows = max(text.ids.numel(), len(text.ids) * text.table.shape[2])
+    size = n_rows * n_values * n_states * text.table.element_size()
     for chosen in recursion.chunks(text.n_memories, BLOCK_BYTES // size):
         yield block_of(text, range(chosen.start, chosen.stop))
 

@@ -23,7 +23,7 @@ class CategoricalHMM(HiddenMarkovModel):
     The same arguments, shapes and conventions (silent H₀), with a fast ``log_prob`` and gradient, and with the
     posterior of the states. A token may also be ``MASK`` (−1), for unobserved. As with ``DiscreteHMM`` the event shape
     is (1,), which stands for any T, unless ``duration`` is given. Parallel enumeration is not supported: the states are
-    summed out already. Second derivatives are not supported either.
+    summed out already.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class CategoricalHMM(HiddenMarkovModel):
         return new
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return log P(value) (…), −inf for impossible text, differentiable once in all logits. Cost O(B·T·K²)."""
+        """Return log P(value) (…), −inf for impossible text, differentiable in all logits. Cost O(B·T·K²)."""
         if self._validate_args:
             self._validate_sample(value)
         arranged = self._arrange(value)
@@ -135,7 +135,7 @@ class CategoricalHMM(HiddenMarkovModel):
 
         def models(logits: Tensor, n_own: int) -> Tensor:
             own_shape = logits.shape[logits.ndim - n_own :]
-            return logits.exp().expand(*self._of_parameters, *own_shape).reshape(n_models, *own_shape)
+            return _probabilities(logits).expand(*self._of_parameters, *own_shape).reshape(n_models, *own_shape)
 
         emission = models(self.emission_logits, 2).mT
         table = torch.cat([emission, torch.ones_like(emission[:, :1])], dim=1)
@@ -155,6 +155,12 @@ class _Arranged(NamedTuple):
         values = values.reshape([*(self.shape[dim] for dim in self.order), *values.shape[2:]])
         places = [self.order.index(dim) for dim in range(len(self.order))]
         return values.permute([*places, *range(len(places), values.ndim)])
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    """Return exp(logits), whose gradient at −inf is zero whatever comes from above, infinities included."""
+    possible = logits > -torch.inf
+    return torch.where(possible, torch.where(possible, logits, 0).exp(), 0)
 
 
 def _without_time(logits: Tensor, shape: tuple[int, int], what: str) -> Tensor:
