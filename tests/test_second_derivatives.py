@@ -38,25 +38,36 @@ def test_the_hessian_of_a_text_of_one_token_is_that_of_its_formula(backend):
 
 
 @each_backend
-def test_third_derivatives_are_those_of_differences(backend):
-    leaves = parameters(1)
+def test_functions_of_the_evidence_are_differentiated_twice_and_thrice(backend):
+    """What comes from above depends on the parameters, too: each order against differences of the one before."""
+    text, (*others, transition) = TEXT[..., :2], [parameters(1)[i] for i in (0, 2, 1)]
 
-    def curvature(*arrays):
-        evidence = chain.log_evidence(*arrays, TEXT, backend=backend)
-        first = torch.autograd.grad(evidence.square().sum(), arrays, create_graph=True)
-        return torch.autograd.grad(sum(part.square().sum() for part in first), arrays, create_graph=True)
+    def curvature(moves):
+        evidence = chain.log_evidence(others[0].detach(), moves, others[1].detach(), text, backend=backend)
+        (first,) = torch.autograd.grad(evidence.square().sum(), moves, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), moves, create_graph=True)
 
-    assert torch.autograd.gradcheck(curvature, leaves)
+    assert torch.autograd.gradcheck(curvature, transition)
+
+
+@each_backend
+def test_the_hessian_of_a_probability_of_one_token_is_zero(backend):
+    """P(x) = π₀ A w is linear in w."""
+    initial, transition, table = parameters(3)
+    hessian = torch.autograd.functional.hessian(
+        lambda rows: chain.log_evidence(initial, transition, rows, TEXT[:, :, :1], backend=backend).exp().sum(), table
+    )
+    torch.testing.assert_close(hessian, torch.zeros_like(hessian), rtol=0, atol=1e-12)
 
 
 def test_models_with_a_memory():
     rng = np.random.default_rng(2)
-    shapes = ((2, 2), (2,), (2, 2), (2, 2, 3))
+    shapes = ((2, 2), (2,), (2, 2), (2, 2, 3))  # two cells of two values, two states, three tokens
     logits = [torch.tensor(rng.normal(size=shape), requires_grad=True) for shape in shapes]
 
     def function(*given):
         prior, initial, transition, emission = (each.softmax(-1) for each in given)
-        return log_likelihood(MemoryHMM(prior, initial, transition, [0, 1], emission), TEXT[0])
+        return log_likelihood(MemoryHMM(prior, initial, transition, [0, 1], emission), TEXT[0, :1, :2])
 
     assert torch.autograd.gradgradcheck(function, logits)
 

@@ -58,14 +58,19 @@ class _Gradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         again = torch.is_grad_enabled()  # is a graph of the second derivative asked for?
-        arguments = [each if each.requires_grad else each.detach().requires_grad_() for each in ctx.saved_tensors]
         with torch.enable_grad():
+            # Aliases: weights may depend on parameters, but the gradient by both is that of independent arguments.
+            arguments = [_alias(each) for each in ctx.saved_tensors]
             weights, *parameters = arguments
             value = ctx.evidence.tape(*parameters)
             total = (torch.where(value > -torch.inf, value, 0) * weights).sum()
             first = _gradient(total, parameters, create_graph=True)
             along = sum((part * direction).sum() for part, direction in zip(first, upstream, strict=True))
             return None, *_gradient(along, arguments, create_graph=again)
+
+
+def _alias(argument: Tensor) -> Tensor:
+    return argument.view_as(argument) if argument.requires_grad else argument.detach().requires_grad_()
 
 
 def _gradient(total: Any, arguments: Sequence[Tensor], create_graph: bool) -> tuple[Tensor, ...]:
