@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ppl_hmm import kinds
 from ppl_hmm.errors import ImpossibleText, at_least, one_of
-from ppl_hmm.exact import chain, memory
+from ppl_hmm.exact import chain, evidence, memory
 from ppl_hmm.labels import Names
 from ppl_hmm.parameters import HMM, MemoryHMM
 from ppl_hmm.positions import at_columns
@@ -137,18 +137,18 @@ def initial_posterior(model: HMM, tokens: Text, *, lengths: Text | None = None) 
     time, O(B·K) memory.
     """
     rows = LikelihoodRows.of(model, tokens, None, lengths)
-    (everything,) = memory.blocks(rows.text)
-    messages, _ = chain.messages_at(*everything.arrays[1:], positions=[-1])
-    joint = everything.initial[:, None] * messages[:, :, 0]
+    arrays = rows.text.only_chain
+    messages, _ = chain.messages_at(*arrays[1:], positions=[-1])
+    joint = rows.text.initial[:, None] * messages[:, :, 0]
     total = joint.sum(-1, keepdim=True)
     limits = torch.finfo(total.dtype)
     faint = total[..., 0] < limits.tiny / limits.eps  # near underflow, or impossible
     law = joint / torch.where(total > 0, total, 1)
-    if faint.any():
-        exact = chain.forward_backward(*chain.pick(faint, *everything.arrays), positions=[])
-        law[faint] = exact.initial[:, 0]
-        possible = torch.ones_like(faint).masked_scatter(faint, exact.log_evidence[:, 0] > -torch.inf)
-        rows.require_possible(possible)
+    possible = torch.ones_like(faint)
+    for few, picked in chain.few_at_a_time(faint, *arrays):
+        exact = chain.forward_backward(*picked, positions=[])
+        law[few], possible[few] = exact.initial[:, 0], exact.log_evidence[:, 0] > -torch.inf
+    rows.require_possible(possible)
     return rows.unflatten(law)
 
 
@@ -231,12 +231,13 @@ def masked_conditionals(
 def log_likelihood(model: Model, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None) -> Tensor:
     """Return log P(x) (P…,B) in nats, differentiable in the model's parameters and the prompt's rows.
 
-    Impossible text gives −inf with gradient zero; gradients are finite where the true derivatives fit a
-    float (near underflow, entries that are exactly zero count as constants). Parameters as in :func:`posterior`.
+    Impossible text gives −inf with gradient zero. Gradients are right at exact zeros, where they are one-sided
+    derivatives, and inf where those are larger than any float. They can be differentiated again; near underflow, an
+    entry that is exactly zero then counts as a constant. Parameters as in :func:`posterior`.
     Cost O(B·(L+T)·K²).
     """
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
-    return rows.unflatten(memory.log_evidence(rows.text))
+    return rows.unflatten(evidence.log_evidence(rows.text))
 
 
 def viterbi(
@@ -275,7 +276,7 @@ def sample_posterior(
     """
     n_draws = at_least("n_draws", n_draws, 1)
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
-    rows.require_possible(memory.log_evidence(rows.text) > -torch.inf)
+    rows.require_possible(evidence.log_evidence(rows.text) > -torch.inf)
     drawn = memory.sample_paths(rows.text, n_draws, generator(seed, "posterior"))
     states, remembered = map(rows.unflatten, drawn)
     return PosteriorDraws(

@@ -60,8 +60,8 @@ def smoothed_segments(
     Notes
     -----
     The pass forth runs at the call, the pass back as the iterator is read. Cost O(B·T·K²) time, for one text three
-    times that of ``posterior``, for many texts or tokens more; O(B·(√T·K + (V + K)·K)) memory beyond the text, as each
-    text holds a copy of the model; with a memory m^N times both.
+    times that of ``posterior``, for many texts more; O(B·(√T·K + K²)) memory beyond the text, as each text holds a copy
+    of the transition; with a memory m^N times both.
     """
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     n_rows = rows.text.ids.shape[-1]

@@ -12,7 +12,7 @@ from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import at_least
 from ppl_hmm.parameters import HMM
-from ppl_hmm.randomness import Seed, categorical, generator
+from ppl_hmm.randomness import Laws, Seed, generator
 from ppl_hmm.rows import Model, Text, by_memory_value, require_kind
 from ppl_hmm.text import as_tokens
 
@@ -58,30 +58,34 @@ def sample(model: Model, n_sequences: int, length: int, seed: Seed, lengths: Tex
 
     Notes
     -----
-    Cost O(B·T·(K+V)).
+    Cost O(B·T·log(K·V) + K·(K+V)) time; O(B·T + K·(K+V)) memory, with a memory m times the part of V.
     """
     require_kind("model to sample from", model)
     n_sequences, length = at_least("n_sequences", n_sequences, 1), at_least("length", length, 1)
     stream = generator(seed, "sample")
-    initial = model.initial.detach().reshape(-1, model.n_states)
-    transition = model.transition.detach().reshape(-1, model.n_states, model.n_states)
+    n_states, device = model.n_states, model.device
     emission = by_memory_value(model, model.emission.detach()).mT  # (P…,m,K,V), m = 1 without a memory
-    emission = emission.reshape(-1, *emission.shape[-3:])
-    each_model = torch.arange(len(initial), device=model.device)[:, None]
+    of_start, of_moves, of_tokens = (
+        Laws.of(part.reshape(-1, part.shape[-1]))
+        for part in (model.initial.detach(), model.transition.detach(), emission)
+    )
+    n_models, n_values = len(of_start.cumulative), emission.shape[-3]
+    each_model = torch.arange(n_models, device=device)[:, None].expand(-1, n_sequences)
     if isinstance(model, HMM):
-        memory, cell_of_state = None, torch.zeros_like(initial, dtype=torch.int64)
-        held = initial.new_zeros(len(initial), n_sequences, 1).long()
+        memory, cell_of_state = None, torch.zeros(n_models, n_states, dtype=torch.int64, device=device)
+        held = cell_of_state.new_zeros(n_models, n_sequences, 1)
     else:
-        prior = model.memory_prior.detach().reshape(-1, 1, *model.memory_prior.shape[-2:])
-        held = memory = categorical(prior.expand(-1, n_sequences, -1, -1), stream)
-        cell_of_state = model.cell_of_state.reshape(-1, model.n_states)
-    state = categorical(initial[:, None].expand(-1, n_sequences, -1), stream)
+        of_cells = Laws.of(model.memory_prior.detach().reshape(-1, n_values))
+        cells = torch.arange(model.n_cells, device=device)
+        held = memory = of_cells.draw(each_model[..., None] * model.n_cells + cells, stream)
+        cell_of_state = model.cell_of_state.reshape(-1, n_states)
+    state = of_start.draw(each_model, stream)
     path, tokens = [state], []
     for _ in range(length):
-        state = categorical(transition[each_model, state], stream)
+        state = of_moves.draw(each_model * n_states + state, stream)
         path.append(state)
         value = torch.take_along_dim(held, cell_of_state[each_model, state][..., None], dim=-1)[..., 0]
-        tokens.append(categorical(emission[each_model, value, state], stream))
+        tokens.append(of_tokens.draw((each_model * n_values + value) * n_states + state, stream))
     shape = (*model.batch_shape, n_sequences)
     text = as_tokens(
         torch.stack(tokens, -1).reshape(*shape, length),

@@ -575,15 +575,11 @@ def expected_counts(model, text, prompt):
     return counts
 
 
-AT_ZERO = "a memory that an exact zero makes impossible counts as a constant, with derivative zero"
-
-
 def interior(*shape):
     """Return rows that are far from zero."""
     return torch.tensor(oracle.random_rows(np.random.default_rng(0), *shape) + 1 / shape[-1]) / 2
 
 
-@pytest.mark.xfail(reason=AT_ZERO)
 @pytest.mark.parametrize("what", ["memory_prior", "emission", "prompt"])
 def test_log_likelihood_is_differentiable_where_a_memory_is_impossible(what):
     """The model written out has the derivative; ours must be the same."""
@@ -603,7 +599,6 @@ def test_log_likelihood_is_differentiable_where_a_memory_is_impossible(what):
     assert_equal(torch.autograd.grad(ours.sum(), point)[0], torch.autograd.grad(flat.sum(), point)[0])
 
 
-@pytest.mark.xfail(reason=AT_ZERO)
 def test_oracle_lm_is_differentiable_where_a_prompt_makes_a_memory_impossible():
     prompt = torch.tensor([[[0.0, 0.0], [1.0, 2.0]]], dtype=torch.float64, requires_grad=True)
     model = MemoryHMM(interior(1, 2), interior(2), interior(2, 2), [0, 0], interior(2, 2, 2))

@@ -200,10 +200,10 @@ def _checked_passes(
 
 def _forward(chains: _Chains, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Return log P(x_t | x_1..x_{t-1}, θ) (C,B,T) and P(H_T | x_1..x_T, θ) (C,B,n), in logarithms where need be."""
-    arrays = chains.initial, chains.transition, chains.table
-    log_totals, filtered, lost = _forward_in(SCALED, *arrays, ids)
-    for few in chain.in_chunks(lost, chains.transition):
-        exact_totals, exact, _ = _forward_in(LOG, *chain.pick(few, *arrays, ids))
+    arrays = chains.initial, chains.transition, chains.table, ids
+    log_totals, filtered, lost = _forward_in(SCALED, *arrays)
+    for few, picked in chain.few_at_a_time(lost, *arrays):
+        exact_totals, exact, _ = _forward_in(LOG, *picked)
         log_totals[few], filtered[few] = exact_totals[:, 0], exact[:, 0]
     return log_totals, filtered
 

@@ -1,4 +1,4 @@
-"""Four algebras for one recursion.
+"""Five algebras for one recursion.
 
 A *law* is a weight for each state, (…,K), in the representation of its algebra. The chain's recursions need four
 operations: write a probability in the algebra, move a law through the transition (either way), weigh it by a
@@ -6,7 +6,10 @@ likelihood, and normalise it.
 
 - :data:`SCALED`: plain probabilities, rescaled at every step: matrix products, the fast route. Small entries may
   underflow; :meth:`Algebra.faint` says when, before it happens.
-- :data:`REDUCED`: the same with products in bfloat16: faster where the states are many and bfloat16 has hardware.
+- :data:`LINEAR`: the same where totals are constants to torch's tape: the derivative passes through the law alone, so
+  that it does not get lost where the law's weights are exactly zero.
+- :data:`REDUCED`: as :data:`SCALED` with products in bfloat16: faster where the states are many and bfloat16
+  has hardware.
 - :data:`LOG`: logarithms: slower by an order of magnitude, and free of underflow whatever the parameters.
 - :data:`MAXIMUM`: logarithms with sum replaced by maximum: best paths in place of total probability.
 """
@@ -158,6 +161,12 @@ class _Reduced(_Scaled):
         return torch.stack([one.bfloat16() @ each for one, each in zip(law, matrix, strict=True)]).to(law.dtype)
 
 
+class _Linear(_Scaled):
+    def normalise(self, law: Law) -> tuple[Law, Weight]:
+        total = law.detach().sum(-1, keepdim=True)
+        return law / torch.where(total > 0, total, 1), total
+
+
 class _Logarithmic:
     def represent(self, probability: Tensor) -> Tensor:
         return safe_log(probability)
@@ -209,6 +218,7 @@ def log_sum_exp(values: Tensor, dim: int, keepdim: bool = False) -> Tensor:
 
 
 SCALED: Algebra = _Scaled()
+LINEAR: Algebra = _Linear()
 REDUCED: Algebra = _Reduced()
 LOG: Algebra = _Log()
 MAXIMUM: Algebra = _Maximum()

@@ -8,18 +8,20 @@ in logarithms. ``backend`` names one (``'torch'``, ``'numba'``); by default it i
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ppl_hmm.errors import InvalidInput
-from ppl_hmm.exact.algebra import LOG
+from ppl_hmm.exact.algebra import LOG, SCALED
 from ppl_hmm.exact.backends import choose
-from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Messages
+from ppl_hmm.exact.backends.contract import Backend, ForwardBackward, Gradient, Lost, Messages
 from ppl_hmm.exact.backends.recursive import Recursive
+from ppl_hmm.exact.counts import counts_in_logarithms, require_numbers
+from ppl_hmm.exact.derivatives import differentiable
 from ppl_hmm.exact.recursion import LOG_CHUNK_ENTRIES, Ids, Initial, Table, Transition, chunks
 
 RESCUE = Recursive(LOG)
@@ -28,11 +30,60 @@ RESCUE = Recursive(LOG)
 def log_evidence(
     initial: Initial, transition: Transition, table: Table, ids: Ids, *, backend: str | None = None
 ) -> Float[Tensor, "P B"]:
-    """Return log P(x) in nats, −inf for impossible text, differentiable once. Cost O(B·T·K²) time, O(B·K) memory.
+    """Return log P(x) in nats, −inf for impossible text, differentiable. Cost O(B·T·K²) time, O(B·K) memory.
 
-    The gradient is that of :func:`log_evidence_gradient`.
+    The gradient is that of :func:`log_evidence_gradient`; further derivatives are those of :func:`taped`.
     """
-    return _LogEvidence.apply(initial, transition, table, ids, backend)
+    return differentiable(_Evidence(ids, backend), initial, transition, table)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evidence:
+    """log P(x) as a function of the parameters: an :class:`~ppl_hmm.exact.derivatives.Evidence`."""
+
+    ids: Ids
+    backend: str | None
+
+    def value(self, *parameters: Tensor) -> Tensor:
+        return evidence_of(*parameters, ids=self.ids, backend=self.backend)
+
+    def gradient(self, weights: Tensor, *parameters: Tensor) -> Gradient:
+        return log_evidence_gradient(*parameters, ids=self.ids, weights=weights, backend=self.backend)
+
+    def tape(self, *parameters: Tensor) -> Tensor:
+        return taped(*parameters, ids=self.ids, backend=self.backend)
+
+
+@torch.no_grad()
+def evidence_of(
+    initial: Initial, transition: Transition, table: Table, ids: Ids, *, backend: str | None = None
+) -> Float[Tensor, "P B"]:
+    """Return log P(x) as :func:`log_evidence` does, without a derivative."""
+    arrays = (initial, transition, table, ids)
+    evidence, lost = choose(transition, backend).evidence(*arrays)
+    for few, picked in few_at_a_time(lost, *arrays):
+        evidence[few] = RESCUE.evidence(*picked)[0][:, 0]
+    return evidence
+
+
+def taped(
+    initial: Initial, transition: Transition, table: Table, ids: Ids, *, backend: str | None = None
+) -> Float[Tensor, "P B"]:
+    """Return log P(x) by operations that torch differentiates any number of times. Cost O(B·T·K²), memory O(B·T·K).
+
+    Texts near underflow go through logarithms, at O(B·T·K²) memory; an entry that is exactly zero counts as a constant
+    there.
+    """
+    with torch.no_grad():
+        ones = torch.ones(ids.shape[:2], dtype=table.dtype, device=ids.device)
+        _, lost = choose(transition, backend).gradient(initial, transition, table, ids, ones)
+    in_log = lost.any(0)
+    parts = [
+        Recursive(algebra).evidence(initial, transition, table, ids[:, chosen])[0]
+        for algebra, chosen in ((SCALED, ~in_log), (LOG, in_log))
+        if chosen.any()
+    ]
+    return torch.cat(parts, dim=1)[:, in_log.argsort(stable=True).argsort()]
 
 
 @torch.no_grad()
@@ -43,72 +94,78 @@ def log_evidence_gradient(
     ids: Ids,
     weights: Float[Tensor, "P B"],
     *,
+    log_shares: Float[Tensor, "P B"] | None = None,
+    possible: Bool[Tensor, "P B"] | None = None,
     backend: str | None = None,
 ) -> Gradient:
     """Return Σ_b weights_b · ∂ log P(x_b): expected counts over parameters, by one pass each way. Cost O(B·T·K²).
 
-    Finite where the true derivatives fit a float. Sequences of weight zero add nothing, and impossible text must have
-    weight zero. Near underflow, where logarithms take over, an entry that is exactly zero counts as a constant: its
-    derivative is zero.
+    Right at exact zeros: there it is the one-sided derivative. Entries are inf where the true derivative is larger than
+    any float. Sequences of weight zero add nothing.
+
+    Parameters
+    ----------
+    log_shares
+        Logarithms of factors of each sequence, on top of its weight; None for factors of one.
+    possible
+        Whether P(x_b) > 0. For the others, the term is ∂ P(x_b) itself. By default impossible text must have weight
+        zero.
+
+    Raises
+    ------
+    InvalidInput
+        An entry whose sequences add up to inf − inf.
     """
     arrays, fast = (initial, transition, table), choose(transition, backend)
-    gradient, lost = fast.gradient(*arrays, ids, weights)
-    if not lost.any():
-        return gradient
-    # Nothing of the sum is kept: the other sequences are computed again.
-    in_log = lost.any(0)
-    gradient = Gradient(*(torch.zeros_like(array) for array in arrays))
-    if not in_log.all():
-        gradient, _ = fast.gradient(*arrays, ids[:, ~in_log], weights[:, ~in_log])
-    for few in in_chunks(in_log & (weights != 0), transition):
+    counted = weights != 0 if log_shares is None else (weights != 0) & (log_shares > -torch.inf)
+    impossible = torch.zeros_like(counted) if possible is None else counted & ~possible
+    scaled = torch.where(impossible, 0, weights)
+    gradient, lost = _scaled_gradient(fast, arrays, ids, scaled, log_shares)
+    if lost.any():
+        # Nothing of the sum is kept: the other sequences are computed again.
+        kept = ~lost.any(0)
+        gradient = Gradient(*(torch.zeros_like(array) for array in arrays))
+        if kept.any():
+            shares = None if log_shares is None else log_shares[:, kept]
+            gradient, _ = _scaled_gradient(fast, arrays, ids[:, kept], scaled[:, kept], shares)
+        lost = ~kept & counted
+    in_log = lost | impossible
+    for few, picked in few_at_a_time(in_log, *arrays, ids):
         model, _ = few.nonzero(as_tuple=True)
-        with torch.enable_grad():
-            leaves = tuple(array[model].requires_grad_() for array in arrays)
-            evidence, _ = RESCUE.evidence(leaves[0], leaves[1], leaves[2], ids[few][:, None])
-            by_sequence = torch.autograd.grad((evidence[:, 0] * weights[few]).sum(), leaves)
-        for total, parts in zip(gradient, by_sequence, strict=True):
-            total.index_add_(0, model, parts)
+        weight, log_share = weights[few], 0 if log_shares is None else log_shares[few]
+        counts = counts_in_logarithms(*picked, log_share + weight.abs().log())
+        of_initial, of_transition, of_rows = (each * weight.sign().view(-1, *[1] * (each.ndim - 1)) for each in counts)
+        gradient.initial.index_add_(0, model, of_initial)
+        gradient.transition.index_add_(0, model, of_transition)
+        gradient.table.index_put_((model[:, None], ids[few]), of_rows, accumulate=True)
+    if in_log.any():
+        require_numbers(gradient._asdict())
     return gradient
 
 
-class _LogEvidence(torch.autograd.Function):
-    """log P(x), whose gradient needs no tape: the weighted sum of the sequences' expected counts."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, initial: Tensor, transition: Tensor, table: Tensor, ids: Tensor, backend: str | None
-    ) -> Tensor:
-        arrays = (initial, transition, table, ids)
-        evidence, lost = choose(transition, backend).evidence(*arrays)
-        for few in in_chunks(lost, transition):
-            evidence[few] = RESCUE.evidence(*pick(few, *arrays))[0][:, 0]
-        ctx.save_for_backward(*arrays, evidence > -torch.inf)
-        ctx.backend = backend
-        return evidence
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        *arrays, possible = ctx.saved_tensors
-        weights = torch.where(possible, upstream[0], 0)
-        return *_FirstDerivative.apply(*arrays, weights, ctx.backend), None, None
-
-
-class _FirstDerivative(torch.autograd.Function):
-    """The gradient, which has no derivative of its own and says so."""
-
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:  # noqa: ARG004
-        *arrays, backend = arguments
-        return tuple(log_evidence_gradient(*arrays, backend=backend))
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> None:  # noqa: ARG004
-        raise InvalidInput(
-            "second derivative of the log-likelihood",
-            "first derivatives only",
-            "a gradient differentiated again",
-            "use the evidence of ppl_hmm.exact.backends.recursive, whose tape can be differentiated again",
-        )
+def _scaled_gradient(
+    fast: Backend,
+    arrays: tuple[Tensor, Tensor, Tensor],
+    ids: Ids,
+    weights: Float[Tensor, "P B"],
+    log_shares: Float[Tensor, "P B"] | None,
+) -> tuple[Gradient, Lost]:
+    """Return a backend's gradient, weights times shares; shares below the smallest float apart, as multiples of it."""
+    if log_shares is None:
+        return fast.gradient(*arrays, ids, weights)
+    total, lost = Gradient(*(torch.zeros_like(array) for array in arrays)), torch.zeros_like(weights, dtype=torch.bool)
+    least = torch.finfo(weights.dtype).tiny
+    faint, counted = log_shares < math.log(least), (weights != 0) & (log_shares > -torch.inf)
+    for chosen, unit in ((counted & ~faint, 1.0), (counted & faint, least)):
+        some = chosen.any(0)
+        if some.any():
+            shares = (log_shares[:, some] - math.log(unit)).exp().clamp(min=least)
+            scaled = torch.where(chosen[:, some], weights[:, some] * shares, 0)
+            part, lost_here = fast.gradient(*arrays, ids[:, some], scaled)
+            lost[:, some] |= lost_here
+            for whole, addend in zip(total, part, strict=True):
+                whole += unit * addend
+    return total, lost
 
 
 @torch.no_grad()
@@ -129,8 +186,8 @@ def forward_backward(
     """
     arrays = (initial, transition, table, ids)
     result, lost = choose(transition, backend).smooth(*arrays, positions, own_token)
-    for few in in_chunks(lost, transition):
-        exact, _ = RESCUE.smooth(*pick(few, *arrays), positions=positions, own_token=own_token)
+    for few, picked in few_at_a_time(lost, *arrays):
+        exact, _ = RESCUE.smooth(*picked, positions=positions, own_token=own_token)
         _replace(few, result, exact)
     return result
 
@@ -143,10 +200,9 @@ def messages_at(
 
     And the logarithms of what they were divided by. Neither depends on what comes before those rows. Cost O(B·T·K²).
     """
-    arrays = (transition, table, ids)
-    result, lost = choose(transition, backend).messages(*arrays, positions)
-    for few in in_chunks(lost, transition):
-        _replace(few, result, RESCUE.messages(*pick(few, *arrays), positions=positions)[0])
+    result, lost = choose(transition, backend).messages(transition, table, ids, positions)
+    for few, (_, *picked) in few_at_a_time(lost, table[:, 0], transition, table, ids):
+        _replace(few, result, RESCUE.messages(*picked, positions=positions)[0])
     return result
 
 
@@ -157,20 +213,18 @@ def _replace(few: Tensor, result: ForwardBackward | Messages, exact: ForwardBack
             field[few] = values[:, 0]
 
 
-def pick(chosen: Tensor, *arrays: Tensor) -> Any:
-    """Return the chosen (model, sequence) pairs, marked in (P,B), as that many models of one sequence each.
+def few_at_a_time(
+    chosen: Bool[Tensor, "P B"], initial: Initial, transition: Transition, table: Table, ids: Ids
+) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]]:
+    """Yield masks (P,B) of a few chosen (model, sequence) pairs, and their arrays as models of one sequence each.
 
-    The last of ``arrays`` are the ids, the others belong to models.
+    A pair's table holds the rows of its own text, in the order of the text: no pair copies the whole table. In
+    logarithms a step takes K² entries a pair, and a text T·K.
     """
-    *of_models, ids = arrays
-    model, sequence = chosen.nonzero(as_tuple=True)
-    return *(array[model] for array in of_models), ids[model, sequence][:, None]
-
-
-def in_chunks(chosen: Tensor, transition: Transition) -> Iterator[Tensor]:
-    """Yield masks (P,B) that mark the chosen pairs, few at a time: logarithms take K² entries a pair."""
-    pairs = chosen.nonzero()
-    for chunk in chunks(len(pairs), LOG_CHUNK_ENTRIES // transition[0].numel()):
+    pairs, (length, n_states) = chosen.nonzero(), (ids.shape[-1], transition.shape[-1])
+    for chunk in chunks(len(pairs), LOG_CHUNK_ENTRIES // (n_states * max(n_states, length))):
+        model, sequence = pairs[chunk].T
         few = torch.zeros_like(chosen)
-        few[tuple(pairs[chunk].T)] = True
-        yield few
+        few[model, sequence] = True
+        own_ids = torch.arange(length, device=ids.device).expand(len(model), 1, length)
+        yield few, (initial[model], transition[model], table[model[:, None], ids[model, sequence]], own_ids)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ppl_hmm.exact.algebra import LOG
 from ppl_hmm.exact.backends import choose
-from ppl_hmm.exact.chain import in_chunks, pick
+from ppl_hmm.exact.chain import few_at_a_time
 from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition, forward
 
 
@@ -27,8 +27,8 @@ def log_filtered(
         return _in_logarithms(*arrays)
     result, lost = choose(transition, backend).smooth(*arrays, [ids.shape[-1] - 1], own_token=True)
     law = result.marginals[:, :, 0].log()
-    for few in in_chunks(lost, transition):
-        law[few] = _in_logarithms(*pick(few, *arrays))[:, 0]
+    for few, picked in few_at_a_time(lost, *arrays):
+        law[few] = _in_logarithms(*picked)[:, 0]
     return law
 
 

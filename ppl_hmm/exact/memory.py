@@ -16,13 +16,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ppl_hmm.exact import chain, paths, recursion
-from ppl_hmm.exact.algebra import LOG, log_sum_exp, safe_log
-from ppl_hmm.parameters.memory import configuration_prior, configurations, select_rows
-from ppl_hmm.randomness import categorical
+from ppl_hmm.exact.algebra import safe_log
+from ppl_hmm.exact.average import Average
+from ppl_hmm.parameters.memory import configurations, prior_of_cells, select_rows
+from ppl_hmm.randomness import Laws
 
 #: Bytes of marginals that one block of memories may take (a single memory is never split).
 BLOCK_BYTES = 1 << 26
@@ -49,6 +50,30 @@ class MemoryText(NamedTuple):
         return self.initial, self.transition, self.table[:, 0], self.ids
 
 
+    @property
+    def rows_of_text(self) -> Bool[Tensor, " R"]:
+        """Whether each row of the table occurs in the text."""
+        occurs = torch.zeros(self.table.shape[2], dtype=torch.bool, device=self.ids.device)
+        occurs[self.ids.flatten()] = True
+        return occurs
+
+    def with_rows_of_text(self) -> MemoryText:
+        """Return the same with a table of the rows that occur in the text, in their order."""
+        occurs = self.rows_of_text
+        return self._replace(table=self.table[:, :, occurs], ids=(occurs.cumsum(0) - 1)[self.ids])
+
+    def values_read(self, memories: Int[Tensor, "C N"]) -> Int[Tensor, "P C K"]:
+        """Return the value that each state reads under each memory."""
+        return memories.to(self.ids.device).T[self.cell_of_state].movedim(-1, 1)
+
+    def rows_read(self, memories: Int[Tensor, "C N"], ids: Int[Tensor, "P C S"]) -> Float[Tensor, "P C S K"]:
+        """Return the likelihood rows of as many texts as memories, one text under each memory."""
+        n_models, _, _, n_states = self.table.shape
+        model = torch.arange(n_models, device=ids.device).view(-1, 1, 1, 1)
+        state = torch.arange(n_states, device=ids.device)
+        return self.table[model, self.values_read(memories)[:, :, None], ids[..., None], state]
+
+
 class Mixture(NamedTuple):
     """What one pass over all memories returns. ``marginals`` are zero rows where their condition is impossible."""
 
@@ -70,11 +95,17 @@ class Block(NamedTuple):
     """Some memories (C,N) as chains: C·B sequences over a table of C·R rows, memory by memory."""
 
     memories: Int[Tensor, "C N"]
-    log_prior: Float[Tensor, "P C"]
+    n_values: int
+    log_priors: Float[Tensor, "P C N"]  # log P(M_j) of each cell
     initial: Float[Tensor, "P K"]
     transition: Float[Tensor, "P K K"]
     table: Float[Tensor, "P CR K"]
     ids: Int[Tensor, "P CB T"]
+
+    @property
+    def log_prior(self) -> Float[Tensor, "P C"]:
+        """Log P(M): a sum, as the product of the cells' probabilities may be no float."""
+        return self.log_priors.sum(-1)
 
     @property
     def arrays(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -86,27 +117,26 @@ class Block(NamedTuple):
         return values.unflatten(1, (len(self.memories), -1))
 
 
-def log_evidence(text: MemoryText) -> Float[Tensor, "P B"]:
-    """Return log P(x) in nats, −inf for impossible text, differentiable. Cost O(C·B·T·K²)."""
-    if text.n_memories == 1:
-        return chain.log_evidence(*text.only_chain)
-    return log_sum_exp(log_joint_memory(text), dim=-1)
-
-
+@torch.no_grad()
 def log_joint_memory(text: MemoryText) -> Float[Tensor, "P B C"]:
-    """Return log P(M, x) of all C memories in the order of ``configurations``, differentiable. Cost O(C·B·T·K²)."""
-    logs = [block.log_prior[..., None] + block.unfold(chain.log_evidence(*block.arrays)) for block in blocks(text)]
+    """Return log P(M, x) of all C memories in the order of ``configurations``. Cost O(C·B·T·K²)."""
+    logs = [block.log_prior[..., None] + block.unfold(chain.evidence_of(*block.arrays)) for block in blocks(text)]
     return torch.cat(logs, dim=1).transpose(1, 2)
 
 
 def first_impossible(text: MemoryText) -> int:
-    """Return the first row (0-based) that leaves an only sequence of an only model impossible in every memory."""
+    """Return the first row (0-based) that leaves an only sequence of an only model impossible in every memory.
+
+    Only what is positive counts, so nothing underflows. Cost O(C·T·K²).
+    """
     possible = torch.zeros(text.ids.shape[-1], dtype=torch.bool, device=text.ids.device)
     for block in blocks(text):
         remembered = block.log_prior[0] > -torch.inf
-        steps = recursion.forward(LOG, block.initial[:, None], *block.arrays[1:])
-        totals = torch.stack([total[0, :, 0] for _, _, total in steps])
-        possible |= ((totals > -torch.inf).cumprod(0).bool() & remembered).any(1)
+        moves, rows = (block.transition[0] > 0).float(), block.table[0] > 0
+        law = (block.initial > 0).expand(len(block.memories), -1)
+        for t, ids in enumerate(block.ids[0].T):
+            law = (law.float() @ moves > 0) & rows[ids]
+            possible[t] |= bool((law.any(-1) & remembered).any())
     return possible.tolist().index(False)
 
 
@@ -121,7 +151,7 @@ def forward_backward(text: MemoryText, positions: Sequence[int]) -> Mixture:
         certain = (result.log_evidence > -torch.inf).to(result.initial)[..., None, None]
         memory_law = certain.expand(-1, -1, text.memory_prior.shape[1], -1).clone()
         return Mixture(result.log_evidence, result.initial, result.marginals, memory_law)
-    initial, smoothed, memory = _Average(), _Average(), _Average()
+    initial, smoothed, memory = Average(), Average(), Average()
     for block in blocks(text):
         result = chain.forward_backward(*block.arrays, positions)
         log_weights = block.log_prior[..., None] + block.unfold(result.log_evidence)
@@ -139,16 +169,19 @@ def conditionals(text: MemoryText, positions: Sequence[int], n_tokens: int) -> F
     The token at i is left out of the memory's weight too: P(M | x_{-i}). Zero rows where the context is impossible.
     Cost O(C·B·(T·K² + positions·K·V)).
     """
-    average = _Average()
+    emission = text.table[:, :, :n_tokens].transpose(1, 2).flatten(2).mT[:, None]  # (P,1,m·K,V)
+    if text.n_memories == 1:
+        return chain.forward_backward(*text.only_chain, positions, own_token=False).marginals @ emission
+    average = Average()
     for block in blocks(text):
         result = chain.forward_backward(*block.arrays, positions, own_token=False)
-        emission = block.table.unflatten(1, (len(block.memories), -1))[:, :, None, :n_tokens].mT  # (P,C,1,K,V)
-        given_memory = block.unfold(result.marginals) @ emission
-        if text.n_memories == 1:
-            return given_memory[:, 0]
         assert result.log_contexts is not None  # cavities come with them
-        average.add(block.log_prior[..., None, None] + block.unfold(result.log_contexts), given_memory)
-    return average.mean
+        log_weights = block.log_prior[..., None, None] + block.unfold(result.log_contexts)
+        # A state's law goes to the value that it reads: (P,C,B,S,m·K).
+        reads = torch.nn.functional.one_hot(text.values_read(block.memories), text.table.shape[1]).mT
+        by_value = block.unfold(result.marginals)[..., None, :] * reads[:, :, None, None]
+        average.add(log_weights, by_value.flatten(-2))
+    return average.mean @ emission
 
 
 @torch.no_grad()
@@ -186,21 +219,32 @@ def sample_paths(
     if text.n_memories == 1:
         draws = paths.sample_paths(*text.only_chain, n_draws, generator)
         return draws, draws.new_zeros(*draws.shape[:3], text.memory_prior.shape[1])
-    # The tables of all memories, but no text under all of them: each draw goes by one.
-    everything = block_of(text._replace(ids=text.ids[..., :0]), range(text.n_memories))
-    law = log_joint_memory(text).softmax(-1)
-    drawn = categorical(law[:, :, None].expand(-1, -1, n_draws, -1), generator)  # (P,B,D)
-    ids = text.ids[:, :, None] + drawn[..., None] * text.table.shape[2]
-    draws = paths.sample_paths(*everything.arrays[:3], ids.flatten(1, 2), 1, generator)
-    return draws.view(n_models, n_sequences, n_draws, -1), everything.memories.to(drawn.device)[drawn]
+    law = log_joint_memory(text).softmax(-1).flatten(0, 1)
+    each_text = torch.arange(len(law), device=law.device).view(n_models, n_sequences, 1).expand(-1, -1, n_draws)
+    drawn = Laws.of(law).draw(each_text, generator)  # (P,B,D)
+    # The rows of the pairs of a text and a memory that were drawn: each draw goes by one.
+    numbers = drawn * n_sequences + torch.arange(n_sequences, device=drawn.device)[:, None]
+    pairs, place = numbers.unique(return_inverse=True)
+    n_cells, n_values = text.memory_prior.shape[1:]
+    memories = configurations(n_cells, n_values, pairs // n_sequences)
+    ids = text.ids[:, pairs % n_sequences]  # (P,U,T)
+    rows = text.rows_read(memories, ids)
+    own = torch.arange(ids.shape[-1], device=ids.device) + place[..., None] * ids.shape[-1]
+    draws = paths.sample_paths(text.initial, text.transition, rows.flatten(1, 2), own.flatten(1, 2), 1, generator)
+    return draws.view(n_models, n_sequences, n_draws, -1), memories[place]
 
 
 def blocks(text: MemoryText) -> Iterator[Block]:
-    """Yield all memories in order, as many at a time as :data:`BLOCK_BYTES` allows for marginals at all positions.
+    """Yield all memories in order, as many at a time as :data:`BLOCK_BYTES` allows for laws at all positions.
 
-    Row numbers take as much as a few states, so a block is never larger than a few times that, whatever is computed.
+    Row numbers take as much as a few states, and a memory's rows are those that occur in the text: a block is never
+    larger than a few times that, whatever is computed.
     """
-    size = text.ids.numel() * text.initial.shape[-1] * text.initial.element_size()
+    if text.n_memories > 1:
+        text = text.with_rows_of_text()
+    n_values, n_states = text.table.shape[1], text.table.shape[3]
+    n_rows = max(text.ids.numel(), len(text.ids) * text.table.shape[2])
+    size = n_rows * n_values * n_states * text.table.element_size()
     for chosen in recursion.chunks(text.n_memories, BLOCK_BYTES // size):
         yield block_of(text, range(chosen.start, chosen.stop))
 
@@ -214,44 +258,10 @@ def block_of(text: MemoryText, chosen: range) -> Block:
     ids = text.ids[:, None] + offsets[:, None, None]
     return Block(
         memories=memories,
-        log_prior=safe_log(configuration_prior(text.memory_prior, memories)),
+        n_values=n_values,
+        log_priors=prior_of_cells(safe_log(text.memory_prior), memories),
         initial=text.initial,
         transition=text.transition,
         table=rows.flatten(1, 2),
         ids=ids.flatten(1, 2),
     )
-
-
-class _Average:
-    """Σ_c e^{w_c} v_c / Σ_c e^{w_c}, over terms that come in blocks; relative to the largest weight so far."""
-
-    def __init__(self) -> None:
-        self._top: Tensor | None = None
-
-    def add(self, log_weights: Tensor, values: Tensor) -> None:
-        """Add terms: weights (P,C,…), values (P,C,…) with further dimensions."""
-        top = log_weights.amax(1)
-        if self._top is None:
-            self._top, self._total, self._sum = top, torch.zeros_like(top), torch.zeros_like(values[:, 0])
-        new_top = torch.maximum(self._top, top)
-        reference = new_top.clamp(min=torch.finfo(top.dtype).min)
-        shrink = (self._top - reference).exp()
-        weights = (log_weights - reference[:, None]).exp()
-        self._total = self._total * shrink + weights.sum(1)
-        trailing = [1] * (values.ndim - log_weights.ndim)
-        self._sum *= shrink.reshape(*shrink.shape, *trailing)
-        for weight, value in zip(weights.unbind(1), values.unbind(1), strict=True):
-            self._sum.addcmul_(weight.reshape(*weight.shape, *trailing), value)
-        self._top = new_top
-
-    @property
-    def mean(self) -> Tensor:
-        """The weighted mean; zero where all weights are."""
-        total = torch.where(self._total > 0, self._total, 1)
-        return self._sum / total.reshape(*total.shape, *[1] * (self._sum.ndim - total.ndim))
-
-    @property
-    def log_total(self) -> Tensor:
-        """Log Σ_c e^{w_c}; −inf where all weights are zero."""
-        assert self._top is not None  # something was added
-        return torch.where(self._total > 0, self._top + safe_log(self._total), -torch.inf)

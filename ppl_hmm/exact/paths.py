@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ppl_hmm.exact.backends import choose
 from ppl_hmm.exact.backends.contract import Paths
-from ppl_hmm.exact.chain import RESCUE, in_chunks, pick
+from ppl_hmm.exact.chain import RESCUE, few_at_a_time
 from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
 
 
@@ -43,8 +43,8 @@ def sample_paths(
     """
     arrays = (initial, transition, table, ids)
     draws, lost = choose(transition, backend).sample_paths(*arrays, n_draws, generator)
-    for few in in_chunks(lost, transition):
-        draws[few] = RESCUE.sample_paths(*pick(few, *arrays), n_draws=n_draws, generator=generator)[0][:, 0]
+    for few, picked in few_at_a_time(lost, *arrays):
+        draws[few] = RESCUE.sample_paths(*picked, n_draws=n_draws, generator=generator)[0][:, 0]
     return draws
 
 

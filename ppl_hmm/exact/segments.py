@@ -20,7 +20,7 @@ from ppl_hmm.exact.backends import choose
 from ppl_hmm.exact.backends.contract import Lost
 from ppl_hmm.exact.memory import MemoryText, log_joint_memory
 from ppl_hmm.exact.recursion import chunks
-from ppl_hmm.parameters.memory import configurations, select_rows
+from ppl_hmm.parameters.memory import configurations
 
 
 class Segment(NamedTuple):
@@ -34,8 +34,8 @@ class Segment(NamedTuple):
 def smooth_in_segments(text: MemoryText, length: int) -> tuple[Float[Tensor, "P B"], Iterator[Segment]]:
     """Return log P(x), and segments of ``length`` rows, the last ones first; they are zero for impossible text.
 
-    The backend is chosen by the rule of :mod:`ppl_hmm.exact.backends`. Cost O(C·B·T·K²) time, and a copy of the
-    table for each segment; O(C·B·((length + T/length)·K + (R + K)·K)) memory, as each text holds a copy of the model.
+    The backend is chosen by the rule of :mod:`ppl_hmm.exact.backends`. Cost O(C·B·T·K²) time;
+    O(C·B·((length + T/length)·K + K²)) memory, as each text holds a copy of the transition.
 
     Raises
     ------
@@ -48,21 +48,19 @@ def smooth_in_segments(text: MemoryText, length: int) -> tuple[Float[Tensor, "P 
     chains, cuts = _Chains(text, possible=log_joint > -torch.inf), list(chunks(text.ids.shape[-1], length))
     laws = [chains.initial]  # where each segment starts
     for rows in cuts:
-        ids = chains.ids(rows)
-        laws.append(chains.smooth(laws[-1], chains.table, ids, [ids.shape[-1] - 1])[:, 0])
+        table = chains.table(rows)
+        laws.append(chains.smooth(laws[-1], table, [table.shape[1] - 1])[:, 0])
 
     @torch.no_grad()
     def backward() -> Iterator[Segment]:
         message = None
         for rows, law in zip(reversed(cuts), reversed(laws[:-1]), strict=True):
-            table, ids = chains.table, chains.ids(rows)
+            table = chains.table(rows)
             if message is not None:  # it weighs the last state, on top of that state's own row
-                last = chains.table[torch.arange(len(ids), device=ids.device), ids[:, 0, -1]] * message
-                table = torch.cat([chains.table, last[:, None]], dim=1)
-                ids = torch.cat([ids[..., :-1], torch.full_like(ids[..., :1], chains.table.shape[1])], dim=-1)
-            smoothed = chains.smooth(law, table, ids, range(ids.shape[-1]))
+                table[:, -1] *= message
+            smoothed = chains.smooth(law, table, range(table.shape[1]))
             yield Segment(rows, torch.einsum("pcb,pcbsk->pbsk", weights, chains.unfold(smoothed)))
-            message = chains.message(table, ids)
+            message = chains.message(table)
 
     return total, backward()
 
@@ -74,30 +72,30 @@ class _Chains:
         memories = configurations(text.memory_prior.shape[1], text.memory_prior.shape[2])
         n_sequences = text.ids.shape[1]
         self._shape = (len(text.ids), len(memories), n_sequences)
+        self._memories = memories.repeat_interleave(n_sequences, dim=0)
         self._text, self._backend = text, choose(text.transition)
         self._transition = text.transition.repeat_interleave(len(memories) * n_sequences, dim=0)
         self._possible = possible.reshape(-1, 1)
         self.initial = text.initial.repeat_interleave(len(memories) * n_sequences, dim=0)
-        tables = select_rows(text.table.mT, text.cell_of_state, memories).mT  # (P,C,R,K)
-        self.table = tables.flatten(0, 1).repeat_interleave(n_sequences, dim=0)
 
-    def ids(self, rows: slice) -> Tensor:
-        """Return the row numbers of a segment (P·C·B,1,S)."""
-        ids = self._text.ids[:, None, :, rows].expand(*self._shape, -1)
-        return ids.reshape(-1, 1, ids.shape[-1])
+    def table(self, rows: slice) -> Tensor:
+        """Return the likelihood rows (P·C·B,S,K) of a segment, in the order of the text."""
+        ids = self._text.ids[..., rows].repeat(1, self._shape[1], 1)
+        return self._text.rows_read(self._memories, ids).flatten(0, 1)
 
     def unfold(self, values: Tensor) -> Tensor:
         """Give results (P·C·B,…) their dimensions back: (P,C,B,…)."""
         return values.reshape(*self._shape, *values.shape[1:])
 
-    def smooth(self, law: Tensor, table: Tensor, ids: Tensor, positions: Sequence[int]) -> Tensor:
+    def smooth(self, law: Tensor, table: Tensor, positions: Sequence[int]) -> Tensor:
         """Return the smoothed law (P·C·B,S,K) of rows that follow states of a law; zero for impossible text."""
+        ids = _in_order(table)
         result, lost = self._backend.smooth(law, self._transition, table, ids, positions, own_token=True)
         return self._kept(result.marginals, lost)
 
-    def message(self, table: Tensor, ids: Tensor) -> Tensor:
+    def message(self, table: Tensor) -> Tensor:
         """Return the message (P·C·B,K) to the state before the rows."""
-        result, lost = self._backend.messages(self._transition, table, ids, [-1])
+        result, lost = self._backend.messages(self._transition, table, _in_order(table), [-1])
         return self._kept(result.messages, lost)[:, 0]
 
     def _kept(self, values: Tensor, lost: Lost) -> Tensor:
@@ -110,3 +108,8 @@ class _Chains:
                 "use posterior, which turns to logarithms there",
             )
         return torch.where(self._possible[..., None, None], values, 0)[:, 0]
+
+
+def _in_order(table: Tensor) -> Tensor:
+    """Return row numbers (P·C·B,1,S) of a text that takes the rows of its table one by one."""
+    return torch.arange(table.shape[1], device=table.device).expand(len(table), 1, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.exact import chain, memory, recursion
-from ppl_hmm.exact.algebra import SCALED, Floor, safe_log
+from ppl_hmm.exact.algebra import LINEAR, SCALED, Floor
 from ppl_hmm.inference import masked_conditionals
 from ppl_hmm.labels import Names
 from ppl_hmm.parameters.memory import select_rows
@@ -144,8 +145,8 @@ class OracleText:
         faint = SCALED.faint(law, floor).expand(n_models, n_prompts * n_memories)
         law, log_weight = law.expand(-1, n_prompts * n_memories, -1), chains.log_prior.repeat(1, n_prompts)
         start = law
-        for _, law, total in recursion.forward(SCALED, start, chains.transition, prompts, prompt_ids):
-            log_weight, faint = log_weight + safe_log(total[..., 0]), faint | SCALED.faint(law, floor)
+        for _, law, total in recursion.forward(LINEAR, start, chains.transition, prompts, prompt_ids):
+            log_weight, faint = log_weight + _log_divisor(total), faint | SCALED.faint(law, floor)
 
         def unfold(values: Tensor) -> Tensor:
             return values.view(n_models, n_prompts, n_memories, -1, *values.shape[2:])
@@ -154,8 +155,8 @@ class OracleText:
         if last > 0:
             start, log_weight, faint = (part.repeat_interleave(n_sequences, dim=1) for part in (law, log_weight, faint))
             ids = chains.ids[..., :last].repeat(1, n_prompts, 1)
-            for _, law, total in recursion.forward(SCALED, start, chains.transition, chains.table, ids):
-                log_weight, faint = log_weight + safe_log(total[..., 0]), faint | SCALED.faint(law, floor)
+            for _, law, total in recursion.forward(LINEAR, start, chains.transition, chains.table, ids):
+                log_weight, faint = log_weight + _log_divisor(total), faint | SCALED.faint(law, floor)
                 entered.append(_Entered(*map(unfold, (law @ chains.transition, log_weight, faint))))
         return entered
 
@@ -169,9 +170,12 @@ class OracleText:
             joint = message[:, 0] @ weights.transpose(1, 2).flatten(2)
             joint = joint.unflatten(-1, (len(rows), -1)).permute(2, 0, 1, 3)
         else:
-            log_joint = log_weight + log_scale[:, None]  # (P,R,C,B)
-            top = log_joint.detach().amax(2, keepdim=True).clamp(min=torch.finfo(law.dtype).min)
-            cavity = law * message[:, None] * (log_joint - top).exp()[..., None]  # (P,R,C,B,K)
+            log_joint, limits = log_weight + log_scale[:, None], torch.finfo(law.dtype)  # (P,R,C,B)
+            possible = (law.detach() > 0).any(-1)
+            top = torch.where(possible, log_joint, -torch.inf).amax(2, keepdim=True).clamp(min=limits.min)
+            # A memory that is impossible adds to the derivative alone: a law of zeros, of any weight.
+            weight = (log_joint - top).clamp(max=math.log(limits.max) / 2).exp()
+            cavity = law * message[:, None] * weight[..., None]  # (P,R,C,B,K)
             joint = (cavity @ self._emission[:, None]).sum(2).transpose(0, 1)
         total = joint.sum(-1, keepdim=True)
         limits = torch.finfo(total.dtype)
@@ -210,5 +214,10 @@ class _Entered(NamedTuple):
     """What enters a position from the left, after R prompts under C memories; #B = 1 where all sequences share it."""
 
     law: Tensor  # (P,R,C,#B,K): of the hidden state there
-    log_weight: Tensor  # (P,R,C,#B): log P(M, prompt, text before)
+    log_weight: Tensor  # (P,R,C,#B): log P(M, prompt, text before), of an impossible memory that before it was so
     faint: Tensor  # (P,R,C,#B): has some weight come near underflow?
+
+
+def _log_divisor(total: Tensor) -> Tensor:
+    """Return the logarithms (P,B) of what laws were divided by: nothing where they are impossible."""
+    return torch.where(total > 0, total, 1)[..., 0].log()

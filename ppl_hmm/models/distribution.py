@@ -27,8 +27,7 @@ class CategoricalHMM(HiddenMarkovModel):
 
     The same arguments, shapes and conventions (silent H₀), with a fast ``log_prob`` and gradient, and with the
     posterior of the states. As with ``DiscreteHMM`` the event shape is (1,), which stands for any T, unless
-    ``duration`` is given. Parallel enumeration is not supported: the states are summed out already. Second derivatives
-    are not supported either.
+    ``duration`` is given. Parallel enumeration is not supported: the states are summed out already.
 
     Every method that takes text checks it, whatever the validation settings of Pyro and PyTorch. Tokens are integers
     0..V−1 (or floats that are whole, as Pyro may pass them), or ``MASK`` (−1) for unobserved; text of several lengths
@@ -185,7 +184,7 @@ class CategoricalHMM(HiddenMarkovModel):
         )
 
     def log_prob(self, value: ArrayLike | Tensor) -> Tensor:
-        """Return log P(value) (…), −inf for impossible text, differentiable once in all logits. Cost O(B·T·K²)."""
+        """Return log P(value) (…), −inf for impossible text, differentiable in all logits. Cost O(B·T·K²)."""
         arranged = self._arrange(value)
         return arranged.restore(chain.log_evidence(*arranged.arrays))
 

@@ -109,9 +109,15 @@ def arrange(
 
     def models(logits: Tensor, n_own: int) -> Tensor:
         own_shape = logits.shape[logits.ndim - n_own :]
-        return logits.exp().expand(*of_parameters, *own_shape).reshape(n_models, *own_shape)
+        return _probabilities(logits).expand(*of_parameters, *own_shape).reshape(n_models, *own_shape)
 
     rows = models(emission, 2).mT
     table = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
     ids = torch.where(ids < 0, n_tokens, ids)
     return Arranged((models(initial, 1), models(transition, 2), table, ids), plates, order)
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    """Return exp(logits), whose gradient at −inf is zero whatever comes from above, infinities included."""
+    possible = logits > -torch.inf
+    return torch.where(possible, torch.where(possible, logits, 0).exp(), 0)

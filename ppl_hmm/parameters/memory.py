@@ -121,7 +121,7 @@ class MemoryHMM(Record):
         Raises
         ------
         InvalidInput
-            More than :data:`FLATTENED_LIMIT` pairs.
+            More than :data:`FLATTENED_LIMIT` pairs; a pair whose probability is positive and smaller than any float.
         """
         n_states, batch_shape = self.n_states, self.batch_shape
         n_pairs = self.n_memory_values**self.n_cells * n_states
@@ -133,29 +133,41 @@ class MemoryHMM(Record):
                 "use the memory model itself: inference needs no pairs",
             )
         memories = configurations(self.n_cells, self.n_memory_values)
-        prior = configuration_prior(self.memory_prior, memories)
+        factors = prior_of_cells(self.memory_prior, memories)
+        initial = factors.prod(-1)[..., :, None] * self.initial[..., None, :]
+        smallest = torch.finfo(initial.dtype).tiny
+        positive = (factors > 0).all(-1)[..., :, None] & (self.initial > 0)[..., None, :]
+        if (positive & (initial < smallest)).any():
+            raise InvalidInput(
+                "flatten",
+                f"pairs of a memory and a state of probability zero, or at least {smallest:.1e}",
+                f"a positive one of {float(initial[positive].min()):.1e}",
+                "use the memory model itself: it sums logarithms",
+            )
         emission = select_rows(self.emission, self.cell_of_state, memories)  # (P…,C,K,V)
         # The memory stays; the state moves.
         stays = torch.eye(len(memories), dtype=self.dtype, device=self.device)
         transition = torch.einsum("cd,...hk->...chdk", stays, self.transition)
         return HMM(
-            initial=(prior[..., :, None] * self.initial[..., None, :]).reshape(*batch_shape, n_pairs),
+            initial=initial.reshape(*batch_shape, n_pairs),
             transition=transition.reshape(*batch_shape, n_pairs, n_pairs),
             emission=emission.reshape(*batch_shape, n_pairs, self.vocabulary_size),
         )
 
 
-def configurations(n_cells: int, n_values: int, chosen: range | None = None) -> Tensor:
+def configurations(n_cells: int, n_values: int, chosen: range | Tensor | None = None) -> Tensor:
     """Return values of all cells (C,N), last cell fastest: all m^N memories, or the chosen ones by number."""
-    numbers = chosen if chosen is not None else range(n_values**n_cells)
-    powers = n_values ** torch.arange(n_cells - 1, -1, -1, device=CPU)
-    return torch.tensor(numbers, device=CPU)[:, None] // powers % n_values
+    numbers = range(n_values**n_cells) if chosen is None else chosen
+    if isinstance(numbers, range):
+        numbers = torch.arange(numbers.start, numbers.stop, device=CPU)
+    powers = n_values ** torch.arange(n_cells - 1, -1, -1, device=numbers.device)
+    return numbers[:, None] // powers % n_values
 
 
-def configuration_prior(memory_prior: Tensor, memories: Tensor) -> Tensor:
-    """Return P(M) = ∏_j P(M_j) (P…,C) of memories (C,N)."""
+def prior_of_cells(memory_prior: Tensor, memories: Tensor) -> Tensor:
+    """Return P(M_j) (P…,C,N) of memories (C,N), whose product P(M) may be smaller than any float."""
     cells = torch.arange(memories.shape[-1], device=memory_prior.device)
-    return memory_prior[..., cells, memories.to(memory_prior.device)].prod(-1)
+    return memory_prior[..., cells, memories.to(memory_prior.device)]
 
 
 def select_rows(rows: Tensor, cell_of_state: Tensor, memories: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from torch import Tensor
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.inference import Posterior, masked_conditionals, posterior
 from ppl_hmm.parameters import MemoryHMM, MemoryPrompt
-from ppl_hmm.parameters.memory import configuration_prior, configurations, select_rows
+from ppl_hmm.parameters.memory import configurations, prior_of_cells, select_rows
 from ppl_hmm.recoverability.attention import hard_attention, observed, of_token, read
 from ppl_hmm.recoverability.certificate import (
     RESIDUAL_TOLERANCE,
@@ -306,7 +306,7 @@ def _restriction(model: MemoryHMM, cell: int, rows: Tensor) -> tuple[Tensor, str
     """
     memory_arrays(model)  # refuses more memories than can be looked at
     memories = configurations(model.n_cells, model.n_memory_values)
-    memories = memories[(configuration_prior(model.memory_prior, memories) > 0).cpu()]
+    memories = memories[(prior_of_cells(model.memory_prior, memories) > 0).all(-1).cpu()]
     law = model.initial.expand(len(memories), -1)
     for row in select_rows(rows.movedim(0, -1), model.cell_of_state, memories).unbind(-1):  # (C,K)
         law = law @ model.transition * row

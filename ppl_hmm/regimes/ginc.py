@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.parameters import ConceptHMM
-from ppl_hmm.randomness import CPU, Seed, categorical, generator
+from ppl_hmm.randomness import CPU, Laws, Seed, categorical, generator
 from ppl_hmm.regimes.draws import mixture_of_permutations, softmax_rows
 
 #: The released softmax temperatures, of the initial law and of transitions, and the weight of I in A_value.
@@ -137,10 +137,11 @@ def in_context_text(model: ConceptHMM, n_texts: int, n_examples: int, example_le
     start = ((concept_of_state == concept[:, None]) & (slots == slot[:, None])).to(model.initial)
     start = start / start.sum(-1, keepdim=True)
     state = categorical(start[:, None].expand(-1, n_examples + 1, -1), stream)
-    tokens = [categorical(model.emission[state], stream)]
+    of_moves, of_tokens = Laws.of(model.transition), Laws.of(model.emission)
+    tokens = [of_tokens.draw(state, stream)]
     for _ in range(example_length - 1):
-        state = categorical(model.transition[state], stream)
-        tokens.append(categorical(model.emission[state], stream))
+        state = of_moves.draw(state, stream)
+        tokens.append(of_tokens.draw(state, stream))
     tokens.append(torch.full_like(state, DELIMITER))
     # The last example loses its delimiter and the token to predict.
     return InContextText(torch.stack(tokens, -1).flatten(1)[:, :-2], concept, start, example_length)

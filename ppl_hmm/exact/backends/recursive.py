@@ -156,7 +156,7 @@ class Recursive:
             total = (predicted[t] * after).sum(-1)
             lost = lost | algebra.cancels(total)
             each_row.index_add_(
-                0, (ids[..., t] + offsets).flatten(), (predicted[t] * message * share(total)).flatten(0, 1)
+                0, (ids[..., t] + offsets).flatten(), (predicted[t] * share(total) * message).flatten(0, 1)
             )
             of_moves.baddbmm_(before[t].mT, after * share(total))
         total = (start * message).sum(-1)

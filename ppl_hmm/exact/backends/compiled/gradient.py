@@ -105,7 +105,7 @@ def gradient(
                         continue
                     share = weight / both
                     scale(after, row, share, weighted)
-                    add_product(law, message, row, share / divisor, of_table, model, token)
+                    add_product(law, share, message, 1 / divisor, row, of_table, model, token)
                 add_outer(before, weighted, n, moves)
                 advance(after, n, back, model, message)
                 for row in range(n):
@@ -137,11 +137,11 @@ def clear(law, row):
 
 
 @inlined
-def add_product(left, right, row, factor, out, model, index):
-    """Add factor · left[row] · right[row], state by state, to out[model,index]."""
+def add_product(left, of_left, right, of_right, row, out, model, index):
+    """Add (of_left · left[row]) · (of_right · right[row]), state by state, to out[model,index]: nothing underflows."""
     for j in range(0, left.shape[1], lanes(left)):
-        product = times(load(left, (row, j)), load(right, (row, j)))
-        accumulate(out, (model, index, j), times(product, fill(left, factor)))
+        scaled = times(load(left, (row, j)), fill(left, of_left))
+        accumulate(out, (model, index, j), times(scaled, times(load(right, (row, j)), fill(right, of_right))))
 
 
 @inlined

@@ -95,7 +95,7 @@ def expected_counts(
         token = tl.load(ids + model * of_models + sequence.to(tl.int64) * length + t, mask=live, other=0)
         place = (sums * n_rows + token)[:, None] * n_states + state[None, :]
         counted = (share != 0)[:, None] & (state[None, :] < n_states)
-        tl.atomic_add(of_table + place, predicted * message * share[:, None], mask=counted, sem="relaxed")
+        tl.atomic_add(of_table + place, predicted * share[:, None] * message, mask=counted, sem="relaxed")
         counts += advance(tl.trans(before), after * share[:, None])
 
         message = tl.where(live[:, None], normalised(advance(after, reverse)), message)
