@@ -134,16 +134,18 @@ def _array(values: Any, what: str, kind: str) -> tuple[np.ndarray, np.ndarray | 
 def _of_objects(array: np.ndarray, what: str, kind: str) -> np.ndarray:
     """Return objects as int64 if all are integers, as booleans if all are, as float64 if all are real."""
     items = array.reshape(-1).tolist()
-    if all(isinstance(item, bool) for item in items):
+    types = set(map(type, items))
+    if types <= {bool}:
         return array.astype(np.bool_)
-    wrong = [item for item in items if isinstance(item, bool) or not isinstance(item, Real)]
+    wrong = tuple(each for each in types if each is bool or not issubclass(each, Real))
     if wrong:
-        _refuse_item(wrong, what, kind)
-    if not all(isinstance(item, Integral) for item in items):
+        _refuse_item([next(item for item in items if type(item) in wrong)], what, kind)
+    if not all(issubclass(each, Integral) for each in types):
         return array.astype(np.float64)
-    for flat, item in enumerate(items):
-        if not -_LARGEST <= item <= _LARGEST:
-            raise _beyond(what, [int(i) for i in np.unravel_index(flat, array.shape)], item)
+    largest = max(items, key=abs)
+    if abs(largest) > _LARGEST:
+        where = np.unravel_index(items.index(largest), array.shape)
+        raise _beyond(what, [int(i) for i in where], largest)
     return array.astype(np.int64)
 
 

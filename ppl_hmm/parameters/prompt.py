@@ -82,7 +82,8 @@ def prompt_rows(
     InvalidInput
         Not a prompt of this shape, other names, or (for likelihood rows) a negative entry.
     """
-    kind = MemoryPrompt if len(prompt_shape) == 2 else SoftPrompt
+    named = hasattr(prompt, "dims")  # a labelled array: its dimensions are those of the model's kind of prompt
+    kind = MemoryPrompt if named and len(prompt_shape) == 2 else SoftPrompt
     record = prompt if isinstance(prompt, SoftPrompt) else kind(prompt)  # type: ignore[arg-type]
     record = record._in_order(names or {}, "the model")
     rows = record.rows.to(dtype=like.dtype, device=like.device)
