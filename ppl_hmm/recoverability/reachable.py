@@ -7,7 +7,7 @@ With p = P(H_t | x_1..x_{t-1}), a row vector, and the message f(h) = P(x_{t+1}..
     hidden token (cavity)   p∘f,  where f is one step f ↦ A(w_x∘f) for each token, from f = 1
 
 All steps are linear, and any beginning goes with any end. So the span over all texts of any length is found from few
-vectors: a vector that depends on others leads to no new ones. Dependence is judged in float64, entry by entry, to 1e-12.
+vectors: one that depends on others leads to no new ones. Dependence is judged in float64, entry by entry, to 1e-12.
 Where that is unclear (underflow, nearly dependent vectors), all laws on the possible states are taken.
 """
 
