@@ -292,6 +292,8 @@ def latent_prior(model: HMM | MemoryHMM, task: Task, tokens: ArrayLike | Tensor 
         return model.initial
     if place.position >= 0:
         columns = torch.tensor(place.position, device=model.device)
+    elif tokens is None:
+        raise InvalidInput("texts of a position counted from the end", "tokens (B, T)", "None", "pass the texts")
     else:
         columns = place.columns(as_tokens(cast(Tensor, tokens), model.vocabulary_size, device=model.device))
     laws = [model.initial @ model.transition]

@@ -7,8 +7,8 @@ With p = P(H_t | x_1..x_{t-1}), a row vector, and the message f(h) = P(x_{t+1}..
     hidden token (cavity)   p∘f,  where f is one step f ↦ A(w_x∘f) for each token, from f = 1
 
 All steps are linear, and any beginning goes with any end. So the span over all texts of any length is found from few
-vectors: a vector that depends on others leads to no new ones. Spans are never too small: where float64 cannot tell
-whether a vector depends on others, all laws on the possible states are taken.
+vectors: one that depends on others leads to no new ones. Dependence is judged in float64, entry by entry, to 1e-12.
+Where that is unclear (underflow, nearly dependent vectors), all laws on the possible states are taken.
 """
 
 from __future__ import annotations
@@ -141,8 +141,7 @@ def _independent(rows: Tensor, candidates: Tensor) -> Tensor:
 def _off(rows: Tensor, candidates: Tensor) -> Tensor:
     """Return how far candidates (m,K) are from combinations of rows: largest relative error (m,) of an entry.
 
-    What a combination leaves where a candidate is zero, is rounding if it is no more than that of its weights: whatever
-    comes of the candidate is zero there, too.
+    Where a candidate is zero, the error is relative to the largest term that a combination can have.
     """
     if not len(rows):
         return torch.ones_like(candidates[:, 0])
