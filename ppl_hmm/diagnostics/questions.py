@@ -45,7 +45,8 @@ class Reading:
     def of(cls, model: Model, task: Task, tokens: Tensor, lengths: Tensor | None = None) -> Reading:
         """Read texts (B,T), masked past the end of each."""
         law, lm = latent_posterior(model, task, tokens), OracleLM(model)
-        return cls(tokens, lengths, law, task.answers(law), lm.encode(probe_input(lm, tokens)))
+        answers = task.answers(law, task.tolerance_after(tokens.shape[1], model.n_states))
+        return cls(tokens, lengths, law, answers, lm.encode(probe_input(lm, tokens)))
 
     def features(self, prompt: SoftPrompt | None = None) -> Tensor:
         """Return G (B,V) at the mask in front of each text, after a prompt; zeros for impossible contexts."""
@@ -142,7 +143,7 @@ def _ask_head(name: str, certificate: Certificate, readings: tuple[Reading, Read
         for each in (practice, fresh)
     )
     learned, accuracy = _learn(practised, test)
-    agreement = certificate.agreement_on(features, texts.answers)
+    agreement = certificate.agreement_on(features, texts.answers, texts.tokens.shape[1])
     return Question(name, certificate, agreement, features, learned, accuracy, margin)
 
 
