@@ -95,7 +95,8 @@ def transparent_prompt(model: HMM, prompt_length: int) -> SoftPrompt:
 
 def _prompt(weights: Tensor, before: Tensor, prompt_length: int) -> SoftPrompt:
     """Return the prompt whose last token turns the law ``before`` (K,) into one proportional to ``weights`` (K,)."""
-    last = torch.where(weights > 0, weights / torch.where(before > 0, before, 1), 0)
+    used = weights > 0
+    last = torch.where(used, weights * (before[used].min() / torch.where(used, before, 1)), 0)  # no quotient overflows
     rows = last.new_ones(prompt_length, len(last))
     rows[-1] = last / last.max()
     return SoftPrompt(rows)
