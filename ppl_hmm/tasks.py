@@ -128,7 +128,8 @@ class Task(Record):
 
     def _tolerance_of(self, posterior: Law) -> Tensor:
         if isinstance(posterior, Posterior):
-            return self.tolerance_after(*posterior.smoothed.shape[-2:], posterior.smoothed.dtype)
+            n_tokens, n_states = posterior.smoothed.shape[-2:]
+            return self.tolerance_after(n_tokens, n_states, posterior.smoothed.dtype)
         dtype = as_tensor(posterior, what="posterior of a task").dtype
         return self.tolerance_after(0, 0, dtype if dtype.is_floating_point else self.weights.dtype)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.probe import probe_input
 from ppl_hmm.language_models.protocol import EncodedText
 from ppl_hmm.parameters import HMM, MemoryHMM, SoftPrompt
-from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
+from ppl_hmm.recoverability.certificate import Certificate, SignAgreement, surely_scored
 from ppl_hmm.recoverability.constant import constant_certificate
 from ppl_hmm.recoverability.flattened import flattened_pair
 from ppl_hmm.recoverability.head import exists_on_paper, head_certificate
@@ -113,16 +114,18 @@ def ask(
     if isinstance(model, HMM) and isinstance(task, PosteriorTask):
         head = _unless_constant(head_certificate(model, task, tolerance=tolerance))
         prompt = _unless_constant(prompt_certificate(model, task, tolerance=tolerance))
-        return [_ask_head(schema.HEAD, head, readings), _ask_head(schema.PROMPT, prompt, readings)]
+        questions = [_ask_head(schema.HEAD, head, readings), _ask_head(schema.PROMPT, prompt, readings)]
+        return [_held_to_counts(question, texts) for question in questions]
     assert isinstance(model, MemoryHMM)
     assert isinstance(task, MemoryTask)  # both checked by the caller
     attention = memory_certificate(model, task, tolerance=tolerance)
     prompted = memory_prompt_certificate(model, task, tolerance=tolerance)
-    return [
+    questions = [
         _ask_head(schema.HEAD, _flattened_certificate(model, task, tolerance), readings),
         Question(schema.ATTENTION, attention, attention.sign_agreement(texts.tokens, texts.lengths)),
         Question(schema.ATTENTION_PROMPT, prompted, prompted.sign_agreement(texts.tokens, texts.lengths)),
     ]
+    return [_held_to_counts(question, texts) for question in questions]
 
 
 def _ask_head(name: str, certificate: Certificate, readings: tuple[Reading, Reading, Reading]) -> Question:
@@ -145,6 +148,44 @@ def _ask_head(name: str, certificate: Certificate, readings: tuple[Reading, Read
     learned, accuracy = _learn(practised, test)
     agreement = certificate.agreement_on(features, texts.answers, texts.tokens.shape[1])
     return Question(name, certificate, agreement, features, learned, accuracy, margin)
+
+
+def _held_to_counts(question: Question, texts: Reading) -> Question:
+    """Return the question; undecided, with a warning, where the texts that were read contradict its verdict."""
+    contradiction = _contradiction(question, texts)
+    if contradiction is None:
+        return question
+    certificate = question.certificate.withdrawn(contradiction)
+    warnings.warn(
+        f"question {question.name!r} of an audit: {certificate.reasons[-1]}; please report this model and task",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+    return dataclasses.replace(question, certificate=certificate)
+
+
+def _contradiction(question: Question, texts: Reading) -> str | None:
+    """Return how the texts that were read contradict a verdict, None where they do not."""
+    certificate, (agreeing, decidable, _) = question.certificate, question.agreement
+    if certificate.recoverable and agreeing < decidable:
+        return f"what was constructed is wrong on {decidable - agreeing} of {decidable} texts that it claims"
+    if certificate.verdict == "not recoverable" and question.features is not None:
+        heads = {"constructed": LinearHead.from_weights(certificate.weights.cpu().numpy()), "learned": question.learned}
+        told = texts.told(question.features)
+        features, labels = question.features[told], texts.answers.labels[told]
+        for name, head in heads.items():
+            if head is not None and _surely_right(head, features, labels, certificate, texts.tokens.shape[1]):
+                return f"the {name} head is right on all {len(labels)} decidable texts"
+    return None
+
+
+def _surely_right(
+    head: LinearHead, features: Tensor, labels: Tensor, certificate: Certificate, n_tokens: int
+) -> bool:
+    """Say whether a head classifies all texts, and by more than rounding."""
+    weights = features.new_tensor(head.coef_ + head.intercept_[:, None])  # ΣG = 1
+    right = head.predict(features.cpu().numpy()) == labels.cpu().numpy()
+    return bool(right.all()) and bool(surely_scored(features, weights, certificate.model, n_tokens).all())
 
 
 def _learn(examples: Examples, test: Examples) -> tuple[LinearHead | None, float]:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+Values = Float[Tensor, "..."]
+Exponents = Int[Tensor, "..."]
+Chosen = Bool[Tensor, "..."]
+
 # The exponent of zero: below all others, and far from the end of 32 bits.
 _LOWEST = -(1 << 24)
 
 
-class Wide(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Wide:
     """Numbers mantissa·2^exponent, entry by entry; zeros are exact zeros, as accurate as floats otherwise."""
 
-    mantissa: Float[Tensor, "..."]  # ±[½, 1), or 0
-    exponent: Int[Tensor, "..."]
+    mantissa: Values  # ±[½, 1), or 0
+    exponent: Exponents
 
     @classmethod
-    def of(cls, values: Float[Tensor, "..."]) -> Wide:
+    def of(cls, values: Values) -> Wide:
         """Split floats."""
         return cls(values, torch.zeros_like(values, dtype=torch.int32))._normalised()
 
-    def __getitem__(self, index) -> Wide:  # noqa: ANN001
+    def __getitem__(self, index: Any) -> Wide:
         return Wide(self.mantissa[index], self.exponent[index])
 
     def __mul__(self, other: Wide) -> Wide:
@@ -48,21 +54,21 @@ class Wide(NamedTuple):
         """Return absolute values."""
         return Wide(self.mantissa.abs(), self.exponent)
 
-    def where(self, kept: Bool[Tensor, "..."], other: float) -> Wide:
+    def where(self, kept: Chosen, other: float) -> Wide:
         """Return another number where entries are not kept."""
         return Wide(torch.where(kept, self.mantissa, other), torch.where(kept, self.exponent, 0))._normalised()
 
     @property
-    def positive(self) -> Bool[Tensor, "..."]:
+    def positive(self) -> Chosen:
         """Which numbers exceed zero."""
         return self.mantissa > 0
 
-    def floats(self) -> Float[Tensor, "..."]:
+    def floats(self) -> Values:
         """Return floats: zero or infinite where a number is beyond them."""
         half = self.exponent // 2  # 2^exponent may be no float where the number is
         return torch.ldexp(torch.ldexp(self.mantissa, half), self.exponent - half)
 
-    def _at(self, exponent: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def _at(self, exponent: Exponents) -> Values:
         """Return mantissas at exponents that are no smaller."""
         return torch.ldexp(self.mantissa, self.exponent - exponent)
 

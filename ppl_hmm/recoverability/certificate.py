@@ -124,6 +124,12 @@ class Certificate:
         reason = f"{len(witness.texts)} texts that no linear head classifies, residual {witness.residual:.1e}"
         return dataclasses.replace(self, verdict="not recoverable", reasons=(reason, *self.reasons), witness=witness)
 
+    def withdrawn(self, contradiction: str) -> Self:
+        """Return the undecided certificate of a verdict that what was measured contradicts."""
+        of_theorem = self.reasons if self.witness is None else self.reasons[1:]
+        reason = f"the verdict {self.verdict!r} was withdrawn: {contradiction}"
+        return dataclasses.replace(self, verdict="undecided", reasons=(*of_theorem, reason), witness=None)
+
     def beyond_float64(self) -> Self:
         """Return the undecided certificate of a head that exists on paper, where rounding hides it from every text."""
         reason = f"a head exists on paper, σ_min(W) = {self.sigma_min:.1e}, but rounding hides what it reads in G"
