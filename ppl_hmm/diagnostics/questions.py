@@ -40,14 +40,15 @@ class Reading:
     lengths: Tensor | None  # (B,)
     law: Tensor  # (B,n): posterior of the latent that the task asks of
     answers: Answers
+    tolerance: float  # margins within it are undecidable
     encoded: EncodedText  # of (∅, x)
 
     @classmethod
     def of(cls, model: Model, task: Task, tokens: Tensor, lengths: Tensor | None = None) -> Reading:
         """Read texts (B,T), masked past the end of each."""
         law, lm = latent_posterior(model, task, tokens), OracleLM(model)
-        answers = task.answers(law, task.tolerance_after(tokens.shape[1], model.n_states))
-        return cls(tokens, lengths, law, answers, lm.encode(probe_input(lm, tokens)))
+        tolerance = float(task.tolerance_after(tokens.shape[1], model.n_states))
+        return cls(tokens, lengths, law, task.answers(law, tolerance), tolerance, lm.encode(probe_input(lm, tokens)))
 
     def features(self, prompt: SoftPrompt | None = None) -> Tensor:
         """Return G (B,V) at the mask in front of each text, after a prompt; zeros for impossible contexts."""

@@ -225,8 +225,9 @@ def _same_direction(targets: Tensor, groups: list[list[int]]) -> bool:
     """Say whether in each group the columns of ``targets`` (C,K) are non-negative multiples of one another."""
     for group in groups:
         columns = targets[:, group]
-        nonzero = columns[:, columns.norm(dim=0) > 0]
-        unit = nonzero / nonzero.norm(dim=0)
+        sizes = columns.abs().amax(0)
+        scaled = columns[:, sizes > 0] / sizes[sizes > 0]  # squares of tiny weights would vanish
+        unit = scaled / scaled.norm(dim=0)
         if (unit.mT @ unit).min() < 1 - _ALIAS_TOLERANCE:
             return False
     return True

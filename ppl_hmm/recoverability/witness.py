@@ -136,7 +136,9 @@ class Witness:
         For every head b some (b_{y_i} − b_c)ᵀG_i is at most this share of (|b_{y_i}| + |b_c|)ᵀG_i, however small the
         coordinates that b reads: so small a score is rounding.
         """
-        own, other = self.own_side, self.other_side
+        units = self.features.max(0)  # means of the smallest floats would vanish
+        scaled = dataclasses.replace(self, features=self.features / np.where(units > 0, units, 1))
+        own, other = scaled.own_side, scaled.other_side
         total = own + other
         return float((np.abs(own - other) / np.where(total > 0, total, 1)).max())
 
