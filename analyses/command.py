@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 
+from ppl_hmm import netcdf
 from ppl_hmm.plots.figures import save
 
 
@@ -26,5 +27,5 @@ def write(figure: Figure, numbers: xr.Dataset | xr.DataTree, out: Path, name: st
     """Write the figure as PNG and SVG and the numbers as netCDF into ``out``, and say where."""
     out.mkdir(parents=True, exist_ok=True)
     paths = [*save(figure, out / name), out / f"{name}.nc"]
-    numbers.to_netcdf(paths[-1], engine="h5netcdf")
+    netcdf.write(numbers, paths[-1])
     print("\nwritten:", *paths)

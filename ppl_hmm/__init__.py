@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         memory_prompt_certificate,
         restricting_prompt,
     )
+    from ppl_hmm.recoverability.position import position_certificate
     from ppl_hmm.recoverability.prompt import prompt_certificate
     from ppl_hmm.recoverability.transfer import (
         SmallestHalfRange,
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     from ppl_hmm.regimes import random_hmm, random_memory_hmm, random_task
     from ppl_hmm.sampling import sample
     from ppl_hmm.storage import load, save
-    from ppl_hmm.tasks import MemoryTask, PosteriorTask
+    from ppl_hmm.tasks import MemoryTask, PosteriorTask, latent_posterior
     from ppl_hmm.text import MASK
 
 # Where each public name lives: imported at first use, so that ``import ppl_hmm`` loads no library.
@@ -130,12 +131,13 @@ _MODULE_OF = {
         "memory_prompt_certificate",
         "restricting_prompt",
     ),
+    "recoverability.position": ("position_certificate",),
     "recoverability.prompt": ("prompt_certificate",),
     "recoverability.witness": ("Separability", "Witness", "find_witness", "separability"),
     "regimes": ("random_hmm", "random_memory_hmm", "random_task"),
     "sampling": ("sample",),
     "storage": ("load", "save"),
-    "tasks": ("MemoryTask", "PosteriorTask"),
+    "tasks": ("MemoryTask", "PosteriorTask", "latent_posterior"),
     "text": ("MASK",),
 }
 _HOME = {name: module for module, names in _MODULE_OF.items() for name in names}
@@ -184,6 +186,7 @@ __all__ = [
     "head_certificate",
     "head_vs_prompt",
     "hmm_program",
+    "latent_posterior",
     "law_ratio",
     "load",
     "log_likelihood",
@@ -198,6 +201,7 @@ __all__ = [
     "pair_law",
     "pair_spectrum",
     "pairwise_twin",
+    "position_certificate",
     "posterior",
     "probe_features",
     "prompt_certificate",

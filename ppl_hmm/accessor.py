@@ -8,7 +8,7 @@ import xarray as xr
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.layout import LAYOUTS, kind_of, validate
+from ppl_hmm.layout import LAYOUTS, kind_of, validate, with_current_names
 from ppl_hmm.report import report
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class AuditAccessor:
         kind = kind_of(tree)
         if kind != "audit":
             raise InvalidInput("tree.ppl_hmm", "the tree of an audit", f"that of: {kind}", "pass what audit returns")
-        validate(tree)
-        self._tree = tree
+        self._tree = with_current_names(tree)
+        validate(self._tree)
 
     @property
     def verdict(self) -> dict[str, str]:

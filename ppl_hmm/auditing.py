@@ -16,6 +16,7 @@ from ppl_hmm.diagnostics.texts import Texts, texts_to_read
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.parameters import HMM, MemoryHMM
 from ppl_hmm.randomness import Seed, generator
+from ppl_hmm.records import Record
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair, require_thresholds
 from ppl_hmm.recoverability.head import entering_law, task_targets
 from ppl_hmm.recoverability.memory import MemoryCertificate
@@ -23,7 +24,7 @@ from ppl_hmm.recoverability.transfer import smallest_half_range
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.rows import Model, Text
 from ppl_hmm.sampling import sample
-from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
+from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task, require_uncertain
 from ppl_hmm.text import MASK
 
 #: Chains that the sampled texts are dealt to, for ArviZ.
@@ -46,9 +47,9 @@ def audit(
     Parameters
     ----------
     model, task
-        One model and one task of its kind: :class:`~ppl_hmm.HMM` and :class:`~ppl_hmm.PosteriorTask`, questions
-        ``head`` and ``prompt``; or :class:`~ppl_hmm.MemoryHMM` and :class:`~ppl_hmm.MemoryTask`, questions ``head``,
-        ``attention`` and ``attention-prompt``.
+        One model and one task of its kind. :class:`~ppl_hmm.HMM` and :class:`~ppl_hmm.PosteriorTask`: questions
+        ``head`` and ``prompt``, or ``head`` alone for a task on a position. :class:`~ppl_hmm.MemoryHMM` and
+        :class:`~ppl_hmm.MemoryTask`: questions ``head``, ``attention`` and ``attention-prompt``.
     tokens, lengths
         Text (B,T) to read. By default all texts of ``length`` tokens where there are at most ``n_sequences``, and then
         expectations are exact; else a sample of that many.
@@ -68,13 +69,17 @@ def audit(
     Raises
     ------
     InvalidInput, ImpossibleText
-        Batches, a task of another kind or size, bad text, sizes below one, a negative tolerance.
+        Batches, a task of another kind or size, one on a latent with a single possible value, bad text, text without
+        the task's position, sizes below one, a negative tolerance.
 
     Notes
     -----
     Cost of some ten posteriors, O(B·T·K²) each, with a memory m^N times that; the search for prompts comes on top.
     """
-    require_pair("audit", model, task, MemoryHMM if isinstance(model, MemoryHMM) else HMM)
+    if isinstance(model, Record) and isinstance(task, Task):
+        task = task.aligned_to(model)
+    require_pair("audit", model, task, MemoryHMM if isinstance(model, MemoryHMM) else HMM, any_position=True)
+    require_uncertain("audit", model, task)
     require_thresholds(0.0, tolerance)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     texts = texts_to_read(model, tokens, lengths, n_sequences=n_sequences, length=length, seed=seed)
@@ -102,6 +107,7 @@ def audit(
         "version": __version__,
         "kind": "audit",
         "texts": texts.source,
+        **({} if task.place.position is None else {"latent": str(task.place)}),
         "n_sequences": n_sequences,
         "length": int(texts.tokens.shape[1]),
         "tolerance": tolerance,
@@ -127,7 +133,7 @@ def _observed(texts: Texts) -> xr.Dataset:
 
 
 def _posterior(task: Task, reading: Reading) -> xr.Dataset:
-    name = "memory" if isinstance(task, MemoryTask) else "initial"
+    name = "memory" if isinstance(task, MemoryTask) else "initial" if task.place.position is None else "state"
     labels, margins, decidable = (part.cpu().numpy() for part in reading.answers)
     return xr.Dataset(
         {
@@ -144,12 +150,18 @@ def _features(questions: list[Question]) -> xr.Dataset:
     names = {schema.HEAD: "conditionals", schema.PROMPT: "conditionals_after_prompt"}
     return xr.Dataset(
         {
-            names[question.name]: ((schema.SEQUENCE, schema.TOKEN), question.features.cpu().numpy())
+            names[question.name]: ((schema.SEQUENCE, schema.TOKEN), _conditionals(question).cpu().numpy())
             for question in questions
             if question.features is not None
             and (question.name == schema.HEAD or question.certificate.prompt is not None)
         }
     )
+
+
+def _conditionals(question: Question) -> Tensor:
+    """Return the G (B,V) that a head reads; where it sees the hidden token, all blocks but that token's are zero."""
+    assert question.features is not None  # the question is one of a linear head
+    return question.features.unflatten(-1, (-1, question.certificate.model.vocabulary_size)).sum(-2)
 
 
 def _summary(questions: list[Question]) -> xr.Dataset:
@@ -182,7 +194,7 @@ def _details(questions: list[Question], reading: Reading) -> dict[str, xr.Datase
         groups[f"{schema.RECOVERABILITY}/{question.name}"] = _certificate(certificate)
         if certificate.witness is not None:
             group = f"{schema.RECOVERABILITY}/{question.name}/{schema.WITNESS}"
-            groups[group] = _witness(certificate.witness, reading)
+            groups[group] = _witness(certificate.witness, reading, labelled.feature_dimension(certificate.task))
         if certificate.prompt is not None:
             groups[f"{schema.PROMPT}/{question.name}"] = certificate.prompt.to_dataset()
         if certificate.recoverable and not isinstance(certificate, MemoryCertificate):
@@ -201,8 +213,11 @@ def _certificate(certificate: Certificate) -> xr.Dataset:
         dims = (schema.MEMORY_VALUE, schema.STATE, schema.TOKEN)
         return xr.Dataset({"weights": (dims, certificate.weights.cpu().numpy())}, coords={schema.STATE: states})
     weights = np.atleast_2d(certificate.weights.cpu().numpy())
+    if task.place.sees_token:
+        weights = weights.reshape(len(weights), -1, model.vocabulary_size)
+        return xr.Dataset({"weights": ((schema.SCORE, schema.OBSERVED_TOKEN, schema.TOKEN), weights)})
     dataset = xr.Dataset({"weights": ((schema.SCORE, schema.TOKEN), weights)})
-    if isinstance(model, HMM) and isinstance(task, PosteriorTask):
+    if isinstance(model, HMM) and isinstance(task, PosteriorTask) and task.position is None:
         dataset["entering_law"] = (schema.STATE, entering_law(model, certificate.prompt).cpu().numpy())
         dataset["needed"] = (schema.STATE, (task_targets(model, task) != 0).any(0).cpu().numpy().astype(np.int8))
         narrowest = smallest_half_range(model, task, certificate.prompt, tolerance=certificate.tolerance)
@@ -210,11 +225,11 @@ def _certificate(certificate: Certificate) -> xr.Dataset:
     return dataset
 
 
-def _witness(witness: Witness, reading: Reading) -> xr.Dataset:
+def _witness(witness: Witness, reading: Reading, feature: str) -> xr.Dataset:
     return xr.Dataset(
         {
             "tokens": ((schema.WITNESS_TEXT, schema.POSITION), reading.tokens[witness.texts].cpu().numpy()),
-            "conditionals": ((schema.WITNESS_TEXT, schema.TOKEN), witness.features),
+            "conditionals": ((schema.WITNESS_TEXT, feature), witness.features),
             "label": (schema.WITNESS_TEXT, witness.labels),
             "weights": ((schema.WITNESS_TEXT, schema.CLASS), witness.weights),
             "residual": ((), witness.residual),
@@ -239,7 +254,7 @@ def _diagnostics(
         **labelled.by_length(model, task, texts),
     }
     if len(read):
-        found["linear_map"] = labelled.linear_map(read, law, labelled.latent_dimension(task), share)
+        found["linear_map"] = labelled.linear_map(read, law, task, share)
         in_use = _head_in_use(head)
         if in_use is not None:
             found["transfer"] = labelled.transfer(read, in_use[1], share).assign_attrs(head=in_use[0])

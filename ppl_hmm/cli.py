@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -18,6 +19,7 @@ from ppl_hmm._version import __version__
 from ppl_hmm.errors import ForeignFile, InvalidInput, PplHmmError
 from ppl_hmm.experiments.configurations import CONFIGURATIONS
 from ppl_hmm.experiments.grid import Settings
+from ppl_hmm.positions import Given, Place
 
 # Plain messages: the package's errors are one line, and so must be bad usage.
 app = typer.Typer(
@@ -25,9 +27,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 reproduce = typer.Typer(help="Compute a figure of Wei, Xie & Ma (2021) exactly.")
 app.add_typer(reproduce, name="reproduce")
+FAILED = 1
 BAD_USAGE = 2
 INTERRUPTED = 130
 _TASK_TEXTS = 1000  # that a random task must divide
@@ -122,6 +126,10 @@ def audit(
     model: Annotated[Path | None, typer.Argument(help="A model file (netCDF).")] = None,
     task: Annotated[Path | None, typer.Option(help="A task file (netCDF). [default: a random task]")] = None,
     example: Annotated[str | None, typer.Option(help="In place of files: aliased, degenerate or memory.")] = None,
+    position: Annotated[
+        int | None, typer.Option(help="State that a random task asks of: 0 emits the first token, -1 the last. [H_0]")
+    ] = None,
+    given: Annotated[str, typer.Option(help="To a random task on a position: text, prefix or context.")] = "text",
     sequences: Annotated[int, typer.Option(help="How many texts; all there are, if they are no more.")] = 5000,
     length: Annotated[int, typer.Option(help="Tokens of each text.")] = 80,
     tolerance: Annotated[float, typer.Option(help="Largest residual that counts as solved.")] = 1e-9,
@@ -136,7 +144,10 @@ def audit(
         raise InvalidInput("ppl-hmm audit", "--task or --example", "both", "an example brings its task")
     if out is not None and out.exists():
         raise ForeignFile(f"--out {out}", "a new directory", "one that exists", "remove it, or choose another name")
-    source, question = _model_and_task(model, task, example, length, seed)
+    if position is not None and (example is not None or task is not None):
+        raise InvalidInput("ppl-hmm audit", "--position for a random task", "a given task", "leave it out")
+    place = Place(position, cast(Given, given))
+    source, question = _model_and_task(model, task, example, place, length, seed)
     with _waiting("reading texts"):
         tree = ppl_hmm.audit(source, question, n_sequences=sequences, length=length, seed=seed, tolerance=tolerance)
     if example is None and task is None:
@@ -144,7 +155,9 @@ def audit(
     _report(tree, out, json)
 
 
-def _model_and_task(model: Path | None, task: Path | None, example: str | None, length: int, seed: int):
+def _model_and_task(
+    model: Path | None, task: Path | None, example: str | None, place: Place, length: int, seed: int
+):
     """Return what to audit; a random task is one that divides sampled texts."""
     from ppl_hmm import examples, regimes, sampling, storage
 
@@ -153,31 +166,38 @@ def _model_and_task(model: Path | None, task: Path | None, example: str | None, 
     source = storage.load_model(str(model))
     if task is not None:
         return source, storage.load_task(task)
-    return source, regimes.random_task(source, seed, sampling.sample(source, _TASK_TEXTS, length, seed).tokens)
+    texts = sampling.sample(source, _TASK_TEXTS, length, seed).tokens
+    return source, regimes.random_task(source, seed, texts, position=place.position, given=place.given)
 
 
 def _report(tree, out: Path | None, as_json: bool) -> None:
-    """Print an audit, and write it with its figures where that is asked."""
+    """Write an audit with its figures where that is asked, and print it."""
     import json
 
-    from ppl_hmm import report, storage
+    from ppl_hmm import report
 
     text = json.dumps(report.as_json(tree), ensure_ascii=False, indent=2) if as_json else report.report(tree)
+    if out is not None:
+        _write(tree, out, f"report.{'json' if as_json else 'txt'}", text)
     typer.echo(text)
-    if out is None:
-        return
+    if out is not None and not as_json:
+        typer.echo(f"\nresults: {out}")
+
+
+def _write(tree, out: Path, report_name: str, text: str) -> None:
+    """Write an audit, its report and its figures to a new directory, all or nothing."""
+    from ppl_hmm import atomic, storage
     from ppl_hmm.plots import audit_figures, figures
 
     try:
-        out.mkdir(parents=True)
-        (out / f"report.{'json' if as_json else 'txt'}").write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ForeignFile(f"--out {out}", "a place that can be written", str(error), "choose another path") from None
-    storage.save_tree(tree, out / "audit.nc")
-    for name in audit_figures.available(tree):
-        figures.save(audit_figures.draw_audit(name, tree), out / name)
-    if not as_json:
-        typer.echo(f"\nresults: {out}")
+        with atomic.written_aside(out, "--out") as aside:
+            aside.mkdir(parents=True)
+            (aside / report_name).write_text(text + "\n", encoding="utf-8")
+            storage.save_tree(tree, aside / "audit.nc")
+            for name in audit_figures.available(tree):
+                figures.save(audit_figures.draw_audit(name, tree), aside / name)
+    except ForeignFile as error:
+        raise ForeignFile(f"--out {out}", *error.args[1:]) from None  # not the place where it is written aside
 
 
 @contextmanager
@@ -199,14 +219,14 @@ def _executor(scheduler: str | None) -> Iterator[Executor | None]:
 
 
 def _show(name: str, tree, out: Path) -> None:
-    """Print the table of a finished experiment and write its figure."""
+    """Write the figure of a finished experiment and print its table."""
     from ppl_hmm.plots import figures, tables
 
     console = Console()
-    console.print(tables.table(name, tree))
     try:
         paths = figures.save(figures.draw(name, tree), out / name)
     finally:
+        console.print(tables.table(name, tree))
         console.print(f"results: {out}", soft_wrap=True)
     console.print("figure:  " + ", ".join(map(str, paths)), soft_wrap=True)
 
@@ -245,11 +265,25 @@ def _parse_states(text: str) -> list[int]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line: exit status 2 and one line for bad usage or input, 130 when interrupted."""
+    """Run the command line.
+
+    Exit status 2 and one line for bad usage or input, 1 and one line where the system refuses to read or write, 130 and
+    one line when interrupted; 1 alone when nobody reads what is printed.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a closed one is None
+            stream.reconfigure(errors="replace")  # not every terminal knows the letters of a report
     try:
-        status = app(args=arguments, standalone_mode=False)
+        status = app(args=arguments, prog_name="ppl-hmm", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a failure can be told
     except PplHmmError as error:
         _fail(str(error), BAD_USAGE)
+    except OSError as error:
+        sys.stdout = None  # at exit Python would try again to write what waits there
+        if isinstance(error, BrokenPipeError):
+            sys.exit(FAILED)
+        _fail(str(error), FAILED)
     except Exception as error:
         # Typer carries its own copy of click, whose usage errors have no public name but this method.
         if not hasattr(error, "format_message"):
@@ -262,7 +296,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"ppl-hmm: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    typer.echo(f"ppl-hmm: {' '.join(message.split())}", err=True)
     sys.exit(status)
 
 

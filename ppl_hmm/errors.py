@@ -41,7 +41,7 @@ class ForeignFile(InvalidInput):
 def one_of(what: str, value: object, choices: Iterable[str]) -> None:
     """Raise :class:`InvalidInput` listing ``choices`` unless ``value`` is among them."""
     names = sorted(choices)
-    if value not in names:
+    if not isinstance(value, str) or value not in names:  # an array would compare entry by entry
         raise InvalidInput(f"unknown {what}", f"one of {', '.join(names)}", repr(value), "choose from the list")
 
 

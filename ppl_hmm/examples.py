@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ppl_hmm.errors import one_of
 from ppl_hmm.parameters import HMM, MemoryHMM
+from ppl_hmm.randomness import CPU
 from ppl_hmm.rows import Model
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
@@ -31,7 +32,7 @@ def example(name: str) -> tuple[Model, Task]:
 
 
 def _array(rows: list) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float64)
+    return torch.tensor(rows, dtype=torch.float64, device=CPU)
 
 
 def _aliased() -> tuple[HMM, PosteriorTask]:
@@ -59,10 +60,10 @@ def _memory() -> tuple[MemoryHMM, MemoryTask]:
         memory_prior=_array([[0.5, 0.5]]),
         initial=_array([0.7, 0.3]),
         transition=_array([[0.7, 0.3], [0.6, 0.4]]),
-        cell_of_state=torch.tensor([0, 0]),
+        cell_of_state=torch.tensor([0, 0], device=CPU),
         emission=_array([[filler, good], [filler, bad]]),
     )
-    return model, MemoryTask(_array([[0, 1], [1, 0]]), torch.tensor(0))
+    return model, MemoryTask(_array([[0, 1], [1, 0]]), torch.tensor(0, device=CPU))
 
 
 EXAMPLES: dict[str, Callable[[], tuple[Model, Task]]] = {

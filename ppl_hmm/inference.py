@@ -13,9 +13,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ppl_hmm.errors import ImpossibleText, InvalidInput, at_least, one_of
+from ppl_hmm import kinds
+from ppl_hmm.errors import ImpossibleText, at_least, one_of
 from ppl_hmm.exact import chain, memory
+from ppl_hmm.labels import Names
 from ppl_hmm.parameters import HMM, MemoryHMM
+from ppl_hmm.positions import at_columns
 from ppl_hmm.randomness import Seed, generator
 from ppl_hmm.rows import LikelihoodRows, Model, Prompt, Text
 
@@ -36,12 +39,15 @@ class Posterior:
         (P…,B,T,K): P(H_t=h | x) over the text positions; past an end, the predictive law.
     possible
         (P…,B): whether P(x) > 0; where it is not, the rows above are zero.
+    names
+        The model's names of states and memory values, which a task with names is aligned to.
     """
 
     log_evidence: Tensor
     initial: Tensor
     smoothed: Tensor
     possible: Tensor
+    names: Names = dataclasses.field(default_factory=dict, kw_only=True, repr=False)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,7 +126,7 @@ def posterior(
     if _checked(impossible) == "raise":
         rows.require_possible(possible)
     log_evidence, initial, smoothed, of_memory = (rows.unflatten(field) for field in result)
-    states = Posterior(log_evidence, initial, smoothed, rows.unflatten(possible))
+    states = Posterior(log_evidence, initial, smoothed, rows.unflatten(possible), names=model.names)
     return MemoryPosterior(**vars(states), memory=of_memory) if isinstance(model, MemoryHMM) else states
 
 
@@ -146,6 +152,19 @@ def initial_posterior(model: HMM, tokens: Text, *, lengths: Text | None = None) 
     return rows.unflatten(law)
 
 
+def state_posterior(model: Model, tokens: Text, columns: Tensor) -> Tensor:
+    """Return P(H_t|x) (P…,B,K) at one position of each text: ``columns`` (B,) or (P…,B).
+
+    Equals ``posterior(model, tokens).smoothed`` there; errors as there. Cost O(B·T·K²) time, O(B·n·K) memory for n
+    different positions.
+    """
+    rows = LikelihoodRows.of(model, tokens)
+    different = columns.unique()
+    result = memory.forward_backward(rows.text, different.tolist())
+    rows.require_possible(result.log_evidence > -torch.inf)
+    return at_columns(rows.unflatten(result.smoothed), torch.searchsorted(different, columns))
+
+
 @torch.no_grad()
 def memory_posterior(
     model: MemoryHMM, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None, joint: bool = False
@@ -155,8 +174,7 @@ def memory_posterior(
     Parameters and errors as in :func:`posterior`, whose ``memory`` it equals. With ``joint``, P(M|x) (P…,B,m,…,m): one
     dimension for each of the N cells. Cost O(m^N·B·(L+T)·K²) time, O(m^N·B) memory.
     """
-    if not isinstance(model, MemoryHMM):
-        raise InvalidInput("memory_posterior", "a MemoryHMM", type(model).__name__, "use posterior for other models")
+    kinds.require(model, MemoryHMM, "memory_posterior", "a MemoryHMM")
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     log_joint = memory.log_joint_memory(rows.text)
     rows.require_possible((log_joint > -torch.inf).any(-1))

@@ -17,7 +17,7 @@ _OF_TEXT: Dimensions = (schema.SEQUENCE,)
 _OF_QUESTION: Dimensions = (schema.QUESTION,)
 _OF_MATRIX: Dimensions = (schema.MATRIX,)
 _OF_LENGTH: Dimensions = (schema.LENGTH,)
-_OF_CELLS: Dimensions = (schema.METHOD, schema.N_STATES, schema.SEED)
+_OF_CELLS: Dimensions = (schema.APPROACH, schema.N_STATES, schema.SEED)
 _CONDITIONALS: Dimensions = (schema.SEQUENCE, schema.TOKEN)
 
 #: Groups that all trees of a kind have. Groups and variables beyond these are allowed.
@@ -52,7 +52,7 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
             "singular_values": ((schema.MATRIX, schema.SINGULAR_VALUE),),
             "sigma_min": (_OF_MATRIX,),
             "condition_number": (_OF_MATRIX,),
-            "effective_rank": ((schema.MATRIX, schema.TOLERANCE),),
+            "effective_rank": ((schema.MATRIX, schema.RANK_TOLERANCE),),
         },
         f"{schema.DIAGNOSTICS}/margins": {
             "margin": ((schema.QUANTILE,),),
@@ -76,6 +76,26 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
         schema.LATENT: {"states": (_TEXT,), "initial_state": (_OF_TEXT,)},
     },
 }
+
+#: Former names of dimensions: ``sel`` takes ``method=`` and ``tolerance=`` for options of its own, in silence.
+_FORMER = {"method": schema.APPROACH, "tolerance": schema.RANK_TOLERANCE}
+
+
+def with_current_names(tree: xr.DataTree) -> xr.DataTree:
+    """Return a tree whose dimensions have their current names, whichever release wrote it."""
+    former = [node for node in tree.subtree if _FORMER.keys() & node.to_dataset(inherit=False).sizes.keys()]
+    if not former:
+        return tree
+    renamed = tree.copy()
+    for node in former:
+        path = node.relative_to(tree)
+        renamed[path].dataset = rename_former(node.to_dataset(inherit=False))
+    return renamed
+
+
+def rename_former(dataset: xr.Dataset) -> xr.Dataset:
+    """Return a dataset whose dimensions have their current names."""
+    return dataset.rename({old: new for old, new in _FORMER.items() if old in dataset.sizes})
 
 
 def validate(tree: xr.DataTree) -> None:

@@ -10,25 +10,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput, at_least
+from ppl_hmm.heads.labelled import LabelledText
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.heads.logistic import logistic_loss, newton
-from ppl_hmm.language_models.probe import probe_features, probe_input
-from ppl_hmm.language_models.protocol import EncodedText, MaskedLM
+from ppl_hmm.language_models.probe import probe_features
+from ppl_hmm.language_models.protocol import MaskedLM, require_members
 from ppl_hmm.parameters import HMM, MemoryPrompt, SoftPrompt, prompt_rows
-from ppl_hmm.randomness import Seed, generator
+from ppl_hmm.randomness import CPU, Seed, generator
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.memory import memory_prompt_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.rows import Model, Prompt, Text
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
-from ppl_hmm.text import as_tensor
 
 _STEPS = 150
 _LEARNING_RATE = 0.3
@@ -113,24 +113,27 @@ class PromptFit:
 def fit_prompt(
     lm: MaskedLM,
     tokens: Text,
-    labels: Text,
+    labels: ArrayLike | Tensor,
     *,
-    validation: tuple[Text, Text],
+    validation: tuple[Any, ...],
+    lengths: Text | None = None,
     prompt_length: int = 1,
     restarts: int = 8,
     seed: Seed | Sequence[Seed],
     start: Prompt | None = None,
 ) -> PromptFit:
-    """Learn a soft prompt and a linear head for binary labels of raw text.
+    """Learn a soft prompt and a linear head for labels of raw text.
 
     Parameters
     ----------
     lm
         A masked language model, or a batch of P of them, trained together.
     tokens, labels
-        Raw text (B,T) and its labels (B,) in {0, 1}; (P,B,T) and (P,B) for a batch.
+        Raw text (B,T) and its labels (B,), of two classes or more with any names; (P,B,T) and (P,B) for a batch.
     validation
-        Text and labels for choosing the restart and the head's penalty.
+        Text and labels, or text, labels and lengths, for choosing the restart and the head's penalty.
+    lengths
+        (B,) or (P,B): text from position ``lengths[b]`` on is not read.
     prompt_length
         L, number of prompt tokens.
     restarts
@@ -145,31 +148,35 @@ def fit_prompt(
     Raises
     ------
     InvalidInput
-        Shapes that do not match, labels of one class or other than 0 and 1, a size below one, too few seeds.
+        Shapes that do not match, labels of one class or of real numbers, a size below one, too few seeds.
 
     Notes
     -----
-    Text is encoded once. For an exact model each of 150 steps costs O(restarts·P·1000·V·(K+V)), whatever T is.
+    Text is encoded once. For an exact model each of 150 steps costs O(restarts·P·1000·V·(K+V)), whatever T is; V·C² in
+    place of V with C > 2 classes.
     Source: Wei, Xie & Ma (2021), §3.2: prompt tuning.
     """
     at_least("prompt_length", prompt_length, 1)
     at_least("restarts", restarts, 1)
+    require_members("fit_prompt", lm, "encode", "prompt_shape", "prompt_constraint")
     batch_shape = lm.batch_shape
     if len(batch_shape) > 1:
         raise InvalidInput("batch of language models", "one batch dimension", str(batch_shape), "flatten the batch")
-    train, held_out = _LabelledText.of(lm, tokens, labels), _LabelledText.of(lm, *validation)
+    train, held_out = LabelledText.of(lm, tokens, labels, lengths), LabelledText.of(lm, *_checked(validation))
     if (train.labels == train.labels[:, :1]).all(-1).any():
         raise InvalidInput(
-            "training labels", "both classes 0 and 1, for every model", "one class", "relabel, or redraw the task"
+            "training labels", "at least two classes, for every model", "one class", "relabel, or redraw the task"
         )
+    classes = np.unique(train.labels)
     free_rows = _random_starts(lm, prompt_length, restarts, seed)
     if start is not None:
         free_rows[0] = _start(lm, start, free_rows[0])
-    free_rows, history = _train(lm, train.first(lm, _TRAINING_TEXTS), free_rows)
+    with torch.device(free_rows.device):  # the optimiser's own tensors, wherever others are placed by default
+        free_rows, history = _train(lm, train.first(lm, _TRAINING_TEXTS), classes, free_rows)
     with torch.no_grad():
         rows = _to_rows(free_rows, lm)
-        chosen = _best_restart(rows, train, held_out)
-    models = torch.arange(rows.shape[1])
+        chosen = _best_restart(rows, train, held_out, classes)
+    models = torch.arange(rows.shape[1], device=rows.device)
     kind = MemoryPrompt if len(lm.prompt_shape) == 2 else SoftPrompt
     prompt = kind(rows[chosen, models].reshape(*batch_shape, *rows.shape[2:]))
     features, held_out_features = (
@@ -180,7 +187,7 @@ def fit_prompt(
         .numpy()
         for text in (train, held_out)
     )
-    y, held_out_y = (text.labels.cpu().numpy() for text in (train, held_out))
+    y, held_out_y = train.labels, held_out.labels
     heads = [LinearHead.select(features[p], y[p], held_out_features[p], held_out_y[p]) for p in range(len(models))]
     scores = np.array([head.score(held_out_features[p], held_out_y[p]) for p, head in enumerate(heads)])
     return PromptFit(
@@ -189,39 +196,6 @@ def fit_prompt(
         history.reshape(*history.shape[:2], *batch_shape),
         scores.reshape(batch_shape),
     )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _LabelledText:
-    tokens: Tensor  # raw, (B,T) or (P…,B,T)
-    labels: Tensor  # (P,B); P = 1 for a single model
-    encoded: EncodedText  # with the mask in front
-    batch_shape: tuple[int, ...]  # (), or (P,)
-
-    @classmethod
-    def of(cls, lm: MaskedLM, tokens: Text, labels: Text) -> _LabelledText:
-        masked = probe_input(lm, tokens)
-        classes = as_tensor(labels, what="labels")
-        expected = (*lm.batch_shape, masked.shape[-2])
-        if tuple(classes.shape) != expected:
-            raise InvalidInput("labels", f"shape {expected}", f"shape {tuple(classes.shape)}", "label every sequence")
-        classes = classes.reshape(-1, classes.shape[-1])
-        if not ((classes == 0) | (classes == 1)).all():
-            raise InvalidInput(
-                "labels", "classes 0 and 1", str(classes.unique().tolist()), "compare two classes at a time"
-            )
-        return cls(masked[..., 1:], classes.long(), lm.encode(masked), lm.batch_shape)
-
-    def first(self, lm: MaskedLM, n_texts: int) -> _LabelledText:
-        tokens = self.tokens[..., :n_texts, :]
-        encoded = lm.encode(probe_input(lm, tokens))
-        return _LabelledText(tokens, self.labels[:, :n_texts], encoded, self.batch_shape)
-
-    def features(self, rows: Tensor) -> Tensor:
-        """Return G (R,P,B,V) at the mask after prompts (R,P,L,…)."""
-        prompts = rows.reshape(len(rows), *self.batch_shape, *rows.shape[2:])
-        conditionals = self.encoded.conditionals(prompts, positions=[0])
-        return conditionals.reshape(*rows.shape[:2], self.labels.shape[1], -1).to(rows)
 
 
 def _random_starts(lm: MaskedLM, prompt_length: int, restarts: int, seed: Seed | Sequence[Seed]) -> Tensor:
@@ -236,15 +210,17 @@ def _random_starts(lm: MaskedLM, prompt_length: int, restarts: int, seed: Seed |
             "give as many seeds as models",
         )
     shape = (restarts, prompt_length, *lm.prompt_shape)
-    spread = torch.linspace(_NARROWEST, _WIDEST, restarts, dtype=torch.float64).reshape(-1, *[1] * (len(shape) - 1))
-    starts = [spread * torch.randn(shape, generator=generator(one, "prompt"), dtype=torch.float64) for one in seeds]
+    drawn = {"dtype": torch.float64, "device": CPU}
+    spread = torch.linspace(_NARROWEST, _WIDEST, restarts, **drawn).reshape(-1, *[1] * (len(shape) - 1))
+    starts = [spread * torch.randn(shape, generator=generator(one, "prompt"), **drawn) for one in seeds]
     return torch.stack(starts, dim=1)
 
 
 def _start(lm: MaskedLM, start: Prompt, like: Tensor) -> Tensor:
     """Return unconstrained rows (P,L,*prompt_shape) of a given prompt."""
     nonnegative = lm.prompt_constraint == "nonnegative"
-    rows = prompt_rows(start, lm.prompt_shape, lm.batch_shape, nonnegative=nonnegative, like=like)
+    names = getattr(lm, "names", {})  # not asked of every language model: only exact ones name their states
+    rows = prompt_rows(start, lm.prompt_shape, lm.batch_shape, nonnegative=nonnegative, like=like, names=names)
     rows = rows.expand(*lm.batch_shape, *rows.shape[-1 - len(lm.prompt_shape) :]).reshape(
         len(like), -1, *lm.prompt_shape
     )
@@ -262,18 +238,30 @@ def _to_rows(free: Tensor, lm: MaskedLM) -> Tensor:
     return free if lm.prompt_constraint == "real" else free.flatten(3).softmax(-1).view_as(free)
 
 
-def _train(lm: MaskedLM, text: _LabelledText, free_rows: Tensor) -> tuple[Tensor, Tensor]:
+def _checked(validation: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return text and labels, with lengths or without."""
+    if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
+        got = f"{len(validation)} values" if isinstance(validation, tuple | list) else type(validation).__name__
+        raise InvalidInput("validation", "(tokens, labels) or (tokens, labels, lengths)", got, "pass such a tuple")
+    return tuple(validation)
+
+
+def _train(lm: MaskedLM, text: LabelledText, classes: np.ndarray, free_rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return the best rows met and the loss (steps,R,P): Adam on the prompt, the head solved for at every step."""
-    sign = 2.0 * text.labels - 1.0
+    problem = text.problem(classes, free_rows)
     free_rows = free_rows.requires_grad_()
     optimiser = torch.optim.Adam([free_rows], lr=_LEARNING_RATE)
-    weights = free_rows.new_zeros(*free_rows.shape[:2], lm.vocabulary_size)
-    best_rows, best_loss = free_rows.detach().clone(), torch.full(free_rows.shape[:2], torch.inf, dtype=torch.float64)
+    weights: Tensor | None = None
+    best_rows, best_loss = free_rows.detach().clone(), free_rows.new_full(free_rows.shape[:2], torch.inf)
     history = []
     for _ in range(_STEPS):
         features = text.features(_to_rows(free_rows, lm))
-        weights = newton(features.detach(), sign, weights, steps=1 if history else _WARM_UP)
-        loss = logistic_loss(features, sign, weights)
+        given = features.detach()
+        if weights is None:
+            weights = problem.improve(given, problem.start(given), steps=_WARM_UP)
+        else:
+            weights = problem.improve(given, weights, steps=1)
+        loss = problem.loss(features, weights)
         better = loss.detach() < best_loss
         best_loss = torch.where(better, loss.detach(), best_loss)
         best_rows[better] = free_rows.detach()[better]
@@ -284,10 +272,9 @@ def _train(lm: MaskedLM, text: _LabelledText, free_rows: Tensor) -> tuple[Tensor
     return best_rows, torch.stack(history)
 
 
-def _best_restart(rows: Tensor, train: _LabelledText, held_out: _LabelledText) -> Tensor:
+def _best_restart(rows: Tensor, train: LabelledText, held_out: LabelledText, classes: np.ndarray) -> Tensor:
     """Return the restart (P,) whose head, fitted on all training text, is most accurate on validation text."""
-    features = train.features(rows)
-    start = features.new_zeros(*rows.shape[:2], features.shape[-1])
-    weights = newton(features, 2.0 * train.labels - 1.0, start, steps=_FINAL_STEPS)
-    scores = (held_out.features(rows) @ weights[..., None])[..., 0]
-    return ((scores >= 0) == (held_out.labels == 1)).double().mean(-1).argmax(0)
+    features, problem = train.features(rows), train.problem(classes, rows)
+    weights = problem.improve(features, problem.start(features), steps=_FINAL_STEPS)
+    right = problem.predict(held_out.features(rows), weights) == held_out.numbers(classes, rows)
+    return right.double().mean(-1).argmax(0)

@@ -10,6 +10,10 @@ import torch
 from ppl_hmm.errors import InvalidInput
 
 Seed = int | torch.Generator
+
+#: Where streams are drawn, and where arrays begin that no parameter places: never PyTorch's default device.
+CPU = torch.device("cpu")
+
 _SEEDS = 2**63  # what files can hold
 
 
@@ -26,7 +30,7 @@ def generator(seed: Seed, purpose: str) -> torch.Generator:
             "seed", "a non-negative integer below 2⁶³ or a torch.Generator", repr(seed), "pass e.g. seed=0"
         )
     entropy = np.random.SeedSequence([int(seed), zlib.crc32(purpose.encode())])
-    return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
+    return torch.Generator(CPU).manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
 
 
 def categorical(weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -37,7 +41,7 @@ def categorical(weights: torch.Tensor, generator: torch.Generator) -> torch.Tens
     """
     cumulative = weights.cumsum(-1)
     total = cumulative[..., -1:]
-    uniform = torch.rand(total.shape, generator=generator, dtype=weights.dtype).to(weights.device)
+    uniform = torch.rand(total.shape, generator=generator, dtype=weights.dtype, device=CPU).to(weights.device)
     # Rounding may bring uniform·total up to the total itself, past the last entry.
     threshold = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
     index = (cumulative <= threshold).sum(-1)

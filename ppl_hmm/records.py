@@ -2,35 +2,48 @@
 
 A record is a frozen dataclass whose fields are tensors. ``dimensions`` names the trailing axes of each field; axes
 before them are batch dimensions P…, the same for all fields. ``integers`` names the fields that hold indices; the
-others are real.
+others are real. ``names`` names the entries of dimensions: docs/decisions/0015-labels-are-honoured-or-refused.md.
+``settings`` names the fields that are no tensors, with their defaults: plain values, the same for a whole batch.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import ArrayLike
 
 from ppl_hmm import schema
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.text import as_tensor
+from ppl_hmm.labels import SAME_ENTRIES, Axis, Labels, Names, is_kept, moved, one_order, read
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Record:
-    """Base of the package's parameter records."""
+    """Base of the package's parameter records.
+
+    Attributes
+    ----------
+    names
+        Names of the entries of dimensions, e.g. ``{"state": ("rain", "dry")}``. Fields that are labelled arrays
+        (pandas, xarray) bring theirs, and are put into one order; ``state_next`` has those of ``state``.
+    """
+
+    names: Names = dataclasses.field(default_factory=dict, kw_only=True, repr=False)
 
     dimensions: ClassVar[dict[str, tuple[str, ...]]]
     integers: ClassVar[frozenset[str]] = frozenset()
+    settings: ClassVar[dict[str, int | str | None]] = {}
 
     def _convert(self) -> None:
         """Turn fields into tensors on one device: indices int64, others float32 if all of them are, else float64."""
-        tensors = {name: self._checked_kind(name, getattr(self, name)) for name in self.dimensions}
+        tensors, orders = self._read()
         single = all(tensors[name].dtype == torch.float32 for name in tensors if name not in self.integers)
         real = torch.float32 if single else torch.float64
         devices = {tensor.device for tensor in tensors.values()}
@@ -42,8 +55,10 @@ class Record:
                 "move them with .to(device)",
             )
         for name, tensor in tensors.items():
-            # A copy, so that nobody else can change a frozen record.
-            tensor = tensor.to(torch.int64 if name in self.integers else real, copy=True)
+            # A copy, so that nobody else can change a frozen record; contiguous, so that memory layout changes nothing.
+            tensor = tensor.to(
+                torch.int64 if name in self.integers else real, copy=True, memory_format=torch.contiguous_format
+            )
             if tensor.numel() and not all(map(math.isfinite, torch.aminmax(tensor.detach()))):
                 where = (~torch.isfinite(tensor)).nonzero()[0].tolist()
                 raise InvalidInput(
@@ -54,6 +69,54 @@ class Record:
                 )
             object.__setattr__(self, name, tensor)
         self._check_ranks()
+        self._label(orders)
+
+    def _read(self) -> tuple[dict[str, torch.Tensor], list[Axis]]:
+        """Return fields as tensors whose axes are where we have them, and the labels of all their axes."""
+        tensors: dict[str, torch.Tensor] = {}
+        axes, leading = [], None
+        for name, dimensions in self.dimensions.items():
+            array = read(getattr(self, name), dimensions, name, leading)
+            leading = array.leading if leading is None else leading
+            tensors[name] = self._checked_kind(name, array.values)
+            axes += [Axis(name, each, array.labels.get(each)) for each in dimensions]
+        return tensors, axes
+
+    def _label(self, axes: list[Axis]) -> None:
+        """Bring fields whose labels name the same entries into one order, and keep the labels that are names."""
+        if not isinstance(self.names, Mapping):
+            expected = "names by dimension, e.g. {'state': ('rain', 'dry')}"
+            raise InvalidInput("names", expected, repr(self.names), "pass a dictionary")
+        given = {dimension: tuple(order) for dimension, order in self.names.items()}
+        unknown = set(given) - {axis.dimension for axis in axes}
+        if unknown:
+            known = ", ".join(dict.fromkeys(axis.dimension for axis in axes))
+            raise InvalidInput("names", f"dimensions among {known}", ", ".join(sorted(unknown)), "drop the others")
+        kept: Labels = {}
+        entries_of = {axis.dimension: SAME_ENTRIES.get(axis.dimension, axis.dimension) for axis in axes}
+        for entries in dict.fromkeys(entries_of.values()):
+            same = [
+                axis if axis.order is not None else axis._replace(order=given.get(axis.dimension, given.get(entries)))
+                for axis in axes
+                if entries_of[axis.dimension] == entries
+            ]
+            order = one_order(same, entries)
+            for axis in same:
+                self._move(axis, order)
+            if order is not None and is_kept(order, entries):
+                kept[entries] = order
+        object.__setattr__(self, "names", kept)
+
+    def _move(self, axis: Axis, order: tuple | None) -> None:
+        """Bring one axis of a field into an order."""
+        tensor, dimensions = getattr(self, axis.array), self.dimensions[axis.array]
+        place = dimensions.index(axis.dimension) - len(dimensions)
+        what = f"{axis.dimension} of {axis.array}"
+        if axis.order is not None and len(axis.order) != tensor.shape[place]:
+            raise InvalidInput(
+                f"labels of {what}", f"{tensor.shape[place]} labels", str(len(axis.order)), "label every entry"
+            )
+        object.__setattr__(self, axis.array, moved(tensor, place, axis.order, order, what))
 
     @classmethod
     def _checked_kind(cls, name: str, values: ArrayLike | torch.Tensor) -> torch.Tensor:
@@ -128,15 +191,29 @@ class Record:
     def _map(self, function) -> Self:
         return dataclasses.replace(self, **{name: function(getattr(self, name)) for name in self.dimensions})
 
+    def _in_order(self, names: Names, of: str) -> Self:
+        """Return the record in the order of other names, in all dimensions that have names in both."""
+        shared = {dimension: tuple(names[dimension]) for dimension in self.names if dimension in names}
+        if all(tuple(self.names[dimension]) == order for dimension, order in shared.items()):
+            return self
+        fields = {name: getattr(self, name) for name in self.dimensions}
+        for name, dimensions in self.dimensions.items():
+            for axis, dimension in enumerate(dimensions, start=-len(dimensions)):
+                entries = SAME_ENTRIES.get(dimension, dimension)
+                if entries in shared:
+                    what = f"dimension {entries!r} of {type(self).__name__}, as {of} has them"
+                    fields[name] = moved(fields[name], axis, tuple(self.names[entries]), shared[entries], what)
+        return dataclasses.replace(self, **fields, names={**self.names, **shared})
+
     def identical(self, other: object) -> bool:
         """Say whether ``other`` is the same kind of record with bitwise equal fields, dtypes and shapes."""
-        return type(other) is type(self) and all(
+        return self._same_settings(other) and all(
             mine.dtype == theirs.dtype and torch.equal(mine, theirs) for mine, theirs in self._pairs(other)
         )
 
     def allclose(self, other: object, rtol: float = 1e-10, atol: float = 1e-12) -> bool:
         """Say whether ``other`` is the same kind of record with fields equal within the tolerances."""
-        return type(other) is type(self) and all(
+        return self._same_settings(other) and all(
             mine.shape == theirs.shape and torch.allclose(mine.double(), theirs.double(), rtol=rtol, atol=atol)
             for mine, theirs in self._pairs(other)
         )
@@ -150,6 +227,9 @@ class Record:
                 f"batch dimensions {self.batch_shape}",
                 "pass them one by one: [records[i] for i in range(n)]",
             )
+
+    def _same_settings(self, other: object) -> bool:
+        return type(other) is type(self) and all(getattr(self, name) == getattr(other, name) for name in self.settings)
 
     def _pairs(self, other: object):
         return [(getattr(self, name), getattr(other, name)) for name in self.dimensions]
@@ -168,7 +248,15 @@ class Record:
                     f"shapes {sorted(found)}",
                     "stack only records of equal sizes",
                 )
-        return cls(**{name: torch.stack([getattr(record, name) for record in records]) for name in cls.dimensions})
+        shared = {name: getattr(records[0], name) for name in ("names", *cls.settings)}
+        for name, first in shared.items():
+            found = [getattr(record, name) for record in records]
+            if any(value != first for value in found):
+                raise InvalidInput(
+                    f"{cls.__name__}.stack", f"one {name}", ", ".join(map(repr, found)), "stack those that share it"
+                )
+        fields = {name: torch.stack([getattr(record, name) for record in records]) for name in cls.dimensions}
+        return cls(**fields, **shared)
 
     def to_dataset(self) -> xr.Dataset:
         """Return the fields as a labelled ``xarray.Dataset``; batch dimensions are called ``model``."""
@@ -178,7 +266,19 @@ class Record:
             name: (batch + dimensions, getattr(self, name).detach().cpu().numpy())
             for name, dimensions in self.dimensions.items()
         }
-        return xr.Dataset(variables, attrs={"kind": type(self).__name__})
+        # Defaults are left out: a file without a setting means its default.
+        variables |= {
+            name: ((), getattr(self, name))
+            for name, default in self.settings.items()
+            if getattr(self, name) != default
+        }
+        named = {dimension for dimensions in self.dimensions.values() for dimension in dimensions}
+        coordinates = {
+            dimension: list(self.names[SAME_ENTRIES.get(dimension, dimension)])
+            for dimension in sorted(named)
+            if SAME_ENTRIES.get(dimension, dimension) in self.names
+        }
+        return xr.Dataset(variables, coords=coordinates, attrs={"kind": type(self).__name__})
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
@@ -189,8 +289,7 @@ class Record:
         InvalidInput
             A variable or one of its dimensions is missing; the message names it.
         """
-        tensors = {}
-        for name, dimensions in cls.dimensions.items():
+        for name in cls.dimensions:
             if name not in dataset:
                 raise InvalidInput(
                     f"variable {name!r} of a {cls.__name__}",
@@ -198,14 +297,16 @@ class Record:
                     f"variables {', '.join(map(str, dataset.variables)) or 'none'}",
                     "add or rename the variable",
                 )
-            variable = dataset[name]
-            missing = [dimension for dimension in dimensions if dimension not in variable.dims]
-            if missing:
-                raise InvalidInput(
-                    f"dimension {missing[0]!r} of variable {name!r}",
-                    f"dimensions {dimensions}",
-                    f"dimensions {tuple(map(str, variable.dims))}",
-                    "rename the dimension",
-                )
-            tensors[name] = cls._checked_kind(name, variable.transpose(..., *dimensions).values)
-        return cls(**tensors)
+        fields: dict[str, Any] = {name: dataset[name] for name in cls.dimensions}
+        for name in cls.settings:
+            if name in dataset.data_vars:
+                if dataset[name].ndim:
+                    found = f"dimensions {tuple(map(str, dataset[name].dims))}"
+                    raise InvalidInput(f"variable {name!r} of a {cls.__name__}", "a scalar", found, "give one value")
+                fields[name] = dataset[name].item()
+        return cls(**fields)
+
+
+def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:
+    """Return the shape that all broadcast to; by NumPy, as torch's own function first imports sympy."""
+    return torch.Size(np.broadcast_shapes(*(tuple(shape) for shape in shapes)))

@@ -37,6 +37,16 @@ _ADVICE_WITH_MEMORY = {
     (schema.HEAD, NOT_RECOVERABLE): "no linear head will do, however it is trained: see whether attention does, or "
     "read log-probabilities, LinearHead(features='log')",
 }
+_ADVICE_AT_POSITION = {
+    (schema.HEAD, RECOVERABLE): "constructed_head(model, task) is that head; it reads probe_features(lm, tokens, "
+    "position=…, given=…), as the task says",
+    (schema.HEAD, NOT_RECOVERABLE): "no linear head on this mask will do, however it is trained: read "
+    "log-probabilities, LinearHead(features='log'), or ask what another 'given' leaves",
+}
+_OFF_OTHERS = "the rows that are read, off the span of all others,"
+_ROWS = {schema.ATTENTION: _OFF_OTHERS, schema.ATTENTION_PROMPT: _OFF_OTHERS}
+_ROWS_IN_FRONT = "W on the states that enter the mask"
+_ROWS_AT_POSITION = "the rows that the head reads, on the laws that texts lead to,"
 _NAMES = {
     schema.HEAD: "a linear head",
     schema.PROMPT: "a prompt and a linear head",
@@ -65,6 +75,8 @@ def answers(tree: xr.DataTree) -> list[Answer]:
 def report(tree: xr.DataTree) -> str:
     """Return the answers of an audit's tree as plain text."""
     lines = [f"{tree.attrs['texts']}; residuals up to {tree.attrs['tolerance']:g} count as solved"]
+    if "latent" in tree.attrs:
+        lines.insert(0, f"asked of: {tree.attrs['latent']}")
     if "task" in tree.attrs:
         lines.insert(0, f"task: {tree.attrs['task']}")
     for answer in answers(tree):
@@ -111,7 +123,8 @@ def _advice(tree: xr.DataTree, row: xr.Dataset, question: str, verdict: str) -> 
         advice = "no prompt restricts this memory, and none is needed: constructed_attention(model, task)"
     else:
         with_memory = _ADVICE_WITH_MEMORY if _has(tree, schema.RECOVERABILITY, schema.ATTENTION) else {}
-        advice = {**_ADVICE, **with_memory}[question, verdict]
+        at_position = _ADVICE_AT_POSITION if "latent" in tree.attrs else {}
+        advice = {**_ADVICE, **with_memory, **at_position}[question, verdict]
     if verdict == RECOVERABLE and row["residual"].item() > RESIDUAL_TOLERANCE:
         advice += f"; pass tolerance={tree.attrs['tolerance']:g}, as to this audit"
     return advice
@@ -123,7 +136,8 @@ def _stability(tree: xr.DataTree, row: xr.Dataset, verdict: str) -> list[str]:
         left_out = _left_out(tree, row, question)
         sentences.append(f"{_count(row['agreeing'])} of {_count(row['decidable'])} texts agree; {left_out}")
     if row["theorem"].item() != _CONSTANT_LABEL and np.isfinite(row["sigma_min"]):
-        sentences.append(_conditioned(question, row["sigma_min"].item()))
+        rows = _ROWS.get(question, _ROWS_AT_POSITION if "latent" in tree.attrs else _ROWS_IN_FRONT)
+        sentences.append(_conditioned(rows, row["sigma_min"].item()))
     if np.isfinite(row["learned_accuracy"]):
         learned = "a learned head" if _has(tree, schema.HEAD, f"{question}-learned") else "the one label that was seen"
         sentences.append(f"{learned} is right on {row['learned_accuracy'].item():.2%} of new decidable text")
@@ -143,10 +157,7 @@ def _left_out(tree: xr.DataTree, row: xr.Dataset, question: str) -> str:
     return f"nothing is claimed on {n_left_out}, whose |margin| is at most {limit:.1e} or whose score is rounding"
 
 
-def _conditioned(question: str, sigma: float) -> str:
-    rows = "W on the states that enter the mask"
-    if question in (schema.ATTENTION, schema.ATTENTION_PROMPT):
-        rows = "the rows that are read, off the span of all others,"
+def _conditioned(rows: str, sigma: float) -> str:
     ill = ": as good as dependent for anything that is trained" if 0 < sigma < _ILL_CONDITIONED else ""
     return f"the smallest singular value of {rows} is {sigma:.1e}{ill}"
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ppl_hmm import kinds
 from ppl_hmm.errors import ImpossibleText, InvalidInput
 from ppl_hmm.exact import memory
 from ppl_hmm.exact.memory import MemoryText
@@ -47,6 +48,7 @@ class LikelihoodRows(NamedTuple):
         InvalidInput
             Text, lengths or prompt that do not fit the model; a memory with more than :data:`MEMORY_LIMIT` values.
         """
+        require_kind("model", model)
         batch_shape = model.batch_shape
         ids = as_tokens(tokens, model.vocabulary_size, lengths=lengths, batch_shape=batch_shape, device=model.device)
         ids = _as_rows(ids, model.vocabulary_size)
@@ -120,6 +122,23 @@ def prompt_shape(model: Model) -> tuple[int, ...]:
     return (model.n_states,) if isinstance(model, HMM) else (model.n_memory_values, model.n_states)
 
 
+def model_prompt(model: Model, prompt: Prompt) -> Tensor:
+    """Return checked rows (L,*prompt_shape), or (P…,L,*prompt_shape), in the order of the model's states."""
+    return prompt_rows(
+        prompt,
+        prompt_shape(model),
+        model.batch_shape,
+        nonnegative=True,
+        like=model.emission,
+        names=model.names,
+    )
+
+
+def require_kind(what: str, model: object) -> None:
+    """Raise :class:`InvalidInput`, naming the conversion to use, unless this is a model of ours."""
+    kinds.require(model, (HMM, MemoryHMM), what, "an HMM or MemoryHMM")
+
+
 def by_memory_value(model: Model, rows: Tensor) -> Tensor:
     """Return rows (…,K,R) of an HMM, or (…,m,K,R) of a memory model, as (…,m,R,K); m = 1 for an HMM."""
     return (rows[..., None, :, :] if isinstance(model, HMM) else rows).mT
@@ -142,7 +161,7 @@ def _table(model: Model, prompt: Prompt | None) -> Tensor:
     parts = [tokens, torch.ones_like(tokens[..., :1, :])]
     if prompt is not None:
         shape = prompt_shape(model)
-        rows = prompt_rows(prompt, shape, model.batch_shape, nonnegative=True, like=tokens)
+        rows = model_prompt(model, prompt)
         rows = by_memory_value(model, rows.movedim(-1 - len(shape), -1))
         parts.append(rows.expand(*model.batch_shape, *rows.shape[-3:]))
     return torch.cat(parts, dim=-2)

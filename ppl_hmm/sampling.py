@@ -13,7 +13,7 @@ from ppl_hmm._version import __version__
 from ppl_hmm.errors import at_least
 from ppl_hmm.parameters import HMM
 from ppl_hmm.randomness import Seed, categorical, generator
-from ppl_hmm.rows import Model, Text, by_memory_value
+from ppl_hmm.rows import Model, Text, by_memory_value, require_kind
 from ppl_hmm.text import as_tokens
 
 
@@ -60,6 +60,7 @@ def sample(model: Model, n_sequences: int, length: int, seed: Seed, lengths: Tex
     -----
     Cost O(B·T·(K+V)).
     """
+    require_kind("model to sample from", model)
     n_sequences, length = at_least("n_sequences", n_sequences, 1), at_least("length", length, 1)
     stream = generator(seed, "sample")
     initial = model.initial.detach().reshape(-1, model.n_states)
@@ -101,6 +102,7 @@ def as_tree(model: Model, drawn: Sample, seed: int) -> xr.DataTree:
 
     For a single model; −1 among the tokens is ``MASK``.
     """
+    require_kind("model of a sample", model)
     model.require_single("as_tree")
     sequence, text = (schema.SEQUENCE,), (schema.SEQUENCE, schema.POSITION)
     latent = {

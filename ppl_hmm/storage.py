@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Protocol
 
 import xarray as xr
 
-from ppl_hmm import schema
+from ppl_hmm import netcdf, schema
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import ForeignFile, InvalidInput
 from ppl_hmm.heads.attention import AttentionHead
@@ -42,6 +41,8 @@ class Storable(Protocol):
 def save(obj: Storable, path: str | Path) -> None:
     """Write a model, task, prompt or fitted head to a netCDF file at ``path``, replacing what is there.
 
+    The file is complete or not written: after an error the old one is still there.
+
     Raises
     ------
     ForeignFile
@@ -54,11 +55,7 @@ def save(obj: Storable, path: str | Path) -> None:
             type(obj).__name__,
             "save its parts",
         )
-    dataset = obj.to_dataset().assign_attrs(package="ppl_hmm", version=__version__)
-    try:
-        dataset.to_netcdf(path, engine="h5netcdf")
-    except OSError as error:
-        raise ForeignFile(f"file {path}", "a place that can be written", str(error), "choose another path") from None
+    netcdf.write(obj.to_dataset().assign_attrs(package="ppl_hmm", version=__version__), path)
 
 
 def load(path: str | Path) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | SoftPrompt | LinearHead | AttentionHead:
@@ -67,14 +64,11 @@ def load(path: str | Path) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | Sof
     Raises
     ------
     ForeignFile
-        Not a netCDF file, or none with the variables of these objects.
+        Not a netCDF file, a damaged one, or none with the variables of these objects.
     InvalidInput
         The variables are there but not valid (which, why).
     """
-    try:
-        tree = _opened(path)
-    except (OSError, ValueError) as error:
-        raise ForeignFile(f"file {path}", "a netCDF file", str(error).splitlines()[0], "check the path") from None
+    tree = netcdf.read(path)
     dataset = (tree[schema.MODEL] if schema.MODEL in tree.children else tree).to_dataset()
     found = frozenset(map(str, [*dataset.variables, *dataset.dims]))
     for variables, kind in _KINDS.items():
@@ -89,17 +83,6 @@ def load(path: str | Path) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | Sof
         found_here + (f" (groups {', '.join(groups)})" if groups else ""),
         f"put them at the root or in a group /{schema.MODEL}; the documentation of HMM has the names",
     )
-
-
-def _opened(path: str | Path) -> xr.DataTree:
-    """Return the contents of a netCDF file, also of the classic format, which has no groups."""
-    with Path(path).open("rb") as start:
-        is_classic = start.read(3) == b"CDF"
-    if is_classic:
-        with xr.open_dataset(path, engine="scipy") as file:
-            return xr.DataTree(file.load())
-    with xr.open_datatree(path, engine="h5netcdf") as file:
-        return file.load()
 
 
 def load_model(path: str | Path) -> HMM | MemoryHMM:
@@ -137,15 +120,4 @@ def save_tree(tree: xr.DataTree, path: str | Path) -> None:
     path = Path(path)
     if path.exists():
         raise ForeignFile(f"file {path}", "a new file", "one that exists", "remove it, or choose another name")
-    if not path.parent.is_dir():
-        raise ForeignFile(
-            f"file {path}", "a place that can be written", "no such directory", "make the directory first"
-        )
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        tree.to_netcdf(aside, engine="h5netcdf")
-        aside.replace(path)
-    except OSError as error:
-        raise ForeignFile(f"file {path}", "a place that can be written", str(error), "choose another path") from None
-    finally:
-        aside.unlink(missing_ok=True)
+    netcdf.write(tree, path)

@@ -1,26 +1,30 @@
 """Downstream tasks: labels as functions of the exact posterior.
 
 The label of a text is deterministic: F*(x) = 1(μᵀp(x) ≥ 0), or argmax_c w_cᵀp(x) for C classes, where p(x) is the
-posterior of one latent: P(H₀|x), or P(M_{j*}|x) for a memory model. It comes from the raw text alone, without mask or
-prompt. Source: Wei, Xie & Ma (2021), §3 and §4, the downstream tasks.
+posterior of one latent: P(H₀|x), P(H_t|·) at another position, or P(M_{j*}|x) for a memory model. It comes from the raw
+text alone, without mask or prompt. Source: Wei, Xie & Ma (2021), §3 and §4, the downstream tasks; other positions are
+ours.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self, cast
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm import schema
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.rounding import message_rounding
-from ppl_hmm.inference import MemoryPosterior, Posterior, initial_posterior, memory_posterior
+from ppl_hmm.inference import MemoryPosterior, Posterior, initial_posterior, memory_posterior, state_posterior
+from ppl_hmm.labels import matched, read
 from ppl_hmm.parameters import HMM, MemoryHMM
+from ppl_hmm.positions import Given, Place
 from ppl_hmm.records import Record
-from ppl_hmm.text import as_tensor
+from ppl_hmm.text import as_tokens
 
 # A margin within this share of ‖μ‖_∞ is below what float64 arithmetic on the posterior decides, whatever the text.
 _RELATIVE_TOLERANCE = 1e-12
@@ -52,10 +56,25 @@ class Task(Record):
                 "give one row of weights for each class",
             )
 
+    def aligned_to(self, model: Record) -> Self:
+        """Return the task with its named states, or memory values, in the order of the model's.
+
+        Raises
+        ------
+        InvalidInput
+            The names are not the same.
+        """
+        return self._in_order(model.names, "the model")
+
     @property
     def n_classes(self) -> int:
         """C."""
         return self.weights.shape[-2]
+
+    @property
+    def place(self) -> Place:
+        """Where the mask stands that a head reads: in front of the text, but for tasks on a position."""
+        return Place()
 
     @property
     def contrast(self) -> Tensor:
@@ -130,14 +149,12 @@ class Task(Record):
         if isinstance(posterior, Posterior):
             n_tokens, n_states = posterior.smoothed.shape[-2:]
             return self.tolerance_after(n_tokens, n_states, posterior.smoothed.dtype)
-        dtype = as_tensor(posterior, what="posterior of a task").dtype
+        dtype = self._given(posterior)[0].dtype
         return self.tolerance_after(0, 0, dtype if dtype.is_floating_point else self.weights.dtype)
 
     def _law(self, posterior: Law) -> Tensor:
-        if isinstance(posterior, Posterior):
-            law = self._law_of(posterior)
-        else:
-            law = as_tensor(posterior, self.device, what="posterior of a task")
+        latent = self.dimensions["weights"][-1]
+        law, order = self._given(posterior)
         n_values = self.weights.shape[-1]
         if law.ndim < 2 or law.shape[-1] != n_values:
             raise InvalidInput(
@@ -146,7 +163,15 @@ class Task(Record):
                 f"shape {tuple(law.shape)}",
                 "use a model and a task of the same size",
             )
-        return law.to(self.weights)
+        return matched(law.to(self.weights), order, self.names.get(latent), f"{latent} of a posterior", "the task")
+
+    def _given(self, posterior: Law) -> tuple[Tensor, tuple[str, ...] | None]:
+        """Return the law (P…,B,n) as it was given, and the names of its values, if it has any."""
+        latent = self.dimensions["weights"][-1]
+        if isinstance(posterior, Posterior):
+            return self._law_of(posterior), posterior.names.get(latent)
+        array = read(posterior, (schema.SEQUENCE, latent), "posterior of a task")
+        return as_tensor(array.values, self.device, what="posterior of a task"), array.labels.get(latent)
 
     def _law_of(self, posterior: Posterior) -> Tensor:
         raise NotImplementedError
@@ -162,28 +187,69 @@ def decide(scores: Tensor) -> Tensor:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PosteriorTask(Task):
-    """Classify a text by its posterior of the initial state, P(H₀|x).
+    """Classify a text by its posterior of one state: the initial one, or that at a position.
 
     Parameters
     ----------
     weights
         (P…,C,K): w_c for each of C ≥ 2 classes; for two classes μ = w_1 − w_0.
+    position
+        None for the silent initial state, P(H₀|x). t ≥ 0 for the state that emits the token at position t, 0 being the
+        first token as passed; t < 0 counted from the end of each text, −1 being its last token that is not ``MASK``.
+        Past the end of a shorter text a t ≥ 0 asks of the state that its next tokens would come from.
+    given
+        What the state's posterior is given: ``'text'`` for P(H_t|x), ``'prefix'`` for P(H_t|x_1..x_t), the tokens up to
+        the position, ``'context'`` for P(H_t|x_{-t}), all tokens but the one there.
 
     Raises
     ------
     InvalidInput
-        Fewer than two classes, or a non-finite weight.
+        Fewer than two classes, or a non-finite weight; a position that is no integer, a ``given`` that is unknown, or
+        other than ``'text'`` without a position.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, PosteriorTask, latent_posterior
+    >>> model = HMM([1.0, 0.0], [[0.9, 0.1], [0.2, 0.8]], [[0.9, 0.1], [0.1, 0.9]])
+    >>> task = PosteriorTask([[1, 0], [0, 1]], position=-1)  # which state is the text in at its end?
+    >>> task.labels(latent_posterior(model, task, [[0, 0, 0], [0, 1, 1]])).tolist()
+    [0, 1]
     """
 
+    position: int | None = None
+    given: Given = "text"
+
     dimensions: ClassVar[dict[str, tuple[str, ...]]] = {"weights": (schema.CLASS, schema.STATE)}
+    settings: ClassVar[dict[str, int | str | None]] = {"position": None, "given": "text"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "position", self.place.position)
 
     @property
     def n_states(self) -> int:
         """K."""
         return self.weights.shape[-1]
 
+    @property
+    def place(self) -> Place:
+        """The state that is asked of, what is given to its posterior, and where a head's mask stands."""
+        return Place(self.position, self.given)
+
     def _law_of(self, posterior: Posterior) -> Tensor:
-        return posterior.initial
+        if self.position is None:
+            return posterior.initial
+        n_positions = posterior.smoothed.shape[-2]
+        if self.given != "text" or self.position < 0:
+            raise InvalidInput(
+                f"posterior of a task on {self.place}",
+                "laws (…, B, K) of that state",
+                "a Posterior, which is given all of the text and does not know where it ends",
+                "pass latent_posterior(model, task, tokens)",
+            )
+        if self.position >= n_positions:
+            raise InvalidInput("position", f"one in 0..{n_positions - 1}", str(self.position), "pass longer texts")
+        return posterior.smoothed[..., self.position, :]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -243,20 +309,94 @@ class MemoryTask(Task):
         return torch.take_along_dim(memory, cell, dim=-2)[..., 0, :]
 
 
-def latent_prior(model: HMM | MemoryHMM, task: Task) -> Tensor:
-    """Return the law (n,) of what the task asks of, before any text: π₀, or P(M_{j*}) of its cell."""
-    return model.initial if isinstance(model, HMM) else model.memory_prior[_cell(task)]
+def latent_prior(model: HMM | MemoryHMM, task: Task, tokens: ArrayLike | Tensor | None = None) -> Tensor:
+    """Return the law (n,) of what the task asks of, before any text: π₀, π₀A^{t+1}, or P(M_{j*}) of its cell.
 
-
-def latent_posterior(model: HMM | MemoryHMM, task: Task, tokens: ArrayLike | Tensor) -> Tensor:
-    """Return what the task asks of text (B,T), alone: P(H₀|x), or P(M_{j*}|x) of its cell, (B,n).
-
-    For one model and one task of the same kind; errors and cost as :func:`~ppl_hmm.inference.initial_posterior` and
-    :func:`~ppl_hmm.memory_posterior`.
+    Where the position is counted from the end, the law (B,n) depends on the length of each text in ``tokens`` (B,T).
     """
-    return (
-        initial_posterior(model, tokens) if isinstance(model, HMM) else memory_posterior(model, tokens)[:, _cell(task)]
+    if not isinstance(model, HMM):
+        return model.memory_prior[_cell(task)]
+    place = task.place
+    if place.position is None:
+        return model.initial
+    if place.position >= 0:
+        columns = torch.tensor(place.position, device=model.device)
+    else:
+        columns = place.columns(as_tokens(cast(Tensor, tokens), model.vocabulary_size, device=model.device))
+    laws = [model.initial @ model.transition]
+    for _ in range(int(columns.max())):
+        laws.append(laws[-1] @ model.transition)
+    return torch.stack(laws)[columns]
+
+
+def latent_posterior(
+    model: HMM | MemoryHMM, task: Task, tokens: ArrayLike | Tensor, *, lengths: ArrayLike | Tensor | None = None
+) -> Tensor:
+    """Return what the task asks of text (B,T): P(H₀|x), P(H_t|·), or P(M_{j*}|x) of its cell, (B,n).
+
+    For one model and one task of the same kind; errors and cost as :func:`~ppl_hmm.posterior` and
+    :func:`~ppl_hmm.memory_posterior`.
+
+    Raises
+    ------
+    InvalidInput, ImpossibleText
+        As those functions; a text that has no such position.
+    """
+    if isinstance(task, MemoryTask):
+        return memory_posterior(cast(MemoryHMM, model), tokens, lengths=lengths)[:, _cell(task)]
+    if not isinstance(model, HMM):
+        raise InvalidInput(
+            "model of a PosteriorTask", "an HMM", type(model).__name__, "flatten() a memory model, or use a MemoryTask"
+        )
+    place = task.place
+    if place.position is None:
+        return initial_posterior(model, tokens, lengths=lengths)
+    text = as_tokens(
+        tokens, model.vocabulary_size, lengths=lengths, batch_shape=model.batch_shape, device=model.device
     )
+    return state_posterior(model, place.known(text), place.columns(text))
+
+
+def require_uncertain(function: str, model: HMM | MemoryHMM, task: Task) -> None:
+    """Raise :class:`InvalidInput` where the latent has one possible value: its posterior is then constant."""
+    values = _possible_values(model, task).nonzero()[:, 0].tolist()
+    if len(values) > 1:
+        return
+    if isinstance(task, MemoryTask):
+        raise InvalidInput(
+            f"{function}: memory cell {_cell(task)}",
+            "more than one possible value",
+            f"value {values[0]} only, so that P(M|x) is the same for every text",
+            "ask of another cell, or give the cell another memory_prior",
+        )
+    raise InvalidInput(
+        f"{function}: {task.place}",
+        "more than one possible state",
+        f"state {values[0]} only, so that its posterior is the same for every text",
+        "ask of another position, e.g. PosteriorTask(weights, position=0), or give the model another initial law",
+    )
+
+
+def _possible_values(model: HMM | MemoryHMM, task: Task) -> Tensor:
+    """Return which values (n,) the latent can have; at any length of text, if its position is counted from the end."""
+    if not isinstance(task, PosteriorTask) or not isinstance(model, HMM):
+        return latent_prior(model, task) > 0
+    possible, moves = model.initial > 0, model.transition > 0
+    if task.position is None:
+        return possible
+    possible = reached_from(possible, moves)
+    if task.position >= 0:
+        for _ in range(task.position):
+            possible = reached_from(possible, moves)
+        return possible
+    for _ in range(model.n_states):
+        possible = possible | reached_from(possible, moves)
+    return possible
+
+
+def reached_from(states: Tensor, moves: Tensor) -> Tensor:
+    """Return which states (K,) can follow some of ``states`` (K,), as ``moves`` (K,K) allow."""
+    return (states[:, None] & moves).any(0)
 
 
 def _cell(task: Task) -> int:

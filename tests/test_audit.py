@@ -191,25 +191,16 @@ def test_texts_that_no_head_can_read():
     model = HMM([0.5, 0.5], [[0, 1], [0, 1]], [[1, 0], [0.5, 0.5]])
     tree = audit(model, PosteriorTask([[1, 0], [0, 1]]), length=3, seed=0)
     assert tree.ppl_hmm.verdict["head"] == "recoverable"
-    text = HMM(
-        [1, 0],
-        [
-            [
-                0,
-                1,
-            ],
-            [1, 0],
-        ],
-        [[1, 0], [0, 1]],
-    )
-    tree = audit(text, PosteriorTask([[1, 0], [0, 1]]), length=3, seed=0)
+    moves = [[0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
+    text = HMM([0.3, 0.7, 0, 0], moves, [[0.5, 0.5], [0.5, 0.5], [1, 0], [0, 1]])
+    tree = audit(text, PosteriorTask([[1, 0, 0, 0], [0, 1, 0, 0]]), length=3, seed=0)
     assert (tree["features/conditionals"] == 0).all()
     assert tree.ppl_hmm.verdict == {"head": "recoverable", "prompt": "recoverable"}  # one label
     assert "linear_map" not in tree["diagnostics"].children
 
 
-def test_one_state_and_one_token():
-    tree = audit(HMM([1], [[1]], [[1]]), PosteriorTask([[0], [1]]), length=3, seed=0)
+def test_one_token():
+    tree = audit(HMM([0.3, 0.7], np.full((2, 2), 0.5), [[1], [1]]), PosteriorTask(np.eye(2)), length=3, seed=0)
     assert tree.ppl_hmm.verdict == {"head": "recoverable", "prompt": "recoverable"}
 
 

@@ -183,7 +183,7 @@ TEXTS = [
     case("tokens of rank 3", (np.zeros((2, 2, 2), int), {}), "tokens", "shape (B, T)", "shape (2, 2, 2)"),
     case("no sequences", (np.zeros((0, 3), int), {}), "tokens", "at least one sequence", "shape (0, 3)"),
     case("no positions", (np.zeros((3, 0), int), {}), "tokens", "at least one position", "shape (3, 0)"),
-    case("ragged tokens", ([[0, 1], [2]], {}), "tokens", "rectangular", "inhomogeneous"),
+    case("unevenly nested tokens", ([[0, [1, 2]], [2, 1]], {}), "tokens", "rectangular", "inhomogeneous"),
     case("words for tokens", ([["a", "b"]], {}), "tokens", "integers", "str"),
     case("length beyond T", (TEXT, {"lengths": [3, 4]}), "length of sequence 1", "0..3", "4"),
     case("negative length", (TEXT, {"lengths": [-1, 2]}), "length of sequence 0", "0..3", "-1"),

@@ -72,13 +72,25 @@ def test_the_page_is_filled_between_its_markers():
     assert "prose" in page
     assert "old" not in page
     assert "\nNone.\n" in report.filled(PAGE, measurements(comparison(faster={"peer": 2}), scalings=[scaling()]))
-    assert "Not measured" in report.filled(PAGE, measurements())
+
+
+def test_a_run_fills_the_parts_of_its_device_only():
+    page = PAGE + "".join(f"<!-- begin {name} -->\nkept\n<!-- end -->\n" for name in ("gpu", "gpu machine", "machine"))
+    on_gpu = dataclasses.replace(comparison(faster={"peer": 2}), section="gpu")
+    by_gpu, by_cpu = report.filled(page, measurements(on_gpu)), report.filled(page, measurements(comparison()))
+    assert "old" in by_gpu
+    assert "begin machine -->\nkept" in by_gpu
+    assert "kept" not in by_gpu.split("begin machine")[0]
+    assert "begin gpu -->\nkept" in by_cpu
+    assert "begin gpu machine -->\nkept" in by_cpu
+    assert "old" not in by_cpu
 
 
 def test_a_run_writes_the_page_and_fails_where_a_peer_is_faster(tmp_path, monkeypatch, capsys):
     page = tmp_path / "performance.md"
-    for name, path in {"PAGE": page, "BESIDE": tmp_path / "beside", "KEPT": tmp_path / "beside" / "kept.json"}.items():
-        monkeypatch.setattr(report, name, path)
+    beside = tmp_path / "beside"
+    for name, value in {"PAGE": page, "BESIDE": beside, "KEPT": {"cpu": beside / "kept.json"}}.items():
+        monkeypatch.setattr(report, name, value)
     left = [{"extra_info": {"scaling": dataclasses.asdict(scaling())}}]
     for faster, status in (({"peer": 2}, 0), ({"limit": None}, 1)):
         page.write_text(PAGE)
@@ -87,7 +99,7 @@ def test_a_run_writes_the_page_and_fails_where_a_peer_is_faster(tmp_path, monkey
         source = tmp_path / "benchmarks.json"
         source.write_text(json.dumps({"benchmarks": [compared, *left], **machine}))
         assert report.main(str(source)) == status
-        kept = Measurements.from_json(json.loads(report.KEPT.read_text()))
+        kept = Measurements.from_json(json.loads(report.KEPT["cpu"].read_text()))
         assert kept == Measurements.from_pytest_benchmark(json.loads(source.read_text()))
         assert page.read_text() == report.filled(PAGE, kept)
         assert ("limit is faster" in capsys.readouterr().out) == bool(status)
@@ -105,11 +117,13 @@ def test_the_same_numbers_draw_the_same_figures(tmp_path):
     assert drawn[0] == drawn[1]
 
 
-def test_the_committed_page_is_that_of_the_committed_numbers():
-    kept = Measurements.from_json(json.loads(report.KEPT.read_text()))
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_the_committed_page_is_that_of_the_committed_numbers(device):
+    kept = Measurements.from_json(json.loads(report.KEPT[device].read_text()))
+    assert kept.device == device
     page = report.PAGE.read_text()
     assert page == report.filled(page, kept)
     other = dataclasses.replace(kept, comparisons=kept.comparisons[1:])
     assert page != report.filled(page, other)  # the check can fail
-    for section in (*SECTIONS, "machine", "scaling", "missed"):
+    for section in (*SECTIONS, "machine", "scaling", "missed", "gpu machine", "gpu missed"):
         assert f"<!-- begin {section} -->" in page

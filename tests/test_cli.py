@@ -139,7 +139,7 @@ def test_smoke_run(experiment, smoke):
     assert str(out / svg) in process.stdout
     results = open_results(out)
     assert results["results/accuracy"].sizes["n_states"] == results["results/accuracy"].sizes["seed"] == 2
-    constructed = results["results/accuracy"]["method"].isin(CONSTRUCTED)
+    constructed = results["results/accuracy"]["approach"].isin(CONSTRUCTED)
     offered = ~constructed | (results["results/condition"] == 1)
     xr.testing.assert_equal(results["results/accuracy"].notnull(), offered)
     attributes, sizes = results["settings"].attrs, experiment.smoke.sizes

@@ -1,6 +1,7 @@
 """``ppl-hmm audit``: files of plain xarray in, a verdict out; what is wrong is named in one line, exit status 2."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -76,6 +77,25 @@ def audited(task=WEIGHTS, *, length=3, n_sequences=50, **options):
 # Files that work.
 
 
+NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.]*\w)")
+
+
+def assert_same_report(found, expected):
+    """Check that two reports have the same words, and numbers that differ by rounding only."""
+    assert NUMBER.sub("#", found) == NUMBER.sub("#", expected)
+    pairs = list(zip(NUMBER.findall(found), NUMBER.findall(expected), strict=True))
+    counts = [pair for pair in pairs if pair[0].isdigit() and pair[1].isdigit()]
+    assert all(one == other for one, other in counts)
+    # Printed to two digits or more, the last of which may turn; what is below 1e-9 is rounding.
+    np.testing.assert_allclose(*np.array(pairs, float).T, rtol=3e-2, atol=1e-9)
+
+
+def assert_says(result, expected):
+    status, output, errors = result
+    assert (status, errors) == (0, "")
+    assert_same_report(output, expected)
+
+
 def as_branch(dataset):
     return xr.DataTree.from_dict({"/model": dataset, "/elsewhere": xr.Dataset({"a": 1})})
 
@@ -95,7 +115,7 @@ FILES = {
 def test_model_files_of_plain_xarray(name, call, write):
     data, options = FILES[name]()
     model, task = write(data, **options), write(task_dataset(), "task.nc")
-    assert call(model, "--task", task, *FEW) == (0, report(audited()) + "\n", "")
+    assert_says(call(model, "--task", task, *FEW), report(audited()) + "\n")
 
 
 def test_classic_files_are_read_as_all_others(write):
@@ -127,7 +147,7 @@ def test_a_memory_model_of_plain_xarray(call, write):
     weights = task_dataset(task.weights.numpy(), ("class", "memory_value"), target_cell=0)
     result = call(path, "--task", write(weights, "task.nc"), *FEW)
     expected = report(ppl_hmm.audit(model, task, length=3, n_sequences=50, seed=0))
-    assert result == (0, expected + "\n", "")
+    assert_says(result, expected + "\n")
     # The example of that name, in place of files.
     assert call("--example", "memory", *FEW) == result
 
@@ -135,13 +155,13 @@ def test_a_memory_model_of_plain_xarray(call, write):
 @pytest.mark.parametrize("name", ["aliased", "degenerate"])
 def test_examples(name, call):
     expected = ppl_hmm.audit(*ppl_hmm.example(name), length=3, n_sequences=50, seed=0)
-    assert call("--example", name, *FEW) == (0, report(expected) + "\n", "")
+    assert_says(call("--example", name, *FEW), report(expected) + "\n")
 
 
 def test_an_audit_brings_its_model(call, write):
     tree = audited()
     path = write(tree, "audit.nc", engine="h5netcdf")
-    assert call(path, "--task", write(task_dataset(), "task.nc"), *FEW)[1] == report(tree) + "\n"
+    assert_says(call(path, "--task", write(task_dataset(), "task.nc"), *FEW), report(tree) + "\n")
 
 
 # Random tasks, seeds, options.
@@ -157,7 +177,7 @@ def test_without_a_task_a_random_one_and_its_seed(call, write):
         # The task divides a thousand sampled texts of this seed.
         task = ppl_hmm.random_task(model, seed, ppl_hmm.sample(model, 1000, 3, seed).tokens)
         expected = report(audited(task.weights, seed=seed))
-        assert outputs[seed] == f"task: random, seed {seed}\n{expected}\n"
+        assert_same_report(outputs[seed], f"task: random, seed {seed}\n{expected}\n")
     assert call(path, *FEW)[1] == outputs[0] != outputs[7]
     assert "task:" not in call(path, "--task", write(task_dataset(), "task.nc"), *FEW)[1]
 
@@ -166,7 +186,7 @@ def test_options_are_those_of_the_function(call, write):
     files = write(model_dataset()), "--task", write(task_dataset(), "task.nc")
     options = {"length": 9, "n_sequences": 30, "seed": 5, "tolerance": 0.25}
     given = ("--length", 9, "--sequences", 30, "--seed", 5, "--tolerance", 0.25)
-    assert call(*files, *given) == (0, report(audited(**options)) + "\n", "")
+    assert_says(call(*files, *given), report(audited(**options)) + "\n")
     assert "residuals up to 0.25 count as solved" in call(*files, *given)[1]
     status, output, _ = call(*files, "--sequences", 20)
     assert (status, output.splitlines()[0].split(";")[0]) == (0, "20 sampled texts of 80 tokens")
@@ -230,7 +250,7 @@ def test_files_only_with_out(options, name, call, tmp_path, monkeypatch):
     assert len(figures) >= 4
     assert files == {name, "audit.nc", *(f"{figure}{suffix}" for figure in figures for suffix in (".png", ".svg"))}
     with xr.open_datatree(out / "audit.nc", engine="h5netcdf") as file:
-        assert file.load().ppl_hmm.report() + "\n" == report(audit_of_example()) + "\n"
+        assert_same_report(file.load().ppl_hmm.report(), report(audit_of_example()))
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
 
 
@@ -341,11 +361,9 @@ def test_files_that_cannot_be_read(option, call, write, tmp_path):
 
 def test_one_state_has_no_balanced_task(call, write):
     path = write(model_dataset([1.0], [[1.0]], [[0.5, 0.25, 0.25]]))
-    assert_one_line(
-        call(path, *FEW), "random_task with 1 states: expected a task whose smaller class has 5% of the labels"
-    )
-    status, output, _ = call(path, "--task", write(task_dataset([[0.0], [1.0]]), "task.nc"), *FEW)
-    assert (status, output.count("RECOVERABLE")) == (0, 2)  # one label
+    certain = "the silent state H₀ given the text: expected more than one possible state, got state 0 only"
+    assert_one_line(call(path, *FEW), f"random_task: {certain}")
+    assert_one_line(call(path, "--task", write(task_dataset([[0.0], [1.0]]), "task.nc"), *FEW), f"audit: {certain}")
 
 
 BAD_USAGE = {

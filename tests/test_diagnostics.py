@@ -573,7 +573,7 @@ def test_conditioning_of_a_model_and_its_prompt():
         assert np.isnan(row["singular_values"][len(values) :]).all()
         assert row["n_rows"] == len(rows)
         assert row["sigma_min"].item() == pytest.approx(values[-1], abs=1e-15)
-        for tolerance, rank in zip(row["tolerance"].values, row["effective_rank"].values, strict=True):
+        for tolerance, rank in zip(row["rank_tolerance"].values, row["effective_rank"].values, strict=True):
             assert rank == np.linalg.matrix_rank(rows, tol=tolerance * values[0])
     np.testing.assert_allclose(found["total_variation"], [[0, 0, 0.5], [0, 0, 0.5], [0.5, 0.5, 0]], atol=1e-15)
 

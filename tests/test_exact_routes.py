@@ -200,6 +200,7 @@ def test_hmmlearn_agrees_on_evidence_and_posterior(seed):
 def test_hmmlearn_agrees_on_the_best_path(seed):
     model, tokens = random_texts(seed)
     theirs = model.to_hmmlearn()
+    theirs.startprob_ = np.eye(model.n_states)[seed % model.n_states]  # no mean of rows of A: A has no zeros
     ours = HMM.from_hmmlearn(theirs)
     best = viterbi(ours, tokens)
     assert (best.initial_state == model.n_states).all()  # the silent start state, added last
@@ -211,10 +212,16 @@ def test_hmmlearn_agrees_on_the_best_path(seed):
 
 def test_from_hmmlearn_is_exact():
     model, tokens = random_texts(0)
-    silent = HMM.from_hmmlearn(model.to_hmmlearn())
-    before, after = posterior(model, tokens), posterior(silent, tokens)
+    theirs = model.to_hmmlearn()
+    start = theirs.startprob_ = np.array([1.0, 0, 0, 0])
+    silent = HMM.from_hmmlearn(theirs)
+    # The first state emits, with law `start`: moving to it from anywhere gives the first step the same law.
+    same = HMM(np.eye(5)[4], np.pad(np.vstack([model.transition, start]), ((0, 0), (0, 1))), silent.emission)
+    before, after = posterior(same, tokens), posterior(silent, tokens)
+    assert_equal(before.log_evidence, [theirs.score(text[:, None]) for text in tokens])
+    assert_equal(before.smoothed[..., :-1], [theirs.predict_proba(text[:, None]) for text in tokens])
     assert_equal(after.log_evidence, before.log_evidence)
-    assert_equal(after.smoothed[..., :-1], before.smoothed)
+    assert_equal(after.smoothed, before.smoothed)
     assert (after.smoothed[..., -1] == 0).all()
 
 

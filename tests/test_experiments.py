@@ -112,7 +112,7 @@ def test_the_numbers_do_not_depend_on_the_workers(experiment, finished, tmp_path
 
 def test_the_condition_is_the_certificate_of_the_same_model(head_vs_prompt_results):
     """At K = 12 > V = 10 rows cannot be independent; at K = 4 they are, for these seeds."""
-    condition = head_vs_prompt_results["condition"].sel({"method": "head"})
+    condition = head_vs_prompt_results["condition"].sel({"approach": "head"})
     assert condition.sel(n_states=12).values.tolist() == [0, 0]
     assert condition.sel(n_states=4).values.tolist() == [1, 1]
     for seed in (0, 1):
@@ -128,7 +128,7 @@ def model_and_task(n_states, seed):
 
 @pytest.mark.parametrize("method", CONSTRUCTED)
 def test_the_condition_of_constructed_prompts_is_their_certificate(method, head_vs_prompt_results):
-    condition = head_vs_prompt_results["condition"].sel({"method": method})
+    condition = head_vs_prompt_results["condition"].sel({"approach": method})
     for n_states in (4, 12):
         for seed in (0, 1):
             found = prompt_certificate(*model_and_task(n_states, seed), support_threshold=CONSTRUCTED[method])
@@ -136,7 +136,7 @@ def test_the_condition_of_constructed_prompts_is_their_certificate(method, head_
 
 
 def test_constructed_methods_have_an_accuracy_where_their_condition_holds(experiment, finished):
-    results = finished[1][schema.RESULTS].to_dataset().sel({"method": CERTIFIED[experiment]})
+    results = finished[1][schema.RESULTS].to_dataset().sel({"approach": CERTIFIED[experiment]})
     holds = results["condition"] == schema.YES
     assert holds.any()
     assert not holds.all()  # the smoke run shows both
@@ -145,14 +145,14 @@ def test_constructed_methods_have_an_accuracy_where_their_condition_holds(experi
 
 def test_the_theorem_is_right_on_every_decidable_text(head_vs_prompt_results):
     """Theorem P, exactly: only texts whose margin is within rounding can be labelled otherwise."""
-    exact = head_vs_prompt_results.sel({"method": "prompt-theorem"})
+    exact = head_vs_prompt_results.sel({"approach": "prompt-theorem"})
     holds = exact["condition"] == schema.YES
     assert holds.any()
     assert (exact["accuracy"] >= 1 - exact["undecidable"] - 1e-12).values[holds.values].all()
 
 
 def test_where_the_condition_holds_the_training_text_is_separable(head_vs_prompt_results):
-    head = head_vs_prompt_results.sel({"method": "head"})
+    head = head_vs_prompt_results.sel({"approach": "head"})
     holds = head["condition"] == schema.YES
     assert holds.any()
     assert (head["separable"].values[holds.values] == schema.YES).all()
@@ -163,14 +163,14 @@ def test_where_the_condition_holds_the_training_text_is_separable(head_vs_prompt
 
 def test_schema_of_results(experiment, finished):
     results = finished[1][schema.RESULTS].to_dataset()
-    by_method = ("method", "n_states", "seed")
+    by_method = ("approach", "n_states", "seed")
     assert {name: (values.dims, str(values.dtype)) for name, values in results.data_vars.items()} == {
         "accuracy": (by_method, "float64"),
         "separable": (by_method, "int8"),
         "condition": (by_method, "int8"),
         "undecidable": (("n_states", "seed"), "float64"),
     }
-    assert results["method"].values.tolist() == METHODS[experiment]
+    assert results["approach"].values.tolist() == METHODS[experiment]
     assert results["n_states"].values.tolist() == list(experiment.smoke.states)
     assert results["seed"].values.tolist() == [0, 1]
     for name in ("accuracy", "undecidable"):
@@ -181,9 +181,9 @@ def test_schema_of_results(experiment, finished):
     for name, asked in (("separable", SEPARABLE[experiment]), ("condition", CONDITION[experiment])):
         assert list(results[name].attrs["flag_values"]) == [-1, 0, 1]
         assert results[name].attrs["flag_meanings"] == "not_asked no yes"
-        expected = xr.where(results["method"].isin(asked), results[name] >= 0, results[name] == -1)
+        expected = xr.where(results["approach"].isin(asked), results[name] >= 0, results[name] == -1)
         assert expected.all()
-    always = results["accuracy"].sel({"method": [m for m in METHODS[experiment] if m not in CERTIFIED[experiment]]})
+    always = results["accuracy"].sel({"approach": [m for m in METHODS[experiment] if m not in CERTIFIED[experiment]]})
     assert always.notnull().all()
     # Every accuracy is a whole number of the test texts.
     accuracy = results["accuracy"].values[results["accuracy"].notnull().values]
@@ -198,10 +198,10 @@ def test_published_equals_the_file(experiment, n_points, finished):
     text = resources.files("ppl_hmm.reference").joinpath("wei2021_figure3.csv").read_text()
     rows = [row for row in csv.DictReader(text.splitlines()) if row["panel"] == experiment.panel]
     assert group["accuracy"].size == len(rows) == n_points
-    assert set(group["method"].values) <= set(METHODS[experiment])
+    assert set(group["approach"].values) <= set(METHODS[experiment])
     assert group["n_states"].values.tolist() == list(experiment.figure.states)
     for row in rows:
-        point = group.sel({"method": row["method"], "n_states": int(row["n_states"])})
+        point = group.sel({"approach": row["method"], "n_states": int(row["n_states"])})
         assert float(point["accuracy"]) == float(row["accuracy_percent"]) / 100
         assert float(point["half_width"]) == float(row["half_width_percent"]) / 100
     assert "2106.09226" in group.attrs["source"]

@@ -112,7 +112,7 @@ def test_without_triton_its_name_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("version", "enough"), [("3.7rc1", True), ("3.10.0+git1", True), ("3.6.0", False), ("", False)]
+    ("version", "enough"), [("3.7rc1", True), ("3.10.0+git1", True), ("3.6.0", True), ("3.5.1", False), ("", False)]
 )
 def test_versions_of_triton(monkeypatch, version, enough):
     monkeypatch.setattr(importlib.metadata, "version", lambda _: version)

@@ -42,11 +42,20 @@ AUDITS = {
     "ragged": lambda: audit(
         *example("degenerate"), RNG.integers(3, size=(30, 5)), lengths=RNG.integers(0, 6, size=30), seed=0
     ),
-    "one-state": lambda: audit(ppl_hmm.HMM([1], [[1]], [[1]]), PosteriorTask([[0], [1]]), length=2, seed=0),
+    "one-token": lambda: audit(
+        ppl_hmm.HMM([0.3, 0.7], np.full((2, 2), 0.5), [[1], [1]]), PosteriorTask(np.eye(2)), length=2, seed=0
+    ),
     "one-text": lambda: audit(*example("aliased"), n_sequences=1, length=3, seed=0),
     "no-task": lambda: audit(example("aliased")[0], PosteriorTask(np.zeros((2, 3))), length=3, seed=0),
     "no-contexts": lambda: audit(
-        ppl_hmm.HMM([1, 0], [[0, 1], [1, 0]], np.eye(2)), PosteriorTask(np.eye(2)), length=3, seed=0
+        ppl_hmm.HMM(
+            [0.3, 0.7, 0, 0],
+            [[0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 1, 0]],
+            [[0.5, 0.5], [0.5, 0.5], [1, 0], [0, 1]],
+        ),
+        PosteriorTask(np.eye(4)[:2]),
+        length=3,
+        seed=0,
     ),
 }
 
@@ -58,7 +67,7 @@ def made(name):
 
 @functools.cache
 def experiment():
-    dims = {"method": 2, "n_states": 1, "seed": 3}
+    dims = {"approach": 2, "n_states": 1, "seed": 3}
     results = {name: (tuple(dims), np.zeros(tuple(dims.values()))) for name in ("accuracy", "separable", "condition")}
     results["undecidable"] = (("n_states", "seed"), np.zeros((1, 3)))
     return xr.DataTree.from_dict({"/results": xr.Dataset(results)})

@@ -110,7 +110,11 @@ def test_configurations_count_with_the_last_cell_fastest():
             "breaks", lambda: random_memory_hmm("recoverable", 2, 2, 5, 0, breaks="x"), "breaks", "independence", "'x'"
         ),
         case(
-            "one value", lambda: random_task(random_memory_hmm("dirichlet", 2, 1, 2, 0), 0, [[0]]), "1 memory", "5%", ""
+            "one value",
+            lambda: random_task(random_memory_hmm("dirichlet", 2, 1, 2, 0), 0, [[0]]),
+            "memory cell 0",
+            "more than one possible value",
+            "value 0 only",
         ),
     ],
 )

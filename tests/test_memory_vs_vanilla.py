@@ -38,14 +38,14 @@ def test_conditions_are_the_certificates_of_the_same_models(n_states, seed, resu
     condition = results["condition"].sel(n_states=n_states, seed=seed)
     with_memory, vanilla = memory_model(n_states, seed), ppl_hmm.random_hmm("wei2021", n_states, 10, seed)
     found = memory_certificate(with_memory, drawn_again(with_memory, seed)[1])
-    assert bool(condition.sel({"method": "attention-theorem"})) == found.recoverable
+    assert bool(condition.sel({"approach": "attention-theorem"})) == found.recoverable
     found = head_certificate(vanilla, drawn_again(vanilla, seed)[1])
-    assert bool(condition.sel({"method": "vanilla-linear"})) == found.recoverable
+    assert bool(condition.sel({"approach": "vanilla-linear"})) == found.recoverable
 
 
 def test_theorem_m_holds_for_some_models_and_fails_for_others(results):
     """Two values of 4 states are 8 rows among 10 tokens; three are 12."""
-    condition = results["condition"].sel({"method": "attention-theorem"})
+    condition = results["condition"].sel({"approach": "attention-theorem"})
     assert condition.sel(n_states=8).values.tolist() == [1, 1, 1]
     assert condition.sel(n_states=12).values.tolist() == [0, 0, 0]
 
@@ -57,7 +57,7 @@ def test_the_theorem_is_right_on_every_text_it_speaks_of(seed, results):
     text, task = drawn_again(model, seed)
     agreement = memory_certificate(model, task).sign_agreement(text[TEST])
     assert agreement.agreeing == agreement.decidable > 0
-    accuracy = float(results["accuracy"].sel({"method": "attention-theorem", "n_states": 8, "seed": seed}))
+    accuracy = float(results["accuracy"].sel({"approach": "attention-theorem", "n_states": 8, "seed": seed}))
     assert accuracy >= agreement.decidable / SIZES["n_test"] - 1e-12
 
 
@@ -66,7 +66,7 @@ def test_where_every_text_is_covered_the_theorem_is_right_on_every_decidable_tex
     model = memory_model(8, seed)
     text, task = drawn_again(model, seed)
     assert (memory_certificate(model, task).coverage(text[TEST]) > 0.99).all()
-    point = results.sel({"method": "attention-theorem", "n_states": 8, "seed": seed})
+    point = results.sel({"approach": "attention-theorem", "n_states": 8, "seed": seed})
     assert float(point["accuracy"]) >= 1 - float(point["undecidable"]) - 1e-12
 
 
@@ -79,7 +79,7 @@ def test_attention_is_learned_on_training_text_and_scored_on_test_text(attention
     head = ppl_hmm.AttentionHead.select(
         features[TRAIN], labels[TRAIN], features[held_out], labels[held_out], attention=attention
     )
-    accuracy = float(results["accuracy"].sel({"method": method, "n_states": 12, "seed": 1}))
+    accuracy = float(results["accuracy"].sel({"approach": method, "n_states": 12, "seed": 1}))
     assert accuracy == pytest.approx(head.score(features[TEST], labels[TEST]), abs=1e-12)
 
 
@@ -97,7 +97,7 @@ def test_undecidable_is_the_memory_arms(results):
 def test_the_vanilla_arm_is_the_head_of_head_vs_prompt(results, tmp_path):
     """The same models, text, tasks and heads, to the last digit."""
     tree = ppl_hmm.head_vs_prompt(STATES, SEEDS, tmp_path / "out", workers=1, restarts=1, **SIZES)
-    head = tree[schema.RESULTS].to_dataset().sel({"method": "head"})
-    vanilla = results.sel({"method": "vanilla-linear"})
+    head = tree[schema.RESULTS].to_dataset().sel({"approach": "head"})
+    vanilla = results.sel({"approach": "vanilla-linear"})
     for name in ("accuracy", "separable", "condition"):
         np.testing.assert_array_equal(vanilla[name], head[name])

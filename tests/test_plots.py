@@ -40,7 +40,7 @@ def make_tree(name, n_seeds=5, states=STATES, seed=0):
     rng = np.random.default_rng(seed)
     methods = METHODS[name]
     shape = (len(methods), len(states), n_seeds)
-    dims = ("method", "n_states", "seed")
+    dims = ("approach", "n_states", "seed")
     results = xr.Dataset(
         {
             "accuracy": (dims, rng.uniform(0.5, 1, size=shape)),
@@ -48,13 +48,13 @@ def make_tree(name, n_seeds=5, states=STATES, seed=0):
             "condition": (dims, rng.integers(0, 2, size=shape).astype(np.int8)),
             "undecidable": (dims[1:], rng.uniform(0, 0.2, size=shape[1:])),
         },
-        coords={"method": methods, "n_states": states, "seed": range(n_seeds)},
+        coords={"approach": methods, "n_states": states, "seed": range(n_seeds)},
     )
     for question, asked in (("separable", SEPARABLE[name]), ("condition", CONDITION[name])):
-        results[question] = results[question].where(results["method"].isin(asked), schema.NOT_ASKED).astype(np.int8)
+        results[question] = results[question].where(results["approach"].isin(asked), schema.NOT_ASKED).astype(np.int8)
     if 12 in states:
-        results["condition"].loc[{"method": CONSTRUCTED[name][0], "n_states": 12}] = schema.NO
-    refused = results["method"].isin(CONSTRUCTED[name]) & (results["condition"] != schema.YES)
+        results["condition"].loc[{"approach": CONSTRUCTED[name][0], "n_states": 12}] = schema.NO
+    refused = results["approach"].isin(CONSTRUCTED[name]) & (results["condition"] != schema.YES)
     results["accuracy"] = results["accuracy"].where(~refused)
     settings = xr.Dataset(attrs={"vocabulary_size": 10, "n_seeds": n_seeds})
     if name == HEAD:
@@ -64,7 +64,7 @@ def make_tree(name, n_seeds=5, states=STATES, seed=0):
 
 
 def at(dataset, method, n_states):
-    return dataset.sel({"method": method, "n_states": n_states})
+    return dataset.sel({"approach": method, "n_states": n_states})
 
 
 # Data.
@@ -72,15 +72,15 @@ def at(dataset, method, n_states):
 
 def test_means_and_intervals(name):
     tree = make_tree(name)
-    accuracy, curves = tree["results/accuracy"].sel({"method": LEARNED[name]}), data.curves(tree)
+    accuracy, curves = tree["results/accuracy"].sel({"approach": LEARNED[name]}), data.curves(tree)
     names = {"mean", "low", "high", "separable", "condition", "published", "published_half_width"}
     assert set(curves) == {*names, "undecidable"}
-    assert curves["method"].values.tolist() == METHODS[name]
+    assert curves["approach"].values.tolist() == METHODS[name]
     for variable in names:
-        assert curves[variable].dims == ("method", "n_states")
+        assert curves[variable].dims == ("approach", "n_states")
     np.testing.assert_allclose(curves["undecidable"], tree["results/undecidable"].values.mean(-1), rtol=1e-14)
     assert curves.attrs == tree["settings"].attrs
-    curves = curves.sel({"method": LEARNED[name]})
+    curves = curves.sel({"approach": LEARNED[name]})
     np.testing.assert_allclose(curves["mean"], accuracy.values.mean(-1), rtol=1e-14)
     assert (curves["low"] < curves["mean"]).all()
     assert (curves["mean"] < curves["high"]).all()
@@ -156,10 +156,10 @@ def test_share_of_yes():
 def test_shares_of_the_experiment(question, asked, name):
     tree = make_tree(name)
     shares, answers = data.curves(tree)[question], tree["results"][question]
-    own = {"method": asked[name]}
+    own = {"approach": asked[name]}
     np.testing.assert_allclose(shares.sel(own), (answers.sel(own) == 1).mean("seed"))
     others = [method for method in METHODS[name] if method not in asked[name]]
-    assert shares.sel({"method": others}).isnull().all()
+    assert shares.sel({"approach": others}).isnull().all()
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_published_numbers_stand_where_the_paper_has_them(name, method, n_states
     elsewhere = 12 if name == HEAD else 4
     assert curves["published"].sel(n_states=elsewhere).isnull().all()
     others = [method for method in METHODS[name] if method not in PUBLISHED[name]]
-    assert curves["published"].sel({"method": others}).isnull().all()
+    assert curves["published"].sel({"approach": others}).isnull().all()
 
 
 # Figures.
@@ -251,13 +251,13 @@ def test_the_lines_carry_exactly_the_data(name):
     lines, bars = lines_of(figures.draw(name, tree).axes[0])
     assert list(lines) == list(LABELS[name].values())
     for method, (x, y) in zip(METHODS[name], lines.values(), strict=True):
-        curve = curves.sel({"method": method})
+        curve = curves.sel({"approach": method})
         np.testing.assert_array_equal(x, STATES)
         np.testing.assert_array_equal(y, 100 * curve["mean"])
     assert list(bars) == PUBLISHED_LABELS[name]
     for method, (x, y) in zip(PUBLISHED[name], bars.values(), strict=True):
         np.testing.assert_array_equal(x, STATES)
-        np.testing.assert_array_equal(y, 100 * curves["published"].sel({"method": method}))
+        np.testing.assert_array_equal(y, 100 * curves["published"].sel({"approach": method}))
 
 
 def test_the_lines_of_shares_carry_exactly_the_data(name):
@@ -274,7 +274,7 @@ def test_the_lines_of_shares_carry_exactly_the_data(name):
         for method, line in zip(asked, lines, strict=True):
             x, y = line.get_xydata().T
             np.testing.assert_array_equal(x, STATES)
-            np.testing.assert_array_equal(y, 100 * shares.sel({"method": method}))
+            np.testing.assert_array_equal(y, 100 * shares.sel({"approach": method}))
 
 
 def bands_of(axes):
@@ -289,7 +289,7 @@ def test_the_bands_are_the_intervals(name):
     assert len(bands) == 3
     for method, band in zip(LEARNED[name], bands, strict=True):
         heights = band.get_paths()[0].vertices[:, 1]
-        curve = curves.sel({"method": method})
+        curve = curves.sel({"approach": method})
         for height in 100 * np.r_[curve["low"], curve["high"]]:
             assert np.abs(heights - height).min() < 1e-12
         assert heights.min() == 100 * curve["low"].min()

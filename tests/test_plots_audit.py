@@ -54,9 +54,9 @@ PAIRS = {
     "classes": (three_classes, {"length": 4}),
     "wei2021": (nearly_deterministic, {"length": 12, "n_sequences": 150}),
     "one-label": (one_label, {"length": 3}),
-    "one-state": (
-        lambda: (ppl_hmm.HMM([1.0], [[1.0]], [[0.5, 0.5]]), ppl_hmm.PosteriorTask([[0.0], [1.0]])),
-        {"length": 1},
+    "position": (
+        lambda: (ppl_hmm.random_hmm("dirichlet", 3, 4, 0), ppl_hmm.PosteriorTask(np.eye(3)[:2], position=-1)),
+        {"length": 3},
     ),
     "one-token": (one_token, {"length": 2}),
     "unread-cell": (unread_cell, {"length": 3}),

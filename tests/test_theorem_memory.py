@@ -178,6 +178,10 @@ def test_the_condition_is_that_of_the_ranks(seed):
     cells, prior = rng.integers(n_cells, size=K), oracle.random_rows(rng, n_cells, m)
     model = MemoryHMM(prior, chain[0], chain[1:], cells, counts / counts.sum(-1, keepdims=True))
     task = MemoryTask(rng.normal(size=(2, m)), 0)
+    if m == 1:
+        with pytest.raises(InvalidInput, match="memory cell 0: expected more than one possible value"):
+            memory_certificate(model, task)
+        return
     passing = set()
     for size in range(1, 1 + K):
         for states in map(list, itertools.combinations(range(K), size)):
@@ -308,7 +312,7 @@ def test_rows_that_no_text_meets_do_not_matter():
     assert not memory_certificate(seen, task).recoverable
 
 
-@pytest.mark.parametrize(("n_states", "n_values"), [(1, 1), (1, 2), (2, 1)])
+@pytest.mark.parametrize(("n_states", "n_values"), [(1, 2), (1, 4), (2, 2)])
 def test_smallest_models(n_states, n_values):
     emission = np.eye(4)[: n_values * n_states].reshape(n_values, n_states, 4)
     stay = np.full((n_states, n_states), 1 / n_states)
@@ -586,7 +590,7 @@ def test_a_prompt_on_another_cell_is_named():
 )
 def test_no_claim_is_wrong(seed, regime, n_cells, delta):
     rng = np.random.default_rng(seed)
-    n_states, n_values, n_tokens = (int(rng.integers(1, high)) for high in (5, 4, 9))
+    n_states, n_values, n_tokens = (int(rng.integers(low, high)) for low, high in ((1, 5), (2, 4), (1, 9)))
     n_cells = 1 if regime == "wei2021-memory" else n_cells
     model = random_memory_hmm(regime, n_states, n_values, n_tokens, seed, n_cells=n_cells)
     weights = rng.normal(size=(int(rng.integers(2, 4)), n_values))

@@ -43,9 +43,8 @@ def entropy(law: np.ndarray) -> np.ndarray:
 
 
 def information(prior: np.ndarray, posterior: np.ndarray, weights: Weights = None) -> Expectation:
-    """Return I(H;x) = H(prior) − E H(P(H|x)) in nats: prior (n,), posterior (B,n)."""
-    remaining = expectation(entropy(posterior), weights)
-    return Expectation(entropy(prior) - remaining.value, remaining.standard_error)
+    """Return I(H;x) = E H(prior) − E H(P(H|x)) in nats: prior (n,), or (B,n) if texts differ in it; posterior (B,n)."""
+    return expectation(entropy(prior) - entropy(posterior), weights)
 
 
 def bayes_accuracy(posterior: np.ndarray, weights: Weights = None) -> Expectation:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.exact import chain, recursion
 from ppl_hmm.exact.algebra import LOG, SCALED, Algebra, Floor, log_sum_exp, safe_log
@@ -25,7 +26,6 @@ from ppl_hmm.parameters import ConceptHMM
 from ppl_hmm.parameters.distributions import check_distributions
 from ppl_hmm.regimes.ginc import InContextText
 from ppl_hmm.rows import LikelihoodRows, Text
-from ppl_hmm.text import as_tensor
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -38,6 +38,11 @@ def latent_dimension(task: Task) -> str:
     return schema.MEMORY_VALUE if isinstance(task, MemoryTask) else schema.STATE
 
 
+def feature_dimension(task: Task) -> str:
+    """Return the dimension of what a head reads: tokens, or a block of them for each token that it may see."""
+    return schema.FEATURE if task.place.sees_token else schema.TOKEN
+
+
 def conditioning(model: Model, prompt: SoftPrompt | None = None) -> xr.Dataset:
     """Return the spectra of a model's matrices, ranks at several tolerances, and distances between states.
 
@@ -61,12 +66,12 @@ def conditioning(model: Model, prompt: SoftPrompt | None = None) -> xr.Dataset:
             "sigma_min": (schema.MATRIX, [spectrum.sigma_min for spectrum in each]),
             "condition_number": (schema.MATRIX, [spectrum.condition_number for spectrum in each]),
             "effective_rank": (
-                (schema.MATRIX, schema.TOLERANCE),
+                (schema.MATRIX, schema.RANK_TOLERANCE),
                 [[spectrum.effective_rank(tolerance) for tolerance in RANK_TOLERANCES] for spectrum in each],
             ),
             "n_rows": (schema.MATRIX, [spectrum.n_rows for spectrum in each]),
         },
-        coords={schema.MATRIX: list(found), schema.TOLERANCE: list(RANK_TOLERANCES)},
+        coords={schema.MATRIX: list(found), schema.RANK_TOLERANCE: list(RANK_TOLERANCES)},
     )
     if isinstance(model, HMM):
         distances = total_variation(model.emission.detach().double()).cpu().numpy()
@@ -90,12 +95,12 @@ def margins(task: Task, answers: Answers, weights: Weights = None) -> xr.Dataset
     )
 
 
-def linear_map(features: np.ndarray, law: np.ndarray, latent: str, weights: Weights = None) -> xr.Dataset:
+def linear_map(features: np.ndarray, law: np.ndarray, task: Task, weights: Weights = None) -> xr.Dataset:
     """Return the best linear map from G to the posterior, E‖P − CG‖², and the share of variance kept by value."""
-    best = arrays.best_linear_map(features, law, weights)
+    best, latent = arrays.best_linear_map(features, law, weights), latent_dimension(task)
     return xr.Dataset(
         {
-            "matrix": ((latent, schema.TOKEN), best.matrix),
+            "matrix": ((latent, feature_dimension(task)), best.matrix),
             "kept": (latent, best.kept),
             **_expected("squared_error", (), best.squared_error),
         }
@@ -112,14 +117,17 @@ def by_length(model: Model, task: Task, texts: Texts) -> dict[str, xr.Dataset]:
     """
     n_tokens = texts.tokens.shape[1]
     lengths = sorted({*(2**k for k in range(n_tokens.bit_length()) if 2**k < n_tokens), n_tokens})
+    position = task.place.position
+    if position is not None:  # shorter beginnings lack the state, or end in another one
+        lengths = [length for length in lengths if length == n_tokens or length > position >= 0]
     laws = [latent_posterior(model, task, texts.first(length)) for length in lengths]
     tolerance = task.tolerance_after(n_tokens, model.n_states)
     answers = [task.answers(law, tolerance) for law in laws]
     labels = [torch.where(each.decidable, each.labels, -1) for each in answers]  # the sign of rounding is no label
     distances = [0.5 * (law - laws[-1]).abs().sum(-1).cpu().numpy() for law in laws]
     same = [(each == labels[-1]).cpu().numpy() for each in labels]
-    prior, *posteriors = (law.detach().cpu().numpy() for law in (latent_prior(model, task), *laws))
-    weights = texts.weights
+    prior, *posteriors = (law.detach().cpu().numpy() for law in (latent_prior(model, task, texts.tokens), *laws))
+    weights, priors = texts.weights, np.broadcast_to(prior, posteriors[-1].shape)
 
     def series(name: str, values: list[Expectation]) -> dict:
         return _expected(name, schema.LENGTH, Expectation(*map(np.array, zip(*values, strict=True))))
@@ -130,7 +138,7 @@ def by_length(model: Model, task: Task, texts: Texts) -> dict[str, xr.Dataset]:
         {
             **series("information", [arrays.information(prior, law, weights) for law in posteriors]),
             **series("bayes_accuracy", [arrays.bayes_accuracy(law, weights) for law in posteriors]),
-            "prior_entropy": ((), arrays.entropy(prior)),
+            "prior_entropy": ((), arrays.expectation(arrays.entropy(priors), weights).value),
         },
         coords=coords,
     )

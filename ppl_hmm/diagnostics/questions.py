@@ -12,14 +12,15 @@ from torch import Tensor
 from ppl_hmm import schema
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.language_models.oracle import OracleLM
-from ppl_hmm.language_models.probe import probe_input
 from ppl_hmm.language_models.protocol import EncodedText
 from ppl_hmm.parameters import HMM, MemoryHMM, SoftPrompt
+from ppl_hmm.positions import Probe
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement, surely_scored
 from ppl_hmm.recoverability.constant import constant_certificate
 from ppl_hmm.recoverability.flattened import flattened_pair
 from ppl_hmm.recoverability.head import exists_on_paper, head_certificate
 from ppl_hmm.recoverability.memory import memory_certificate, memory_prompt_certificate
+from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.recoverability.witness import find_witness, separability
 from ppl_hmm.rows import Model
@@ -41,19 +42,21 @@ class Reading:
     law: Tensor  # (B,n): posterior of the latent that the task asks of
     answers: Answers
     tolerance: float  # margins within it are undecidable
-    encoded: EncodedText  # of (∅, x)
+    probe: Probe  # the mask that heads read: (∅, x), but for tasks on a position
+    encoded: EncodedText  # of its input
 
     @classmethod
     def of(cls, model: Model, task: Task, tokens: Tensor, lengths: Tensor | None = None) -> Reading:
         """Read texts (B,T), masked past the end of each."""
-        law, lm = latent_posterior(model, task, tokens), OracleLM(model)
+        law, probe = latent_posterior(model, task, tokens), task.place.probe(tokens)
         tolerance = float(task.tolerance_after(tokens.shape[1], model.n_states))
-        return cls(tokens, lengths, law, task.answers(law, tolerance), tolerance, lm.encode(probe_input(lm, tokens)))
+        encoded = OracleLM(model).encode(probe.inputs)
+        return cls(tokens, lengths, law, task.answers(law, tolerance), tolerance, probe, encoded)
 
     def features(self, prompt: SoftPrompt | None = None) -> Tensor:
-        """Return G (B,V) at the mask in front of each text, after a prompt; zeros for impossible contexts."""
+        """Return what a head reads of each text (B,V), after a prompt; zeros for impossible contexts."""
         rows = None if prompt is None else prompt.rows
-        return self.encoded.conditionals(rows, positions=[0])[..., 0, :].detach()
+        return self.probe.features(lambda positions: self.encoded.conditionals(rows, positions).detach())
 
     def told(self, features: Tensor) -> Tensor:
         """Say which texts (B,) a head can be asked about: decidable ones whose context is possible."""
@@ -107,26 +110,33 @@ class Question:
 def ask(
     model: Model, task: Task, texts: Reading, practice: Reading, fresh: Reading, tolerance: float
 ) -> list[Question]:
-    """Return the questions of a model and a task of the same kind.
+    """Return the questions of a model and a task of the same kind, their verdicts held against the texts.
 
     Certificates and witnesses are about ``texts``; heads are learned on ``practice`` and tested on ``fresh`` texts.
     """
-    readings = (texts, practice, fresh)
+    return [_held_to_counts(question, texts) for question in _asked(model, task, (texts, practice, fresh), tolerance)]
+
+
+def _asked(
+    model: Model, task: Task, readings: tuple[Reading, Reading, Reading], tolerance: float
+) -> list[Question]:
+    """Return the questions, each answered by theorem and witness."""
+    texts = readings[0]
     if isinstance(model, HMM) and isinstance(task, PosteriorTask):
+        if task.position is not None:
+            return [_ask_head(schema.HEAD, position_certificate(model, task, tolerance=tolerance), readings)]
         head = _unless_constant(head_certificate(model, task, tolerance=tolerance))
         prompt = _unless_constant(prompt_certificate(model, task, tolerance=tolerance))
-        questions = [_ask_head(schema.HEAD, head, readings), _ask_head(schema.PROMPT, prompt, readings)]
-        return [_held_to_counts(question, texts) for question in questions]
+        return [_ask_head(schema.HEAD, head, readings), _ask_head(schema.PROMPT, prompt, readings)]
     assert isinstance(model, MemoryHMM)
     assert isinstance(task, MemoryTask)  # both checked by the caller
     attention = memory_certificate(model, task, tolerance=tolerance)
     prompted = memory_prompt_certificate(model, task, tolerance=tolerance)
-    questions = [
+    return [
         _ask_head(schema.HEAD, _flattened_certificate(model, task, tolerance), readings),
         Question(schema.ATTENTION, attention, attention.sign_agreement(texts.tokens, texts.lengths)),
         Question(schema.ATTENTION_PROMPT, prompted, prompted.sign_agreement(texts.tokens, texts.lengths)),
     ]
-    return [_held_to_counts(question, texts) for question in questions]
 
 
 def _ask_head(name: str, certificate: Certificate, readings: tuple[Reading, Reading, Reading]) -> Question:
@@ -160,7 +170,7 @@ def _held_to_counts(question: Question, texts: Reading) -> Question:
     warnings.warn(
         f"question {question.name!r} of an audit: {certificate.reasons[-1]}; please report this model and task",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
     return dataclasses.replace(question, certificate=certificate)
 

@@ -14,7 +14,7 @@ from ppl_hmm.inference import log_likelihood
 from ppl_hmm.randomness import Seed, generator
 from ppl_hmm.rows import Model, Text
 from ppl_hmm.sampling import sample
-from ppl_hmm.text import as_tokens
+from ppl_hmm.text import as_text
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,17 +63,14 @@ def texts_to_read(
     n_sequences = at_least("n_sequences", n_sequences, 1)
     length = at_least("length", length, 1)
     if tokens is not None:
-        given = as_tokens(tokens, model.vocabulary_size, lengths=lengths, device=model.device)
-        return Texts(given, None, f"{len(given)} given texts", _as_lengths(lengths, given))
+        given, ends = as_text(tokens, model.vocabulary_size, lengths=lengths, device=model.device)
+        return Texts(given, None, f"{len(given)} given texts", ends)
     # Texts of as many tokens as the limit has bits are too many already: no power of a long length is needed.
     if lengths is None and model.vocabulary_size ** min(length, n_sequences.bit_length()) <= n_sequences:
         return _all_texts(model, length)
-    drawn = sample(model, n_sequences, length, generator(seed, "audit"), lengths=lengths).tokens.to(model.device)
-    return Texts(drawn, None, f"{n_sequences} sampled texts of {length} tokens", _as_lengths(lengths, drawn))
-
-
-def _as_lengths(lengths: Text | None, tokens: Tensor) -> Tensor | None:
-    return None if lengths is None else torch.as_tensor(lengths, device=tokens.device)
+    drawn = sample(model, n_sequences, length, generator(seed, "audit")).tokens
+    text, ends = as_text(drawn, model.vocabulary_size, lengths=lengths, device=model.device)
+    return Texts(text, None, f"{n_sequences} sampled texts of {length} tokens", ends)
 
 
 def _all_texts(model: Model, length: int) -> Texts:

@@ -101,7 +101,7 @@ def log_joint_memory(text: MemoryText) -> Float[Tensor, "P B C"]:
 
 def first_impossible(text: MemoryText) -> int:
     """Return the first row (0-based) that leaves an only sequence of an only model impossible in every memory."""
-    possible = torch.zeros(text.ids.shape[-1], dtype=torch.bool)
+    possible = torch.zeros(text.ids.shape[-1], dtype=torch.bool, device=text.ids.device)
     for block in blocks(text):
         remembered = block.log_prior[0] > -torch.inf
         steps = recursion.forward(LOG, block.initial[:, None], *block.arrays[1:])

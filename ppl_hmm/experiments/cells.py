@@ -54,7 +54,7 @@ def compute_cell(compute: Compute, settings: Settings, cell: Cell) -> xr.Dataset
 def gather(cell: Cell, answers: Iterable[Answer], undecidable: np.ndarray) -> xr.Dataset:
     """Return the answers of all methods, and the undecidable share (P,) of the test text, for one cell."""
     answers = list(answers)
-    by_method = (schema.METHOD, schema.N_STATES, schema.SEED)
+    by_method = (schema.APPROACH, schema.N_STATES, schema.SEED)
     accuracy = np.array([answer.accuracy for answer in answers])[:, None]
     return xr.Dataset(
         {
@@ -64,7 +64,7 @@ def gather(cell: Cell, answers: Iterable[Answer], undecidable: np.ndarray) -> xr
             schema.UNDECIDABLE: (by_method[1:], undecidable[None], {"units": "1"}),
         },
         coords={
-            schema.METHOD: [answer.method for answer in answers],
+            schema.APPROACH: [answer.method for answer in answers],
             schema.N_STATES: [cell.n_states],
             schema.SEED: list(cell.seeds),
         },
@@ -72,6 +72,6 @@ def gather(cell: Cell, answers: Iterable[Answer], undecidable: np.ndarray) -> xr
 
 
 def _flags(cell: Cell, rows: list[ArrayLike | None]) -> np.ndarray:
-    """Return (method, n_states, seed) for one number of states."""
+    """Return (approach, n_states, seed) for one number of states."""
     not_asked = np.full(len(cell.seeds), schema.NOT_ASKED)
     return np.array([not_asked if row is None else row for row in rows], dtype=np.int8)[:, None]

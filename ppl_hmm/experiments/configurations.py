@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from numbers import Real
 from typing import Any, ClassVar, Literal
 
-from ppl_hmm.errors import InvalidInput
-from ppl_hmm.experiments.grid import Extent, Settings
+from ppl_hmm.errors import ForeignFile, InvalidInput
+from ppl_hmm.experiments.grid import DEFINED, Extent, Settings
 
 # Of a run that takes seconds.
 _LITTLE_TEXT = {"length": 20, "n_train": 300, "n_validation": 100, "n_test": 200}
@@ -60,9 +61,14 @@ class MemoryVsVanilla(Settings):
     multiple_of: ClassVar[int] = states_per_value
 
 
+#: The experiments of this package.
 CONFIGURATIONS: dict[str, type[Settings]] = {
     configuration.experiment: configuration for configuration in (HeadVsPrompt, MemoryVsVanilla)
 }
+
+
+class UnknownExperiment(ForeignFile):
+    """The settings are of an experiment that is not defined here."""
 
 
 def from_attributes(attributes: dict[str, Any]) -> Settings:
@@ -70,12 +76,46 @@ def from_attributes(attributes: dict[str, Any]) -> Settings:
 
     Raises
     ------
+    UnknownExperiment
+        No such experiment is defined.
     KeyError, TypeError, InvalidInput
-        No such experiment; other fields than it has; values it refuses.
+        No name; other fields than it has; values it refuses.
     """
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in attributes.items()
         if name != "experiment"
     }
-    return CONFIGURATIONS[attributes["experiment"]](**fields)
+    name = attributes["experiment"]
+    if name not in DEFINED:
+        known, remedy = ", ".join(sorted(DEFINED)), "import the module that defines it"
+        raise UnknownExperiment("experiment", f"one of {known}", repr(name), remedy)
+    return DEFINED[name](**fields)
+
+
+def require_readable(settings: Settings) -> None:
+    """Raise unless settings can be read back from the file they are written to.
+
+    Raises
+    ------
+    InvalidInput
+        A field that JSON cannot hold or changes (which), or a class without a name of its own.
+    """
+    if DEFINED.get(getattr(settings, "experiment", "")) is not type(settings):
+        raise InvalidInput(
+            f"settings {type(settings).__name__}", "a class attribute 'experiment' of its own", "none", "name it"
+        )
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        try:
+            again = json.loads(json.dumps(value))
+            unchanged = (tuple(again) if isinstance(again, list) else again) == value
+        except (TypeError, ValueError):
+            unchanged = False
+        if not unchanged:
+            raise InvalidInput(
+                f"field {field.name!r} of {type(settings).__name__}",
+                "a number, a string, a truth value, or a tuple of these",
+                repr(value),
+                "pass such a value, e.g. float(x)",
+            )

@@ -36,6 +36,10 @@ class Extent(NamedTuple):
     sizes: dict[str, Any]
 
 
+#: The settings of every experiment that is defined, by its name.
+DEFINED: dict[str, type[Settings]] = {}
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Everything that determines the numbers of an experiment; each experiment has its own subclass.
@@ -85,6 +89,21 @@ class Settings:
     n_validation: int = 500
     n_test: int = 1000
     threads: int = 1
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Enter a class into :data:`DEFINED` under its ``experiment``; its own definition may be repeated."""
+        super().__init_subclass__(**options)
+        if "experiment" not in cls.__dict__:
+            return
+        other = DEFINED.get(cls.experiment, cls)
+        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise InvalidInput(
+                f"experiment {cls.experiment!r}",
+                "a name of its own",
+                f"that of {other.__module__}.{other.__qualname__}",
+                "choose another name",
+            )
+        DEFINED[cls.experiment] = cls
 
     def __post_init__(self) -> None:
         if not self.states:

@@ -61,9 +61,9 @@ def head_vs_prompt(
     Returns
     -------
     xarray.DataTree
-        ``/results`` with ``accuracy(method, n_states, seed)`` in [0, 1], ``separable`` and ``condition`` (1 yes, 0 no,
-        −1 not asked), ``undecidable(n_states, seed)``; ``/published``; ``/settings``; ``/timings``. Select a method by
-        ``.sel({"method": "head"})``: as a keyword, xarray takes ``method`` for something else.
+        ``/results`` with ``accuracy(approach, n_states, seed)`` in [0, 1], ``separable`` and ``condition`` (1 yes,
+        0 no, −1 not asked), ``undecidable(n_states, seed)``; ``/published``; ``/settings``; ``/timings``. Select by
+        ``.sel(approach="head")``; stores of version 0.1.0, which say ``method``, are renamed when they are opened.
 
     Raises
     ------

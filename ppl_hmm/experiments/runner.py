@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -16,10 +17,10 @@ from typing import Any
 
 import xarray as xr
 
-from ppl_hmm.errors import PplHmmError, at_least
+from ppl_hmm.errors import InvalidInput, PplHmmError, at_least
 from ppl_hmm.experiments.cells import Compute, compute_cell
 from ppl_hmm.experiments.grid import Cell, Settings
-from ppl_hmm.experiments.store import Store, write_cell
+from ppl_hmm.experiments.store import Store, is_computed, write_cell
 
 Progress = Callable[[int, int], None]  # cells done, cells in all
 
@@ -103,6 +104,8 @@ def _completions(
         for task in tasks:
             yield _compute_and_store(*task)
         return
+    if executor is None:
+        _require_picklable(tasks[0])
     with nullcontext(executor) if executor is not None else _pool(min(workers, len(tasks))) as pool:
         jobs = []
         try:
@@ -122,7 +125,21 @@ def _completions(
 
 
 def _compute_and_store(compute: Compute, settings: Settings, cell: Cell, path: Path) -> None:
-    write_cell(compute_cell(compute, settings, cell), path)
+    if not is_computed(path):  # by another run in the same directory
+        write_cell(compute_cell(compute, settings, cell), path)
+
+
+def _require_picklable(task: object) -> None:
+    """Raise :class:`InvalidInput` unless a task can be sent to other processes."""
+    try:
+        pickle.dumps(task)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InvalidInput(
+            "settings and function of an experiment",
+            "what worker processes can import",
+            str(error),
+            "define both at the top level of a module, or pass workers=1",
+        ) from None
 
 
 @contextmanager

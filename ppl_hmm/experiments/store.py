@@ -4,33 +4,31 @@
     OUT/cells/NAME.zarr     finished cells of a run that is still under way
     OUT/results.zarr        the finished experiment: /results, /published, /settings, /timings
 
-Every store is written aside and renamed, so that what carries its name is complete. Zarr format 2: its round trip is
-silent and identical.
+Every store is written aside and renamed, so that what carries its name is complete, and its files are known by their
+hashes. Runs of one configuration may share a directory: each takes what the others have finished.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import numpy as np
 import xarray as xr
 
-from ppl_hmm import schema
+from ppl_hmm import atomic, schema
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import ForeignFile, PplHmmError
-from ppl_hmm.experiments import configurations
+from ppl_hmm.experiments import configurations, hashed
+from ppl_hmm.experiments.gathered import cell_of, chunks, gather, is_by_cell
 from ppl_hmm.experiments.grid import Cell, Settings
-from ppl_hmm.reference import published
+from ppl_hmm.layout import rename_former, with_current_names
 
 _SETTINGS = "settings.json"
 _CELLS = "cells"
 _RESULTS = "results.zarr"
-_FILES = ".files.json"
 
 
 class OtherConfiguration(PplHmmError):
@@ -44,20 +42,24 @@ class Store:
     ------
     ForeignFile
         ``path`` cannot be written, or holds files of something else; nothing is changed.
+    InvalidInput
+        The settings could not be read back from the directory; nothing is changed.
     OtherConfiguration
         ``path`` holds the same kind of experiment under other settings or another version; nothing is changed.
     """
 
     def __init__(self, path: str | Path, settings: Settings) -> None:
+        configurations.require_readable(settings)
         self.path = Path(path)
         self.settings = settings
         configuration = {"package": "ppl_hmm", "version": __version__, "settings": settings.as_attributes()}
         try:
-            if _occupied(self.path):
-                _require_same(_read_configuration(self.path), configuration, self.path)
-            else:
+            if not _occupied(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
-                _write_aside(self.path / _SETTINGS, lambda aside: aside.write_text(json.dumps(configuration, indent=2)))
+                atomic.create(json.dumps(configuration, indent=2).encode(), self.path / _SETTINGS)
+            _require_same(_read_configuration(self.path), configuration, self.path)
+            if self.finished and (damaged := hashed.damaged_files(self.path / _RESULTS)):
+                self._take_apart(damaged)
             if not self.finished:
                 (self.path / _CELLS).mkdir(exist_ok=True)
         except OSError as error:
@@ -66,13 +68,13 @@ class Store:
             ) from None
 
     def missing(self) -> list[Cell]:
-        """Return the cells still to compute, in the order of the grid."""
+        """Return the cells still to compute, in the order of the grid; damaged ones are removed."""
         if self.finished:
             return []
         cells = list(self.settings.cells())
-        for cell in cells:
-            if not _intact(self.cell_path(cell)):  # e.g. partly deleted
-                shutil.rmtree(self.cell_path(cell), ignore_errors=True)
+        for path in map(self.cell_path, cells):
+            if path.exists() and hashed.damaged_files(path):
+                atomic.remove(_taken_away(path))
         return [cell for cell in cells if not self.cell_path(cell).exists()]
 
     @property
@@ -85,18 +87,56 @@ class Store:
         return self.path.resolve() / _CELLS / f"{cell.name}.zarr"
 
     def finish(self) -> xr.DataTree:
-        """Gather the cells into one tree, write it, drop the cells, and return it."""
+        """Gather the cells into one tree, write it, drop the cells, and return it.
+
+        Raises
+        ------
+        ForeignFile
+            Cells are not there, or damaged.
+        """
         if not self.finished:
-            tree = _gather(self.path, _read_configuration(self.path))
-            if not self.finished:  # another run of the same command may have been faster
-                _write_aside(self.path / _RESULTS, lambda aside: _write_zarr(tree, aside))
+            cells = [hashed.read(self.cell_path(cell)) for cell in self.settings.cells()]
+            whole = [cell.to_dataset() for cell in cells if cell is not None]
+            if len(whole) == len(cells):
+                tree = gather(whole, _read_configuration(self.path))
+                hashed.write(tree, self.path / _RESULTS, chunks(tree))
+            elif not self.finished:  # another run, which was faster, may have removed them
+                raise ForeignFile(
+                    f"cells in {self.path}",
+                    f"{len(cells)} whole ones",
+                    f"{len(whole)}",
+                    "run the same command again; workers must see this directory at the same path",
+                )
         shutil.rmtree(self.path / _CELLS, ignore_errors=True)
         return open_results(self.path)
+
+    def _take_apart(self, damaged: list[str]) -> None:
+        """Turn damaged results back into cells, those that are whole."""
+        lost = {cell_of(self.settings, name) for name in damaged}
+        results = _taken_away(self.path / _RESULTS)
+        (self.path / _CELLS).mkdir(exist_ok=True)
+        if None not in lost:
+            with xr.open_datatree(results, engine="zarr") as tree:
+                everything = xr.merge([tree[name].to_dataset() for name in (schema.RESULTS, schema.TIMINGS)])
+                for cell in self.settings.cells() if is_by_cell(everything) else ():
+                    if cell.name not in lost:
+                        part = everything.sel({schema.N_STATES: [cell.n_states], schema.SEED: list(cell.seeds)})
+                        write_cell(rename_former(part.load().drop_encoding()), self.cell_path(cell))
+        atomic.remove(results)
 
 
 def write_cell(results: xr.Dataset, path: Path) -> None:
     """Write a cell's results aside and rename."""
-    _write_aside(path, lambda aside: _write_zarr(results, aside))
+    try:
+        hashed.write(results, path)
+    except ForeignFile:
+        if not _others_finished(path):
+            raise
+
+
+def is_computed(path: Path) -> bool:
+    """Say whether a cell is stored by now, by itself or among the results of another run."""
+    return path.exists() or _others_finished(path)
 
 
 def open_results(path: str | Path) -> xr.DataTree:
@@ -110,56 +150,35 @@ def open_results(path: str | Path) -> xr.DataTree:
     Raises
     ------
     ForeignFile
-        There is no experiment of this package there.
+        There is no experiment of this package there, or a part of it is damaged (which).
     """
     path = Path(path)
     configuration = _read_configuration(path)
     if not (path / _RESULTS).exists():
-        return _gather(path, configuration)
-    if not _intact(path / _RESULTS):
-        raise ForeignFile(
-            f"store {path / _RESULTS}", "a complete store", "missing files", "remove it and run the experiment again"
-        )
-    with xr.open_datatree(path / _RESULTS, engine="zarr") as tree:
-        return tree.load()
+        found = {cell: hashed.read(cell) for cell in sorted((path / _CELLS).glob("*.zarr"))}
+        if not (path / _RESULTS).exists():  # still: the cells were not removed while they were read
+            for cell in (cell for cell, tree in found.items() if tree is None and cell.exists()):
+                raise _damaged(cell, configuration)
+            return gather([tree.to_dataset() for tree in found.values() if tree is not None], configuration)
+    tree = hashed.read(path / _RESULTS)
+    if tree is None:
+        raise _damaged(path / _RESULTS, configuration)
+    return with_current_names(tree)
 
 
-def _gather(path: Path, configuration: dict[str, Any]) -> xr.DataTree:
+def _damaged(store: Path, configuration: dict[str, Any]) -> ForeignFile:
+    """Return the error that names the damaged files of a store, and what computes them again."""
     settings = configurations.from_attributes(configuration["settings"])
-    cells = []
-    for cell_path in filter(_intact, sorted((path / _CELLS).glob("*.zarr"))):
-        with xr.open_dataset(cell_path, engine="zarr") as cell:
-            cells.append(cell.load())
-    if not cells:
-        raise ForeignFile(f"experiment in {path}", "a finished cell", "none yet", "wait for the first, or run it")
-    results = _combine(cells, settings)
-    tree = xr.DataTree.from_dict(
-        {
-            f"/{schema.RESULTS}": results.drop_vars(schema.SECONDS, errors="ignore"),
-            f"/{schema.TIMINGS}": results[[name for name in (schema.SECONDS,) if name in results]],
-            f"/{schema.PUBLISHED}": published(settings.panel),
-            f"/{schema.SETTINGS}": xr.Dataset(attrs=configuration["settings"]),
-        }
+    files = hashed.damaged_files(store)
+    kind = "damaged" if any((store / name).exists() for name in files) else "missing"
+    cells = sorted({str(cell_of(settings, name)) for name in files} - {"None"})
+    of_cells = f" of {', '.join(cells)}" if cells else ""
+    return ForeignFile(
+        f"store {store}",
+        "a complete store",
+        f"{kind} files{of_cells}: {', '.join(files[:3])}" + (", …" if len(files) > 3 else ""),
+        f"run {settings.experiment} again with the same settings and --out: it computes damaged cells again",
     )
-    tree.attrs = {"package": configuration["package"], "version": configuration["version"]}
-    return tree
-
-
-def _combine(cells: Iterable[xr.Dataset], settings: Settings) -> xr.Dataset:
-    """Return the cells in one dataset over the whole grid of the settings."""
-    grid = {schema.N_STATES: list(settings.states), schema.SEED: list(range(settings.n_seeds))}
-    combined = xr.Dataset(coords=grid)
-    for cell in cells:
-        for name, variable in ((str(name), values) for name, values in cell.data_vars.items()):
-            if name not in combined:
-                shape = [len(grid[str(dim)]) if dim in grid else size for dim, size in variable.sizes.items()]
-                missing = np.nan if variable.dtype.kind == "f" else schema.NOT_ASKED
-                coords = {dim: grid.get(str(dim), cell.get(str(dim))) for dim in variable.dims}
-                combined[name] = xr.DataArray(
-                    np.full(shape, missing, variable.dtype), coords, variable.dims, attrs=variable.attrs
-                )
-            combined[name].loc[{str(dim): cell[str(dim)] for dim in variable.dims}] = variable
-    return combined
 
 
 def _read_configuration(path: Path) -> dict[str, Any]:
@@ -168,6 +187,8 @@ def _read_configuration(path: Path) -> dict[str, Any]:
         if configuration["package"] != "ppl_hmm" or "version" not in configuration:
             raise KeyError("package")
         configurations.from_attributes(configuration["settings"])
+    except configurations.UnknownExperiment:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ForeignFile(
             f"directory {path}",
@@ -206,31 +227,17 @@ def _occupied(path: Path) -> bool:
     """Say whether there is anything but what a run leaves that was killed before it wrote its settings."""
     if not path.is_dir():
         return path.exists()
-    return any(not entry.name.startswith(f".{_SETTINGS}.") for entry in path.iterdir())
+    return not all(map(atomic.is_part, path.iterdir()))
 
 
-def _write_zarr(data: xr.Dataset | xr.DataTree, path: Path) -> None:
-    """Write a store with a list of its files: Zarr takes a missing file for a block of zeros."""
-    data.to_zarr(path, zarr_format=2)
-    files = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
-    (path / _FILES).write_text(json.dumps(files))
+def _others_finished(cell_path: Path) -> bool:
+    return (cell_path.parents[1] / _RESULTS).exists()
 
 
-def _intact(path: Path) -> bool:
-    """Say whether the store at ``path`` has all its files."""
+def _taken_away(store: Path) -> Path:
+    """Rename a store, so that of several runs one alone deals with it, and return its new path."""
+    aside = store.with_name(f".{uuid4().hex}.part")
     try:
-        return all((path / file).is_file() for file in json.loads((path / _FILES).read_text()))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def _write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    write(aside)
-    try:
-        aside.replace(path)
-    except OSError:
-        if not path.is_dir():
-            raise
-        shutil.rmtree(aside)  # another run wrote the same numbers first
+        return store.rename(aside)
+    except FileNotFoundError:  # another run was faster
+        return aside

@@ -29,7 +29,8 @@ from torch.nn.functional import one_hot
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput, one_of
-from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, logistic_loss, newton
+from ppl_hmm.heads import stored
+from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, logistic_loss, newton, probabilities
 from ppl_hmm.language_models.probe import MaskedFeatures
 from ppl_hmm.parameters import MemoryHMM
 from ppl_hmm.recoverability.attention import hard_attention, observed, of_token, read, soft_attention
@@ -48,6 +49,8 @@ _WARM_UP = 5  # Newton steps before the first gradient
 _TRAINING_TEXTS = 1000
 _SHARPEST = 30.0  # hard attention is trained as a softmax that sharpens up to this factor
 _TEXTS_AT_ONCE = 1024  # pooled features are ten times the size of G
+
+_KIND = "an AttentionHead"
 
 
 class AttentionHead(ClassifierMixin, BaseEstimator):
@@ -106,7 +109,8 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
     def fit(self, X: MaskedFeatures, y: ArrayLike) -> Self:
         """Fit scores and values to features X of B texts and labels y (B,)."""
         labels = self._checked(X, y)
-        self._fit_scores(X, labels)
+        with torch.device("cpu"):  # the optimiser's own tensors, wherever others are placed by default
+            self._fit_scores(X, labels)
         return self._fit_values(self._pooled(X), labels)
 
     @classmethod
@@ -127,7 +131,8 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
             raise InvalidInput("grid", "at least one value of C", "none", "pass e.g. (1.0, 1e6)")
         first = cls(**options)
         labels = first._checked(X, y)
-        first._fit_scores(X, labels)
+        with torch.device("cpu"):
+            first._fit_scores(X, labels)
         pooled, heads = first._pooled(X), []
         for C in sorted(grid):
             head = cls(**{**options, "C": C})
@@ -140,8 +145,8 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
     def from_weights(cls, score_weights: ArrayLike, value_weights: ArrayLike, **options: Any) -> Self:
         """Return the head with given Q (V+1,V) and B (1,V+1,V) or (C,V+1,V), classes 0..C−1 and no intercept."""
         head = cls(**options)
-        head.score_weights_ = np.atleast_1d(np.asarray(score_weights, dtype=float))
-        head.value_weights_ = np.atleast_1d(np.asarray(value_weights, dtype=float))
+        head.score_weights_ = np.atleast_1d(stored.finite(score_weights, f"score_weights of {_KIND}"))
+        head.value_weights_ = np.atleast_1d(stored.finite(value_weights, f"value_weights of {_KIND}"))
         n_scores = len(head.value_weights_)
         head.position_bias_, head.intercept_ = None, np.zeros(n_scores)
         head.classes_ = np.arange(max(2, n_scores))
@@ -166,6 +171,10 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
         """Return the class of each text; ties go to the higher class."""
         return decide(self.decision_function(X), self.classes_)
 
+    def predict_proba(self, X: MaskedFeatures) -> np.ndarray:
+        """Return the probability of each class (B,C) by logistic regression; ``predict`` takes the largest."""
+        return probabilities(self.decision_function(X))
+
     def to_dataset(self) -> xr.Dataset:
         """Return the fitted head as a labelled dataset."""
         check_is_fitted(self, "value_weights_")
@@ -182,31 +191,29 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
-        """Return the head of a dataset that ``to_dataset`` made."""
-        names = ("attention", "scores", "positional", "C", "tolerance")
-        options = {name: dataset.attrs[name] for name in names if name in dataset.attrs}
-        options["positional"] = "position_bias" in dataset
-        dimensions = {
-            "score_weights": (schema.OBSERVED_TOKEN, schema.TOKEN),
-            "value_weights": (schema.SCORE, schema.OBSERVED_TOKEN, schema.TOKEN),
-            "intercepts": (schema.SCORE,),
-            "position_bias": (schema.POSITION,),
-        }
-        found = {}
-        for name, dims in dimensions.items():
-            if name not in dataset:
-                continue
-            if set(dataset[name].dims) != set(dims):
-                raise InvalidInput(
-                    f"variable {name!r} of an AttentionHead",
-                    f"dimensions {dims}",
-                    f"dimensions {dataset[name].dims}",
-                    "rename the dimensions",
-                )
-            found[name] = dataset[name].transpose(*dims).values
-        head = cls.from_weights(found["score_weights"], found["value_weights"], **options)
-        head.intercept_, head.classes_ = found["intercepts"], dataset["classes"].values
-        head.position_bias_ = found.get("position_bias")
+        """Return the head of a dataset that ``to_dataset`` made.
+
+        Raises
+        ------
+        InvalidInput
+            A variable or an attribute is missing or not valid (which, why).
+        """
+        head = cls(
+            attention=dataset.attrs.get("attention", "softmax"),
+            scores=dataset.attrs.get("scores", "conditional"),
+            positional="position_bias" in dataset,
+            C=stored.number(dataset, "C", 1.0, _KIND, above=0),
+            tolerance=stored.number(dataset, "tolerance", 1e-9, _KIND),
+        )
+        rows = (schema.OBSERVED_TOKEN, schema.TOKEN)
+        head.score_weights_ = stored.weights(dataset, "score_weights", rows, _KIND)
+        head.value_weights_ = stored.weights(dataset, "value_weights", (schema.SCORE, *rows), _KIND)
+        head.intercept_ = stored.weights(dataset, "intercepts", (schema.SCORE,), _KIND)
+        head.position_bias_ = None
+        if head.positional:
+            head.position_bias_ = stored.weights(dataset, "position_bias", (schema.POSITION,), _KIND)
+        head.classes_ = stored.classes(dataset, _KIND)
+        head._check_options()
         head._check_fitted()
         return head
 

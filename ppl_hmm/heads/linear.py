@@ -13,12 +13,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput, one_of
-from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic
+from ppl_hmm.heads import stored
+from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, probabilities
 from ppl_hmm.parameters import HMM
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.head import head_certificate
+from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.rows import Prompt
 from ppl_hmm.tasks import PosteriorTask
+
+_KIND = "a LinearHead"
 
 
 class LinearHead(ClassifierMixin, BaseEstimator):
@@ -57,11 +61,24 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         self.features = features
         self.floor = floor
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Fit to features X (B,V) and labels y (B,) by penalised logistic regression."""
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit to features X (B,V) and labels y (B,) by penalised logistic regression.
+
+        A row of weight w in ``sample_weight`` (B,) counts as w rows, one of weight zero as none.
+
+        Raises
+        ------
+        InvalidInput
+            Weights of another shape, negative or not finite; none above zero.
+        """
         self._check_features()
         X, y = validate_data(self, X, y)  # type: ignore[assignment]
-        regression = fit_logistic(self._transform(np.asarray(X)), np.asarray(y), self.C)
+        features, labels, weights = self._transform(np.asarray(X)), np.asarray(y), None
+        if sample_weight is not None:
+            weights = _checked_weights(sample_weight, len(labels))
+            counted = weights > 0
+            features, labels, weights = features[counted], labels[counted], weights[counted]
+        regression = fit_logistic(features, labels, self.C, weights)
         self.coef_, self.classes_ = regression.coef_, regression.classes_
         self.intercept_ = np.atleast_1d(regression.intercept_)
         return self
@@ -85,8 +102,16 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def from_weights(cls, weights: ArrayLike) -> Self:
-        """Return the head with given weights b, (V,) for classes 0 and 1 or (C,V), and no intercept."""
-        coefficients = np.atleast_2d(np.asarray(weights, dtype=float))
+        """Return the head with given weights b, (V,) for classes 0 and 1 or (C,V), and no intercept.
+
+        Raises
+        ------
+        InvalidInput
+            Weights of another rank, or that are no finite numbers.
+        """
+        coefficients = np.atleast_2d(stored.finite(weights, f"weights of {_KIND}"))
+        if coefficients.ndim != 2 or not coefficients.size:
+            raise InvalidInput(f"weights of {_KIND}", "shape (V,) or (C, V)", f"shape {np.shape(weights)}", "reshape")
         head = cls()
         head.coef_ = coefficients
         head.intercept_ = np.zeros(len(coefficients))
@@ -105,6 +130,13 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         """Return the class of each row; ties go to the higher class."""
         return decide(self.decision_function(X), self.classes_)
 
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Return the probability of each class (B,C) by logistic regression; ``predict`` takes the largest.
+
+        Constructed heads have the right sign, but were fitted to no probabilities.
+        """
+        return probabilities(self.decision_function(X))
+
     def to_dataset(self) -> xr.Dataset:
         """Return the fitted head as a labelled dataset."""
         check_is_fitted(self, "coef_")
@@ -119,32 +151,31 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
-        """Return the head of a dataset that ``to_dataset`` made."""
-        head = cls(**{name: dataset.attrs[name] for name in ("C", "features", "floor") if name in dataset.attrs})
-        for name, dimensions in (("coefficients", (schema.SCORE, schema.TOKEN)), ("intercepts", (schema.SCORE,))):
-            if set(dataset[name].dims) != set(dimensions):
-                raise InvalidInput(
-                    f"variable {name!r} of a LinearHead",
-                    f"dimensions {dimensions}",
-                    f"dimensions {dataset[name].dims}",
-                    "rename the dimensions",
-                )
-            if not np.isfinite(dataset[name]).all():
-                raise InvalidInput(
-                    f"variable {name!r} of a LinearHead", "finite numbers", "NaN or infinity", "fit the head again"
-                )
-        head.coef_ = dataset["coefficients"].transpose(schema.SCORE, schema.TOKEN).values
-        head.intercept_, head.classes_ = dataset["intercepts"].values, dataset["classes"].values
+        """Return the head of a dataset that ``to_dataset`` made.
+
+        Raises
+        ------
+        InvalidInput
+            A variable or an attribute is missing or not valid (which, why).
+        """
+        head = cls(
+            C=stored.number(dataset, "C", 1.0, _KIND, above=0),
+            features=dataset.attrs.get("features", "probability"),
+            floor=stored.number(dataset, "floor", 1e-30, _KIND, above=0),
+        )
+        head._check_features()
+        head.coef_ = stored.weights(dataset, "coefficients", (schema.SCORE, schema.TOKEN), _KIND)
+        head.intercept_ = stored.weights(dataset, "intercepts", (schema.SCORE,), _KIND)
+        head.classes_ = stored.classes(dataset, _KIND)
         head.n_features_in_ = head.coef_.shape[1]
-        n_scores = 1 if len(head.classes_) == 2 else len(head.classes_)
-        if head.coef_.shape[0] != n_scores or head.intercept_.shape != (n_scores,):
+        n_classes, n_scores = len(head.classes_), len(head.coef_)
+        if len(head.intercept_) != n_scores or (n_scores != n_classes and (n_scores, n_classes) != (1, 2)):
             raise InvalidInput(
-                "scores of a LinearHead",
-                f"{n_scores} for {len(head.classes_)} classes",
-                f"{head.coef_.shape[0]} and {len(head.intercept_)} intercepts",
+                f"scores of {_KIND}",
+                f"{1 if n_classes == 2 else n_classes} for {n_classes} classes",
+                f"{n_scores} and {len(head.intercept_)} intercepts",
                 "fit the head again",
             )
-        head._check_features()
         return head
 
     def _check_features(self) -> None:
@@ -154,6 +185,16 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     def _transform(self, X: np.ndarray) -> np.ndarray:
         return np.log(np.maximum(X, self.floor)) if self.features == "log" else X
+
+
+def _checked_weights(sample_weight: ArrayLike, n_texts: int) -> np.ndarray:
+    """Return weights (B,), finite, non-negative and not all zero; one number stands for all."""
+    weights = np.asarray(sample_weight, dtype=float)
+    weights = np.full(n_texts, weights) if weights.ndim == 0 else weights
+    if weights.shape != (n_texts,) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        got = f"shape {weights.shape}" if weights.shape != (n_texts,) else f"{weights.min()}..{weights.max()}"
+        raise InvalidInput("sample_weight", f"{n_texts} finite numbers ≥ 0, not all zero", got, "check the weights")
+    return weights
 
 
 def constructed_head(
@@ -167,7 +208,8 @@ def constructed_head(
     """Return the head of Theorem H, or of Theorem P for a given prompt: 1(bᵀG ≥ 0) = F*(x).
 
     So for every text whose |margin| exceeds the certificate's ``margin_error`` and whose score exceeds float64's
-    rounding, 4e-16·‖b‖₁.
+    rounding, 4e-16·‖b‖₁. The head of a task on a position is that of :func:`~ppl_hmm.position_certificate`; it reads
+    :func:`~ppl_hmm.probe_features` with the task's ``position`` and ``given``, and takes no prompt.
 
     Parameters as in :func:`ppl_hmm.recoverability.head.head_certificate`.
 
@@ -180,7 +222,10 @@ def constructed_head(
     -----
     Source: Wei, Xie & Ma (2021), Theorem 3.3. Cost O(K·V·min(K,V)).
     """
-    certificate = head_certificate(model, task, prompt, support_threshold=support_threshold, tolerance=tolerance)
+    if task.place.position is not None and prompt is None and support_threshold == 0:
+        certificate = position_certificate(model, task, tolerance=tolerance)
+    else:
+        certificate = head_certificate(model, task, prompt, support_threshold=support_threshold, tolerance=tolerance)
     if not certificate.recoverable:
         raise ConditionNotMet(certificate, "learn a head instead, or try a prompt")
     return LinearHead.from_weights(certificate.weights.detach().cpu().numpy())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from scipy.linalg import LinAlgWarning
+from scipy.special import expit, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
@@ -15,19 +17,21 @@ from torch.nn.functional import softplus
 #: Inverse regularisation strengths that ``select`` tries by default.
 DEFAULT_GRID = (1.0, 1e2, 1e4, 1e6)
 _MAX_ITERATIONS = 1000
-_PENALTY = 1e-6  # on ‖b‖²/2 in Newton steps: small, as conditionals of nearly deterministic models differ by little
+PENALTY = 1e-6  # on ‖b‖²/2 in Newton steps: small, as conditionals of nearly deterministic models differ by little
 _HALVINGS = 5
 
 
-def fit_logistic(features: np.ndarray, labels: np.ndarray, C: float) -> LogisticRegression:
-    """Return a logistic regression of inverse penalty ``C`` fitted to features (B,n) and labels (B,)."""
+def fit_logistic(
+    features: np.ndarray, labels: np.ndarray, C: float, weights: np.ndarray | None = None
+) -> LogisticRegression:
+    """Return a logistic regression of inverse penalty ``C`` on features (B,n), labels (B,) and their weights (B,)."""
     regression = LogisticRegression(C=C, solver="newton-cholesky", max_iter=_MAX_ITERATIONS)
     with warnings.catch_warnings():
         # Nearly collinear conditionals and nearly separable classes are the normal case here. The solver then falls
         # back to L-BFGS by itself, and an optimum far out need not be reached to classify well.
         warnings.simplefilter("ignore", LinAlgWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return regression.fit(features, labels)
+        return regression.fit(features, labels, sample_weight=weights)
 
 
 def decide(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -35,6 +39,11 @@ def decide(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
     if scores.ndim == 1:
         return classes[(scores >= 0).astype(int)]
     return classes[scores.shape[1] - 1 - scores[:, ::-1].argmax(axis=1)]
+
+
+def probabilities(scores: np.ndarray) -> np.ndarray:
+    """Return the logistic law (B,C) of scores (B,) or (B,C)."""
+    return expit(np.stack([-scores, scores], axis=1)) if scores.ndim == 1 else softmax(scores, axis=1)
 
 
 def logistic_loss(features: Tensor, sign: Tensor, weights: Tensor) -> Tensor:
@@ -48,24 +57,28 @@ def newton(features: Tensor, sign: Tensor, weights: Tensor, steps: int) -> Tenso
     A step that does not lower the loss is halved until it does, or given up after five halvings.
     """
     n_texts, n_features = features.shape[-2:]
-    ridge = _PENALTY * torch.eye(n_features, dtype=features.dtype, device=features.device)
+    ridge = PENALTY * torch.eye(n_features, dtype=features.dtype, device=features.device)
 
     def objective(heads: Tensor) -> Tensor:
-        return logistic_loss(features, sign, heads) + _PENALTY / 2 * heads.square().sum(-1)
+        return logistic_loss(features, sign, heads) + PENALTY / 2 * heads.square().sum(-1)
 
     for _ in range(steps):
         wrong = torch.sigmoid(-sign * (features @ weights[..., None])[..., 0])
-        gradient = _PENALTY * weights - ((sign * wrong)[..., None, :] @ features)[..., 0, :] / n_texts
+        gradient = PENALTY * weights - ((sign * wrong)[..., None, :] @ features)[..., 0, :] / n_texts
         curvature = (features * (wrong * (1 - wrong) / n_texts)[..., None]).mT @ features + ridge
-        step = torch.linalg.solve(curvature, gradient)
-        before = objective(weights)
-        size = torch.ones_like(before)
-        for _ in range(_HALVINGS):
-            worse = objective(weights - size[..., None] * step) > before
-            if not worse.any():
-                break
-            size = torch.where(worse, size / 2, size)
-        else:
-            size = torch.where(objective(weights - size[..., None] * step) > before, 0, size)
-        weights = weights - size[..., None] * step
+        weights = damped(objective, weights, torch.linalg.solve(curvature, gradient))
     return weights
+
+
+def damped(objective: Callable[[Tensor], Tensor], weights: Tensor, step: Tensor) -> Tensor:
+    """Return weights (…,n) less the step, or so much of it as does not raise the objective (…)."""
+    before = objective(weights)
+    size = torch.ones_like(before)
+    for _ in range(_HALVINGS):
+        worse = objective(weights - size[..., None] * step) > before
+        if not worse.any():
+            break
+        size = torch.where(worse, size / 2, size)
+    else:
+        size = torch.where(objective(weights - size[..., None] * step) > before, 0, size)
+    return weights - size[..., None] * step

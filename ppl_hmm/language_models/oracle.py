@@ -11,9 +11,19 @@ from torch import Tensor
 from ppl_hmm.exact import chain, memory, recursion
 from ppl_hmm.exact.algebra import SCALED, Floor, safe_log
 from ppl_hmm.inference import masked_conditionals
-from ppl_hmm.parameters import prompt_rows
+from ppl_hmm.labels import Names
 from ppl_hmm.parameters.memory import select_rows
-from ppl_hmm.rows import LikelihoodRows, Model, Prompt, Text, by_memory_value, prompt_shape
+from ppl_hmm.records import broadcast_shapes
+from ppl_hmm.rows import (
+    LikelihoodRows,
+    Model,
+    Prompt,
+    Text,
+    by_memory_value,
+    model_prompt,
+    prompt_shape,
+    require_kind,
+)
 from ppl_hmm.text import as_tokens
 
 
@@ -25,7 +35,13 @@ class OracleLM:
     """
 
     def __init__(self, model: Model) -> None:
+        require_kind("model of an OracleLM", model)
         self.model = model
+
+    @property
+    def names(self) -> Names:
+        """Names of the model's states, which named prompts are aligned to."""
+        return self.model.names
 
     @property
     def vocabulary_size(self) -> int:
@@ -69,8 +85,7 @@ class OracleLM:
         Differentiable in the prompt where it requires a gradient.
         """
         if prompt is not None:
-            model = self.model
-            prompt = prompt_rows(prompt, prompt_shape(model), self.batch_shape, nonnegative=True, like=model.emission)
+            prompt = model_prompt(self.model, prompt)
             if prompt.requires_grad:
                 return self.encode(tokens, lengths).conditionals(prompt, positions)
         return masked_conditionals(
@@ -104,7 +119,7 @@ class OracleText:
         chosen = self._rows.positions(positions)
         prompt = (self._chains.initial.new_ones(0, *shape) if prompt is None else prompt).to(self._chains.initial)
         own = slice(-1 - len(shape), None)
-        leading = torch.broadcast_shapes(prompt.shape[: own.start], batch_shape)
+        leading = broadcast_shapes(prompt.shape[: own.start], batch_shape)
         rows = prompt.expand(*leading, *prompt.shape[own])
         n_prompts = leading[: len(leading) - len(batch_shape)].numel()  # as many for each model
         rows = rows.reshape(n_prompts, len(self._chains.initial), *rows.shape[own])

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from types import EllipsisType
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.inference import Impossible
-from ppl_hmm.language_models.protocol import MaskedLM
+from ppl_hmm.language_models.protocol import MaskedLM, checked_conditionals, require_members
+from ppl_hmm.positions import Given, Place
 from ppl_hmm.rows import Prompt, Text
-from ppl_hmm.text import MASK, as_tensor, as_tokens
+from ppl_hmm.text import MASK, as_text, as_tokens
 
 
 def probe_input(lm: MaskedLM, tokens: Text, lengths: Text | None = None) -> Tensor:
     """Return raw text (B,T), or (P…,B,T), with one mask in front and ``MASK`` past each length: (…,B,1+T)."""
     text = as_tokens(tokens, lm.vocabulary_size, lengths=lengths, batch_shape=lm.batch_shape)
-    return torch.cat([torch.full_like(text[..., :1], MASK), text], dim=-1)
+    return Place().probe(text).inputs
 
 
 def probe_features(
@@ -27,8 +33,12 @@ def probe_features(
     prompt: Prompt | None = None,
     lengths: Text | None = None,
     impossible: Impossible = "raise",
+    position: int | None = None,
+    given: Given = "text",
 ) -> Tensor:
-    """Return G (P…,B,V) at a mask between the prompt and the raw text: the input (u, ∅, x) of the paper.
+    """Return what a head reads (P…,B,V): G at a mask in front of, in, or after the text.
+
+    By default the mask stands between the prompt and the raw text: the input (u, ∅, x) of the paper.
 
     Parameters
     ----------
@@ -40,17 +50,30 @@ def probe_features(
         :class:`SoftPrompt` or rows (L,*prompt_shape).
     impossible
         For a context x of probability zero: ``'raise'``, or ``'mask'`` for a row of zeros.
+    position, given
+        As of the task: a :class:`~ppl_hmm.PosteriorTask` on position t. ``'context'``: the mask hides x_t.
+        ``'prefix'``: it stands after x_t, and the text ends there. ``'text'``: it hides x_t and the head sees x_t
+        beside G: (P…,B,(V+1)·V), G in the block of that token, the last for ``MASK``, and zeros in all others.
 
     Raises
     ------
     InvalidInput, ImpossibleText
-        Bad arguments; an impossible context (which sequence).
+        Bad arguments, a text without that position; an impossible context (which sequence).
 
     Notes
     -----
-    Source: Wei, Xie & Ma (2021), Theorems 3.3 and 3.6. For an exact model the cost is O(B·T·K² + B·K·V).
+    Source: Wei, Xie & Ma (2021), Theorems 3.3 and 3.6. For an exact model the cost is O(B·T·K² + B·K·V); O(B·V²)
+    memory where the head sees the token.
     """
-    features = lm.conditionals(probe_input(lm, tokens, lengths), prompt=prompt, positions=[0])[..., 0, :]
+    require_members("probe_features", lm)
+    text = as_tokens(tokens, lm.vocabulary_size, lengths=lengths, batch_shape=lm.batch_shape)
+    probe = Place(position, given).probe(text)
+
+    def conditionals(positions: list[int]) -> Tensor:
+        shape = (*lm.batch_shape, probe.inputs.shape[-2], len(positions), lm.vocabulary_size)
+        return checked_conditionals(lm, lm.conditionals(probe.inputs, prompt=prompt, positions=positions), shape)
+
+    features = probe.features(conditionals)
     _check_possible(features.detach().sum(-1) <= 0, impossible)
     return features
 
@@ -106,9 +129,19 @@ class MaskedFeatures:
         """B."""
         return len(self.tokens)
 
-    def __getitem__(self, index: slice | Tensor) -> MaskedFeatures:
-        """Select texts."""
-        return MaskedFeatures(self.conditionals[index], self.tokens[index], self.lengths[index])
+    def __getitem__(self, index: int | slice | ArrayLike | Tensor | tuple[Any, EllipsisType]) -> MaskedFeatures:
+        """Select texts by slices, positions or booleans, as NumPy; a single number gives features of one text."""
+        if isinstance(index, tuple) and len(index) == 2 and index[1] is Ellipsis:  # scikit-learn's X[index, ...]
+            index = index[0]
+        chosen = np.arange(len(self))[index if isinstance(index, slice) else np.asarray(index)]
+        texts = torch.from_numpy(np.atleast_1d(chosen).copy()).to(self.tokens.device)
+        return MaskedFeatures(self.conditionals[texts], self.tokens[texts], self.lengths[texts])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(B,T,V)."""
+        n_texts, length, n_tokens = self.conditionals.shape
+        return n_texts, length, n_tokens
 
     @property
     def present(self) -> Tensor:
@@ -146,11 +179,13 @@ def masked_features(
     -----
     Source: Wei, Xie & Ma (2021), §4. For an exact model the cost is that of :func:`ppl_hmm.masked_conditionals`.
     """
+    require_members("masked_features", lm)
     if lm.batch_shape:
         raise InvalidInput("masked_features", "one language model", f"a batch {lm.batch_shape}", "pass them one by one")
-    text = as_tokens(tokens, lm.vocabulary_size, lengths=lengths)
-    conditionals = lm.conditionals(text, prompt=prompt)
-    ends = torch.full(text.shape[:1], text.shape[1]) if lengths is None else torch.as_tensor(lengths)
+    text, ends = as_text(tokens, lm.vocabulary_size, lengths=lengths)
+    conditionals = checked_conditionals(lm, lm.conditionals(text, prompt=prompt), (*text.shape, lm.vocabulary_size))
+    if ends is None:
+        ends = torch.full_like(text[:, 0], text.shape[1])
     features = MaskedFeatures(conditionals, text.to(conditionals.device), ends.to(conditionals.device))
     _check_possible(((conditionals.detach().sum(-1) <= 0) & features.present).any(-1), impossible)
     return features

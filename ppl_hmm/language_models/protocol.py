@@ -1,13 +1,21 @@
-"""What heads and prompts need of a masked language model, exact or trained."""
+"""What heads and prompts need of a masked language model, exact or trained, and the checks of what users bring."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
+from ppl_hmm import kinds
+from ppl_hmm.arrays import as_tensor
+from ppl_hmm.errors import InvalidInput
 from ppl_hmm.rows import Prompt, Text
+
+# How far a row of conditionals may sum from one; other types are of half precision.
+_ROW_SUM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
+_HALF_PRECISION = 2e-2
 
 
 class EncodedText(Protocol):
@@ -60,3 +68,55 @@ class MaskedLM(Protocol):
     ) -> Tensor:
         """Return G (P…,B,positions,V) at ``positions`` (all by default); position 0 is the first token as passed."""
         ...
+
+
+def require_members(function: str, lm: object, *more: str) -> None:
+    """Raise :class:`InvalidInput` unless a language model has what ``function`` asks of it: sizes, and ``more``.
+
+    The message names what is missing, and the conversion to use for objects of another kind.
+    """
+    members = ("vocabulary_size", "batch_shape", "conditionals", *more)
+    missing = [name for name in members if isinstance(lm, type) or not hasattr(lm, name)]
+    if missing:
+        raise InvalidInput(
+            f"language model of {function}",
+            f"members {', '.join(members)}, as MaskedLM describes them",
+            f"{kinds.described(lm)} without {', '.join(missing)}",
+            kinds.remedy(lm, "language model", f"add {', '.join(missing)}"),
+        )
+    size, batch_shape = lm.vocabulary_size, lm.batch_shape  # type: ignore[attr-defined]
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise InvalidInput(f"vocabulary_size of {type(lm).__name__}", "an integer V ≥ 1", repr(size), "correct it")
+    if not isinstance(batch_shape, tuple) or not all(isinstance(each, int) for each in batch_shape):
+        got = repr(batch_shape)
+        raise InvalidInput(f"batch_shape of {type(lm).__name__}", "a tuple, () for one model", got, "return a tuple")
+
+
+def checked_conditionals(lm: object, conditionals: object, shape: tuple[int, ...]) -> Tensor:
+    """Return conditionals G (…,B,positions,V) of a language model, if they are that.
+
+    Raises
+    ------
+    InvalidInput
+        Another shape, NaN, a negative entry (logits?), a row that sums neither to one nor, for an impossible context,
+        to zero.
+    """
+    what = f"conditionals of {type(lm).__name__}"
+    found = conditionals if isinstance(conditionals, Tensor) else as_tensor(conditionals, what=what)  # type: ignore[arg-type]
+    if tuple(found.shape) != shape:
+        expected = f"shape {shape}: a probability for each of V = {shape[-1]} tokens at each position"
+        raise InvalidInput(what, expected, f"shape {tuple(found.shape)}", "check vocabulary_size and positions")
+    if not found.is_floating_point():
+        raise InvalidInput(what, "floating-point probabilities", str(found.dtype), "convert with .double()")
+    values = found.detach()
+    if not torch.isfinite(values).all():
+        raise InvalidInput(what, "finite probabilities", "NaN or infinity", "mend the language model")
+    if values.min() < 0:
+        lowest = f"an entry of {values.min().item():g}"
+        raise InvalidInput(what, "probabilities", lowest, "logits need .softmax(-1), logarithms .exp()")
+    sums = values.double().sum(-1)
+    wrong = ((sums - 1).abs() > _ROW_SUM_TOLERANCE.get(values.dtype, _HALF_PRECISION)) & (sums > 0)
+    if wrong.any():
+        got = f"a row that sums to {sums[wrong][0].item():.10g}"
+        raise InvalidInput(what, "rows that sum to 1", got, "logits need .softmax(-1); else divide by the sum")
+    return found

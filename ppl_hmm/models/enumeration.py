@@ -21,8 +21,8 @@ from ppl_hmm.errors import ImpossibleText
 from ppl_hmm.inference import MemoryPosterior, Posterior
 from ppl_hmm.models.hmm import hmm_program
 from ppl_hmm.models.memory import memory_program
-from ppl_hmm.parameters import HMM, prompt_rows
-from ppl_hmm.rows import Model, Prompt, Text, check_positions, memory_arrays, prompt_shape
+from ppl_hmm.parameters import HMM
+from ppl_hmm.rows import Model, Prompt, Text, check_positions, memory_arrays, model_prompt, require_kind
 from ppl_hmm.text import MASK, as_tokens
 
 Program = Callable[[Tensor], None]  # text (B,T) -> the model's sites
@@ -56,7 +56,7 @@ def posterior(model: Model, tokens: Text, *, prompt: Prompt | None = None, lengt
     _require_possible(log_evidence, "sequence {}")
     states = _marginals(program, text, [f"state_{t}" for t in range(1 + text.shape[1])], model.dtype)
     possible = torch.ones_like(log_evidence, dtype=torch.bool)
-    result = Posterior(log_evidence, states[:, 0], states[:, 1:], possible)
+    result = Posterior(log_evidence, states[:, 0], states[:, 1:], possible, names=model.names)
     if isinstance(model, HMM):
         return result
     cells = [f"memory_{j}" for j in range(1, 1 + model.n_cells)]
@@ -91,12 +91,11 @@ def masked_conditionals(
 
 def _checked(model: Model, tokens: Text, lengths: Text | None, prompt: Prompt | None) -> tuple[Tensor, Tensor | None]:
     """Return checked text (B,T) and prompt rows, before Pyro's tracing, which rewrites a program's errors."""
+    require_kind("model", model)
     model.require_single("enumeration")
     memory_arrays(model)  # refuses a memory that no route sums over
     text = as_tokens(tokens, model.vocabulary_size, lengths=lengths, device=model.device)
-    return text, None if prompt is None else prompt_rows(
-        prompt, prompt_shape(model), nonnegative=True, like=model.emission
-    )
+    return text, None if prompt is None else model_prompt(model, prompt)
 
 
 def _program(model: Model, rows: Tensor | None, predict: Sequence[int] = ()) -> Program:

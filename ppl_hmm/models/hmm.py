@@ -20,8 +20,9 @@ from pyro.distributions import Categorical
 from pyro.poutine.runtime import InferDict
 from torch import BoolTensor, Tensor
 
-from ppl_hmm.parameters import HMM, prompt_rows
-from ppl_hmm.rows import Model, Prompt, Text, check_positions, prompt_shape
+from ppl_hmm import kinds
+from ppl_hmm.parameters import HMM
+from ppl_hmm.rows import Model, Prompt, Text, check_positions, model_prompt
 from ppl_hmm.text import MASK, as_tokens
 
 _ENUMERATE: InferDict = {"enumerate": "parallel"}
@@ -56,9 +57,10 @@ def hmm_program(
     -----
     Every call validates its arguments. Cost under enumeration: tensors of B·K² entries a step, B·K·V where predicted.
     """
+    kinds.require(model, HMM, "model of hmm_program", "an HMM")
     model.require_single("hmm_program")
     text = as_tokens(tokens, model.vocabulary_size, lengths=lengths, device=model.device)
-    rows = None if prompt is None else prompt_rows(prompt, prompt_shape(model), nonnegative=True, like=model.emission)
+    rows = None if prompt is None else model_prompt(model, prompt)
     latent_tokens = check_positions(predict, text.shape[1]) if len(predict) else []
 
     with pyro.plate("sequence", len(text), dim=-1):

@@ -18,9 +18,10 @@ import pyro
 import torch
 from torch import Tensor
 
+from ppl_hmm import kinds
 from ppl_hmm.models.hmm import latent, sample_chain
-from ppl_hmm.parameters import MemoryHMM, prompt_rows
-from ppl_hmm.rows import Prompt, Text, check_positions, prompt_shape
+from ppl_hmm.parameters import MemoryHMM
+from ppl_hmm.rows import Prompt, Text, check_positions, model_prompt
 from ppl_hmm.text import as_tokens
 
 
@@ -56,9 +57,10 @@ def memory_program(
     Every call validates its arguments. Cost under enumeration: tensors of B·m^N·K² entries a step, B·m^N·K·V where
     predicted.
     """
+    kinds.require(model, MemoryHMM, "model of memory_program", "a MemoryHMM")
     model.require_single("memory_program")
     text = as_tokens(tokens, model.vocabulary_size, lengths=lengths, device=model.device)
-    rows = None if prompt is None else prompt_rows(prompt, prompt_shape(model), nonnegative=True, like=model.emission)
+    rows = None if prompt is None else model_prompt(model, prompt)
     latent_tokens = check_positions(predict, text.shape[1]) if len(predict) else []
     log_prior = model.memory_prior.log()
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from ppl_hmm import schema
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.parameters.distributions import check_distributions
-from ppl_hmm.records import Record
-from ppl_hmm.text import as_tensor
+from ppl_hmm.records import Record, broadcast_shapes
 
 if TYPE_CHECKING:
     from pyro.distributions import DiscreteHMM
+
+    from ppl_hmm.models.distribution import CategoricalHMM
+
+_log = logging.getLogger("ppl_hmm")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,10 +93,27 @@ class HMM(Record):
 
     @classmethod
     def from_hmmlearn(cls, model: Any) -> HMM:
-        """Return the exact equal of an hmmlearn ``CategoricalHMM``, with one silent start state added *last*.
+        """Return the HMM that gives every text the probability that an hmmlearn ``CategoricalHMM`` gives it.
 
-        The start state K moves to state h with probability ``startprob_[h]`` and is never visited again, so states
-        0..K−1 keep their indices. Its emission row is never used; it is set uniform.
+        hmmlearn's first state emits, with law ``startprob_``; here it comes after one move from the silent H₀. Where
+        a law π₀ with π₀A = ``startprob_`` exists, it becomes ``initial``, and the states are those of the model. Of
+        several such laws the least certain one is taken: that with the smallest Σπ₀².
+
+        Otherwise one silent start state is added *last*, and a warning is logged. State K moves to state h with
+        probability ``startprob_[h]`` and is never visited again, so states 0..K−1 keep their indices; its emission row
+        is never used and is set uniform. H₀ is then certain to be state K: P(H₀|x) is the same for every text, so that
+        tasks on H₀ ask nothing. Ask about another position: ``PosteriorTask(weights, position=0)`` is about the state
+        that emits the first token.
+
+        Raises
+        ------
+        InvalidInput
+            No ``CategoricalHMM``, or one without parameters.
+
+        Notes
+        -----
+        π₀A has a relative error of at most 1e-12 in each entry, and so has the probability of every text. A linear
+        programme in K variables, and least squares: O(K³).
         """
         if type(model).__name__ != "CategoricalHMM" or not hasattr(model, "emissionprob_"):
             raise InvalidInput(
@@ -100,8 +122,18 @@ class HMM(Record):
                 type(model).__name__,
                 "fit it, or set startprob_, transmat_ and emissionprob_",
             )
+        from ppl_hmm.parameters.initial import law_before  # loads scipy
+
         start = as_tensor(model.startprob_).double()
         transition, emission = as_tensor(model.transmat_).double(), as_tensor(model.emissionprob_).double()
+        law = law_before(start.numpy(), transition.numpy())
+        if law is not None:
+            return HMM(torch.from_numpy(law), transition, emission)
+        _log.warning(
+            "from_hmmlearn: no law of a silent initial state leads to startprob_, so a silent start state was added "
+            "last; H₀ is certain to be it, P(H₀|x) is the same for every text, and tasks on H₀ ask nothing; ask about "
+            "another position, e.g. PosteriorTask(weights, position=0)"
+        )
         n_states, vocabulary_size = emission.shape
         silent = start.new_zeros(n_states + 1)
         silent[-1] = 1.0
@@ -117,6 +149,19 @@ class HMM(Record):
 
         Log-probabilities are passed as ``logits``: ``probs`` would clamp exact zeros. ``duration`` is T, which
         ``DiscreteHMM`` needs in order to sample.
+
+        See Also
+        --------
+        to_categorical_hmm : The same law, with faster exact inference and ``MASK``.
+        from_discrete_hmm : The way back.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ppl_hmm import HMM
+        >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+        >>> model.to_discrete_hmm().log_prob(torch.tensor([0, 1, 2, 2])).numpy().round(4).item()
+        -4.0903
         """
         from pyro.distributions import Categorical, DiscreteHMM
 
@@ -125,15 +170,58 @@ class HMM(Record):
             self.initial.log(), self.transition.log()[..., None, :, :], Categorical(logits=emission), duration=duration
         )
 
+    def to_categorical_hmm(self, duration: int | None = None) -> CategoricalHMM:
+        """Return the Pyro distribution of texts under this model, with exact inference in place of ``DiscreteHMM``'s.
+
+        Leading batch dimensions become its ``batch_shape``. ``duration`` is T, which it needs in order to sample.
+
+        See Also
+        --------
+        ppl_hmm.CategoricalHMM.to_hmm : The way back.
+
+        Examples
+        --------
+        >>> from ppl_hmm import HMM
+        >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+        >>> model.to_categorical_hmm().log_prob([[0, 1, 2, 2], [2, 1, 0, 0]]).numpy().round(4)
+        array([-4.0903, -4.6416])
+        """
+        from pyro.distributions import Categorical
+
+        from ppl_hmm.models.distribution import CategoricalHMM
+
+        emission = Categorical(logits=self.emission.log()[..., None, :, :])
+        return CategoricalHMM(self.initial.log(), self.transition.log()[..., None, :, :], emission, duration=duration)
+
     @classmethod
-    def from_discrete_hmm(cls, distribution: DiscreteHMM) -> HMM:
-        """Return the parameters of a homogeneous ``DiscreteHMM`` with categorical emissions.
+    def from_discrete_hmm(cls, distribution: DiscreteHMM | CategoricalHMM) -> HMM:
+        """Return the parameters of a homogeneous ``DiscreteHMM`` with categorical emissions, or a ``CategoricalHMM``.
 
         Raises
         ------
         InvalidInput
-            The emissions are not categorical, or the model changes over time.
+            Another distribution, emissions that are not categorical, or a model that changes over time.
+
+        See Also
+        --------
+        to_discrete_hmm, to_categorical_hmm : The ways back.
+
+        Examples
+        --------
+        >>> from ppl_hmm import HMM
+        >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+        >>> HMM.from_discrete_hmm(model.to_discrete_hmm()).allclose(model)
+        True
         """
+        from pyro.distributions import DiscreteHMM
+
+        from ppl_hmm.models.distribution import CategoricalHMM
+
+        if isinstance(distribution, CategoricalHMM):
+            return distribution.to_hmm()
+        if not isinstance(distribution, DiscreteHMM):
+            kind = type(distribution).__name__
+            raise InvalidInput("from_discrete_hmm", "a DiscreteHMM or CategoricalHMM", kind, "build one of them")
         emission = getattr(distribution.observation_dist, "logits", None)
         if emission is None or not hasattr(distribution.observation_dist, "_num_events"):
             raise InvalidInput(
@@ -154,7 +242,7 @@ class HMM(Record):
             )
         transition, emission = transition[..., 0, :, :].exp(), emission[..., 0, :, :].exp()
         initial = distribution.initial_logits.exp()
-        batch_shape = torch.broadcast_shapes(initial.shape[:-1], transition.shape[:-2], emission.shape[:-2])
+        batch_shape = broadcast_shapes(initial.shape[:-1], transition.shape[:-2], emission.shape[:-2])
         return HMM(
             initial.expand(*batch_shape, *initial.shape[-1:]),
             transition.expand(*batch_shape, *transition.shape[-2:]),

@@ -12,6 +12,7 @@ from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.parameters.distributions import check_distributions
 from ppl_hmm.parameters.hmm import HMM
+from ppl_hmm.randomness import CPU
 from ppl_hmm.records import Record
 
 #: Pairs of a memory and a state that are written out, at most: their transitions take 2 GB.
@@ -135,7 +136,8 @@ class MemoryHMM(Record):
         prior = configuration_prior(self.memory_prior, memories)
         emission = select_rows(self.emission, self.cell_of_state, memories)  # (P…,C,K,V)
         # The memory stays; the state moves.
-        transition = torch.einsum("cd,...hk->...chdk", torch.eye(len(memories)).to(self.transition), self.transition)
+        stays = torch.eye(len(memories), dtype=self.dtype, device=self.device)
+        transition = torch.einsum("cd,...hk->...chdk", stays, self.transition)
         return HMM(
             initial=(prior[..., :, None] * self.initial[..., None, :]).reshape(*batch_shape, n_pairs),
             transition=transition.reshape(*batch_shape, n_pairs, n_pairs),
@@ -146,8 +148,8 @@ class MemoryHMM(Record):
 def configurations(n_cells: int, n_values: int, chosen: range | None = None) -> Tensor:
     """Return values of all cells (C,N), last cell fastest: all m^N memories, or the chosen ones by number."""
     numbers = chosen if chosen is not None else range(n_values**n_cells)
-    powers = n_values ** torch.arange(n_cells - 1, -1, -1)
-    return torch.tensor(numbers)[:, None] // powers % n_values
+    powers = n_values ** torch.arange(n_cells - 1, -1, -1, device=CPU)
+    return torch.tensor(numbers, device=CPU)[:, None] // powers % n_values
 
 
 def configuration_prior(memory_prior: Tensor, memories: Tensor) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput
+from ppl_hmm.labels import Names
 from ppl_hmm.records import Record
 
 
@@ -43,6 +44,16 @@ class SoftPrompt(Record):
                 "pass prompt=None for no prompt",
             )
 
+    def aligned_to(self, model: Record) -> Self:
+        """Return the prompt with its named states in the order of the model's.
+
+        Raises
+        ------
+        InvalidInput
+            The names are not the same.
+        """
+        return self._in_order(model.names, "the model")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MemoryPrompt(SoftPrompt):
@@ -60,15 +71,20 @@ def prompt_rows(
     *,
     nonnegative: bool,
     like: torch.Tensor,
+    names: Names | None = None,
 ) -> torch.Tensor:
     """Return checked rows (L,*prompt_shape), or (P…,L,*prompt_shape), in the dtype and on the device of ``like``.
+
+    A prompt with named states is brought into the order of ``names``, the model's.
 
     Raises
     ------
     InvalidInput
-        Not a prompt of this shape, or (for likelihood rows) a negative entry.
+        Not a prompt of this shape, other names, or (for likelihood rows) a negative entry.
     """
-    record = prompt if isinstance(prompt, SoftPrompt) else SoftPrompt(prompt)  # type: ignore[arg-type]
+    kind = MemoryPrompt if len(prompt_shape) == 2 else SoftPrompt
+    record = prompt if isinstance(prompt, SoftPrompt) else kind(prompt)  # type: ignore[arg-type]
+    record = record._in_order(names or {}, "the model")
     rows = record.rows.to(dtype=like.dtype, device=like.device)
     if not torch.isfinite(rows).all() or ((rows == 0) & (record.rows.to(like.device) != 0)).any():
         raise InvalidInput(

@@ -46,7 +46,7 @@ def singular_values(tree: xr.DataTree) -> xr.Dataset:
             "n_rows": n_rows,
             "same_as": (schema.MATRIX, first),
         },
-        coords={schema.TOLERANCE: found[schema.TOLERANCE]},
+        coords={schema.RANK_TOLERANCE: found[schema.RANK_TOLERANCE]},
     )
 
 
@@ -170,9 +170,8 @@ def lengths(tree: xr.DataTree) -> xr.Dataset:
     """
     audited = Audited(tree)
     groups = [audited.group(f"{schema.DIAGNOSTICS}/{name}") for name in ("information", "forgetting")]
-    return xr.merge(groups, combine_attrs="drop").assign_attrs(
-        texts=audited.texts, latent="M" if audited.latent == "value" else "H_0"
-    )
+    symbol = "M" if audited.latent == "value" else "H_0" if audited.task.place.position is None else "H_t"
+    return xr.merge(groups, combine_attrs="drop").assign_attrs(texts=audited.texts, latent=symbol)
 
 
 def _same(values: xr.DataArray, name: str, other: str) -> bool:

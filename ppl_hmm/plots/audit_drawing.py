@@ -50,7 +50,7 @@ def draw_singular_values(data: xr.Dataset) -> Figure:
         axes.plot(
             1 + np.arange(len(values)), values, label=" = ".join(same), markerfacecolor="none", **_MATRICES[name][1]
         )
-    smallest, tolerances = float(shares.min()), data[schema.TOLERANCE].values
+    smallest, tolerances = float(shares.min()), data[schema.RANK_TOLERANCE].values
     for tolerance in tolerances[tolerances >= min(smallest, tolerances.max())]:
         axes.axhline(tolerance, **REFERENCE)
         _note(axes, f"tolerance {tolerance:g}", tolerance)

@@ -6,12 +6,14 @@ import dataclasses
 from functools import cached_property
 
 import numpy as np
+import torch
 import xarray as xr
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.parameters import MemoryHMM
+from ppl_hmm.positions import in_block_of
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
 _OTHER_TREE = "pass a tree that audit returned"
@@ -59,8 +61,8 @@ class Audited:
 
     @property
     def law(self) -> np.ndarray:
-        """P(H₀|x), or P(M_{j*}|x), (B,n)."""
-        return self._answers["memory" if isinstance(self.task, MemoryTask) else "initial"].values
+        """P(H₀|x), P(H_t|·) or P(M_{j*}|x), (B,n)."""
+        return next(self._answers[name].values for name in ("memory", "initial", "state") if name in self._answers)
 
     @property
     def labels(self) -> np.ndarray:
@@ -87,7 +89,9 @@ class Audited:
     def features(self, question: str = schema.HEAD) -> np.ndarray:
         """Return what heads read (B,V): G, after the prompt if that is the question; zeros for impossible contexts."""
         name = "conditionals_after_prompt" if question == schema.PROMPT else "conditionals"
-        return self.group(schema.FEATURES)[name].values
+        conditionals = self.group(schema.FEATURES)[name].values
+        hidden = self.task.place.probe(torch.from_numpy(self.group(schema.OBSERVED_DATA)["tokens"].values)).hidden
+        return conditionals if hidden is None else in_block_of(hidden, torch.from_numpy(conditionals)).numpy()
 
     def head(self, question: str) -> tuple[str, LinearHead | None]:
         """Return the constructed head of a question where it is certified, else the learned one, if there is one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ppl_hmm import schema
-from ppl_hmm.errors import ForeignFile, one_of
+from ppl_hmm.atomic import write_bytes
+from ppl_hmm.errors import one_of
 from ppl_hmm.plots import data
 from ppl_hmm.plots.style import BLUE, GREEN, PURPLE, SETTINGS, SKY, VERMILION
 
@@ -85,20 +87,20 @@ def draw(name: str, tree: xr.DataTree) -> Figure:
 def save(figure: Figure, path: str | Path) -> list[Path]:
     """Write the figure beside ``path`` as PNG (200 dpi) and SVG, and return both paths."""
     paths = [Path(path).with_suffix(suffix) for suffix in (".png", ".svg")]
-    try:
+    options: list[dict[str, Any]] = [{"dpi": 200}, {"metadata": {"Date": None}}]
+    for file, own in zip(paths, options, strict=True):
+        drawn = io.BytesIO()
         with mpl.rc_context(SETTINGS):
-            figure.savefig(paths[0], dpi=200)
-            figure.savefig(paths[1], metadata={"Date": None})
-    except OSError as error:
-        raise ForeignFile(f"figure {path}", "a place that can be written", str(error), "choose another --out") from None
+            figure.savefig(drawn, format=file.suffix[1:], **own)
+        write_bytes(drawn.getvalue(), file, "figure", "choose another --out")
     return paths
 
 
 def _draw(curves: xr.Dataset, layout: _Layout) -> Figure:
     figure = Figure(figsize=(layout.width, 4.8), layout="constrained")
     accuracy, *panels = figure.subplots(1, 1 + len(layout.shares), width_ratios=(3, *(2 for _ in layout.shares)))
-    for method in map(str, curves[schema.METHOD].values):
-        curve, style = curves.sel({schema.METHOD: method}), _STYLES[method]
+    for method in map(str, curves[schema.APPROACH].values):
+        curve, style = curves.sel({schema.APPROACH: method}), _STYLES[method]
         _draw_accuracy(accuracy, curve, style)
         for axes, variable in zip(panels, layout.shares, strict=True):
             _draw_share(axes, curve[variable], style)

@@ -52,7 +52,7 @@ def _filled(layout: _Table, curves: xr.Dataset) -> Table:
         row = curves.sel({schema.N_STATES: n_states})
         table.add_row(
             *(
-                column.show(row if column.method is None else row.sel({schema.METHOD: column.method}))
+                column.show(row if column.method is None else row.sel({schema.APPROACH: column.method}))
                 for column in layout.columns
             )
         )

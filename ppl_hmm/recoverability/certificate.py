@@ -9,14 +9,15 @@ from typing import Literal, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from ppl_hmm import kinds
 from ppl_hmm.errors import InvalidInput, PplHmmError
 from ppl_hmm.exact.rounding import message_rounding
-from ppl_hmm.inference import masked_conditionals, posterior
+from ppl_hmm.inference import masked_conditionals
 from ppl_hmm.parameters import HMM, MemoryHMM, SoftPrompt
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.rows import Model, Text
-from ppl_hmm.tasks import Answers, MemoryTask, PosteriorTask, Task, decide
-from ppl_hmm.text import MASK, as_tokens
+from ppl_hmm.tasks import Answers, MemoryTask, PosteriorTask, Task, decide, latent_posterior
+from ppl_hmm.text import as_tokens
 
 #: Largest relative residual that counts as solved, by default.
 RESIDUAL_TOLERANCE = 1e-9
@@ -53,7 +54,8 @@ class Certificate:
     theorem
         Its name and number in Wei, Xie & Ma (2021).
     weights
-        b (V,) for two classes, (C,V) for more: the head 1(bᵀG ≥ 0), or argmax_c.
+        b (V,) for two classes, (C,V) for more: the head 1(bᵀG ≥ 0), or argmax_c. Longer where the head reads more than
+        G: V+1 blocks of V for a task on a position that is given all of the text.
     residual
         Most that the head moves the margin of any text through the states that count, relative to ‖μ‖_∞; 0 = solved.
     margin_error
@@ -100,9 +102,16 @@ class Certificate:
         Cost O(B·T·K²).
         """
         text = as_tokens(tokens, self.model.vocabulary_size, lengths=lengths, device=self.model.device)
-        masked = torch.cat([torch.full_like(text[:, :1], MASK), text], dim=1)
-        features = masked_conditionals(self.model, masked, prompt=self.prompt, positions=[0], impossible="mask")[:, 0]
-        return self.agreement_on(features, self.task.answers(posterior(self.model, text)), text.shape[1])
+        probe = self.task.place.probe(text)
+
+        def conditionals(positions: list[int]) -> Tensor:
+            return masked_conditionals(
+                self.model, probe.inputs, prompt=self.prompt, positions=positions, impossible="mask"
+            )
+
+        law, n_tokens = latent_posterior(self.model, self.task, text), text.shape[1]
+        answers = self.task.answers(law, self.task.tolerance_after(n_tokens, self.model.n_states))
+        return self.agreement_on(probe.features(conditionals), answers, n_tokens)
 
     def agreement_on(self, features: Tensor, answers: Answers, n_tokens: int) -> SignAgreement:
         """Return the same for texts of T tokens whose features G (B,V), after this prompt, and answers are known."""
@@ -160,17 +169,23 @@ def surely_scored(features: Tensor, weights: Tensor, model: Model, n_tokens: int
 def require_model(function: str, model: object, model_type: type[HMM] | type[MemoryHMM]) -> None:
     """Raise :class:`InvalidInput` unless the model is a single one of the right type."""
     if not isinstance(model, model_type):
+        otherwise = "flatten() a memory model, or use the function for its kind of model"
         raise InvalidInput(
             function,
             f"a single {model_type.__name__}",
-            type(model).__name__,
-            "flatten() a memory model, or use the function for its kind of model",
+            kinds.described(model),
+            otherwise if isinstance(model, HMM | MemoryHMM) else kinds.remedy(model, "model", otherwise),
         )
     model.require_single(function)
 
 
-def require_pair(function: str, model: Model, task: Task, model_type: type[HMM] | type[MemoryHMM]) -> None:
-    """Raise :class:`InvalidInput` unless model and task are single ones of the right types and of the same size."""
+def require_pair(
+    function: str, model: Model, task: Task, model_type: type[HMM] | type[MemoryHMM], *, any_position: bool = False
+) -> None:
+    """Raise :class:`InvalidInput` unless model and task are single ones of the right types and of the same size.
+
+    Tasks on another state than H₀ are refused, too, unless ``any_position``.
+    """
     require_model(function, model, model_type)
     task_type, size = (
         (PosteriorTask, f"{model.n_states} states")
@@ -189,6 +204,18 @@ def require_pair(function: str, model: Model, task: Task, model_type: type[HMM] 
             got += f" of cell {task.target_cell.tolist()}"
         raise InvalidInput(
             "task", f"one {task_type.__name__} on {size}", got, "use a task of the model's kind and size"
+        )
+    if task.aligned_to(model) is not task:
+        latent = task.dimensions["weights"][-1]
+        raise InvalidInput(
+            f"names of dimension {latent!r} of the task",
+            f"the model's order, {', '.join(map(str, model.names[latent]))}",
+            ", ".join(map(str, task.names[latent])),
+            "pass task.aligned_to(model)",
+        )
+    if not any_position and task.place.position is not None:
+        raise InvalidInput(
+            function, "a task on the silent H₀", f"one on {task.place}", "use position_certificate, or audit"
         )
 
 

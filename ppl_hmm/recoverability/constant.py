@@ -16,7 +16,7 @@ from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.parameters import HMM
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair
 from ppl_hmm.recoverability.head import smallest_row_singular_value
-from ppl_hmm.tasks import PosteriorTask
+from ppl_hmm.tasks import PosteriorTask, require_uncertain
 
 #: Forms that are looked at, at most, at one depth.
 FORM_LIMIT = 10_000
@@ -43,6 +43,7 @@ def constant_certificate(
     depths; most tasks are settled at the second.
     """
     require_pair("constant_certificate", model, task, HMM)
+    require_uncertain("constant_certificate", model, task)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     label, rounding = constant_label(model, task), ROUNDING + message_rounding(_DEPTH, model.n_states)
     if label is None or tolerance < rounding:

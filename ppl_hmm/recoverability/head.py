@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.exact.wide import Wide, wide_product
-from ppl_hmm.parameters import HMM, SoftPrompt, prompt_rows
+from ppl_hmm.parameters import HMM, SoftPrompt
 from ppl_hmm.recoverability.certificate import (
     RESIDUAL_TOLERANCE,
     Certificate,
@@ -34,8 +34,8 @@ from ppl_hmm.recoverability.certificate import (
     require_pair,
     require_thresholds,
 )
-from ppl_hmm.rows import Prompt
-from ppl_hmm.tasks import PosteriorTask
+from ppl_hmm.rows import Prompt, model_prompt
+from ppl_hmm.tasks import PosteriorTask, require_uncertain
 
 # Singular values of rows that sum to one are off by no more.
 _SIGMA_ROUNDING = 1e-14
@@ -56,7 +56,7 @@ def wide_law(model: HMM, prompt: Prompt | None = None) -> Wide:
     """Return q (K,) as :func:`entering_law`, products of tiny probabilities included. Cost O(K²) for each token."""
     law, transition = Wide.of(model.initial), Wide.of(model.transition)
     if prompt is not None:
-        for row in prompt_rows(prompt, (model.n_states,), nonnegative=True, like=model.emission):
+        for row in model_prompt(model, prompt):
             law = wide_product(law[None], transition)[0] * Wide.of(row)
         total = law.sum(0)
         law = law / total.where(total.positive, 1.0)
@@ -106,6 +106,7 @@ def head_certificate(
     Cost O(K·V·min(K,V)).
     """
     require_pair("head_certificate", model, task, HMM)
+    require_uncertain("head_certificate", model, task)
     require_thresholds(support_threshold, tolerance)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     if prompt is not None and not isinstance(prompt, SoftPrompt):
@@ -139,6 +140,8 @@ def exists_on_paper(certificate: Certificate) -> bool:
     model, task = certificate.model, certificate.task
     if not isinstance(model, HMM) or not isinstance(task, PosteriorTask):
         return False
+    if task.position is not None:
+        return certificate.sigma_min > _SIGMA_ROUNDING  # of the rows that the task's head reads
     needed = (task_targets(model, task) != 0).any(0)
     entered = states_entered(model, certificate.prompt, certificate.support_threshold)
     return certificate.sigma_min > _SIGMA_ROUNDING and not bool((needed & ~entered).any())
@@ -212,15 +215,15 @@ def _candidates(
     contrasts = task.contrasts.to(model.initial)
     ratio = (initial * Wide.of(contrasts))[:, entered] / law[entered]
     return {
-        "Wb = Dμ": _least_squares(model.emission[entered], ratio.floats(), equal_columns),
-        "diag(q)Wb = π₀∘μ": _least_squares(kept.floats()[:, None] * model.emission, targets, equal_columns),
-        "Aᵀ(diag(q)Wb − π₀∘μ) = 0": _least_squares(
+        "Wb = Dμ": least_squares(model.emission[entered], ratio.floats(), equal_columns),
+        "diag(q)Wb = π₀∘μ": least_squares(kept.floats()[:, None] * model.emission, targets, equal_columns),
+        "Aᵀ(diag(q)Wb − π₀∘μ) = 0": least_squares(
             _bounded(weighed) @ model.emission, contrasts @ wanted.mT, equal_columns
         ),
     }
 
 
-def _least_squares(matrix: Tensor, targets: Tensor, equal_columns: bool) -> Tensor:
+def least_squares(matrix: Tensor, targets: Tensor, equal_columns: bool = False) -> Tensor:
     """Return the solutions (C,V) of least norm of matrix·b_c = target_c; of columns scaled to one size, if asked."""
     if not len(matrix):
         return targets.new_zeros(len(targets), matrix.shape[-1])

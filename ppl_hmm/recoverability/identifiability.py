@@ -34,7 +34,7 @@ from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput, at_least, one_of
 from ppl_hmm.parameters import HMM
-from ppl_hmm.randomness import Seed, generator
+from ppl_hmm.randomness import CPU, Seed, generator
 from ppl_hmm.recoverability.certificate import require_model, require_thresholds
 from ppl_hmm.recoverability.head import smallest_row_singular_value
 
@@ -251,7 +251,7 @@ def pair_spectrum(
     at_least("number of lags", len(checked), 1)
 
     def law(initial: Tensor, transition: Tensor, emission: Tensor) -> Tensor:
-        return torch.stack([_pair_law(initial, transition, emission, lag) for lag in checked])
+        return torch.stack([_pair_law(initial, transition, emission, lag) for lag in checked], -3)
 
     return _spectrum(model, law, family, tolerance)
 
@@ -299,7 +299,7 @@ def triple_views(model: HMM, *, tolerance: float = RANK_TOLERANCE) -> TripleView
     )
 
 
-# Laws of arrays (π₀, A, W), differentiable.
+# Laws of arrays (π₀, A, W) with any leading dimensions, differentiable.
 
 
 def _arrays(model: HMM) -> tuple[Tensor, Tensor, Tensor]:
@@ -307,14 +307,19 @@ def _arrays(model: HMM) -> tuple[Tensor, Tensor, Tensor]:
     return model.initial, model.transition, model.emission
 
 
+def _first(initial: Tensor, transition: Tensor, emission: Tensor) -> Tensor:
+    """Return P(X_1=x, H_1=h) (…,V,K)."""
+    return emission.mT * (initial[..., None, :] @ transition)
+
+
 def _pair_law(initial: Tensor, transition: Tensor, emission: Tensor, lag: int) -> Tensor:
     later = torch.linalg.matrix_power(transition, lag) @ emission
-    return (emission * (initial @ transition)[:, None]).mT @ later
+    return _first(initial, transition, emission) @ later
 
 
 def _triple_law(initial: Tensor, transition: Tensor, emission: Tensor) -> Tensor:
-    middle = (emission * (initial @ transition)[:, None]).mT @ transition  # P(X_1=x, H_2=h)
-    return torch.einsum("xh,hy,hz->xyz", middle, emission, transition @ emission)
+    middle = _first(initial, transition, emission) @ transition  # P(X_1=x, H_2=h)
+    return torch.einsum("...xh,...hy,...hz->...xyz", middle, emission, transition @ emission)
 
 
 def _distance(law: Tensor, other: Tensor) -> float:
@@ -327,9 +332,9 @@ def _distance(law: Tensor, other: Tensor) -> float:
 
 def _rotation_directions(n_states: int, family: Family, n_directions: int, stream: torch.Generator) -> Tensor:
     """Return random skew matrices (n_directions,K,K) of spectral norm one; those of the second family send 1 to 0."""
-    basis = torch.eye(n_states, dtype=torch.float64) if family == "free" else _zero_sum_basis(n_states)
+    basis = torch.eye(n_states, dtype=torch.float64, device=CPU) if family == "free" else _zero_sum_basis(n_states)
     size = basis.shape[1]
-    entries = torch.randn(n_directions, size, size, generator=stream, dtype=torch.float64)
+    entries = torch.randn(n_directions, size, size, generator=stream, dtype=torch.float64, device=CPU)
     turns = basis @ (entries - entries.mT) @ basis.mT
     return turns / torch.linalg.matrix_norm(turns, 2)[:, None, None]
 
@@ -374,12 +379,7 @@ def _spectrum(model: HMM, law: Callable[..., Tensor], family: Family, tolerance:
             "use a smaller model, or fewer lags",
         )
 
-    def moved(coordinates: Tensor) -> Tensor:
-        steps = coordinates.split(sizes)
-        return law(*(a + d @ s for a, d, s in zip(arrays, directions, steps, strict=True))).flatten()
-
-    jacobian = torch.func.jacrev(moved, chunk_size=_JACOBIAN_ROWS)(arrays[0].new_zeros(sum(sizes)))
-    values = torch.linalg.svdvals(jacobian)
+    values = torch.linalg.svdvals(_jacobian(law, arrays, directions, n_equations))
     values = torch.nn.functional.pad(values, (0, sum(sizes) - len(values)))
     largest = float(values.max()) if len(values) else 0.0
     rounding = len(values) * torch.finfo(values.dtype).eps  # of probabilities: one token has a law that cannot move
@@ -387,10 +387,29 @@ def _spectrum(model: HMM, law: Callable[..., Tensor], family: Family, tolerance:
     return LawSpectrum(singular_values=values, nullity=nullity, family=family, tolerance=tolerance)
 
 
+def _jacobian(
+    law: Callable[..., Tensor], arrays: tuple[Tensor, ...], directions: tuple[Tensor, ...], n_equations: int
+) -> Tensor:
+    """Return the derivatives of the law's probabilities along the directions (n_equations,n).
+
+    Each probability reads a copy of the parameters of its own, so that one backward pass differentiates many. What
+    torch.func does for this imports a compiler first, for a second or more.
+    """
+    rows = []
+    for equations in torch.arange(n_equations).split(_JACOBIAN_ROWS):
+        copies = [array.expand(len(equations), *array.shape).requires_grad_() for array in arrays]
+        probabilities = law(*copies).flatten(1).gather(1, equations[:, None])
+        gradients = torch.autograd.grad(probabilities.sum(), copies)
+        rows.append(
+            torch.cat([g.flatten(1) @ d.flatten(0, -2) for g, d in zip(gradients, directions, strict=True)], 1)
+        )
+    return torch.cat(rows)
+
+
 def _tangent(n_states: int, vocabulary_size: int, family: Family) -> tuple[Tensor, Tensor, Tensor]:
     """Return orthonormal directions of π₀ (K,n), A (K,K,n') and W (K,V,n'') that keep the sums of the family."""
     every_state, states, tokens = (
-        torch.eye(n_states, dtype=torch.float64),
+        torch.eye(n_states, dtype=torch.float64, device=CPU),
         _zero_sum_basis(n_states),
         _zero_sum_basis(vocabulary_size),
     )
@@ -431,7 +450,7 @@ def _k_rank(rows: Tensor, tolerance: float) -> int:
         looks += comb(len(rows), size)
         if looks > SUBSET_LIMIT:
             return size - 1
-        subsets = rows[torch.tensor(list(combinations(range(len(rows)), size)))]
+        subsets = rows[torch.tensor(list(combinations(range(len(rows)), size)), device=rows.device)]
         if torch.linalg.svdvals(subsets)[:, -1].min() <= tolerance:
             return size - 1
     return min(rows.shape)

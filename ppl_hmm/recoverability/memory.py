@@ -30,7 +30,7 @@ from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.inference import Posterior, masked_conditionals, posterior
-from ppl_hmm.parameters import MemoryHMM, MemoryPrompt, prompt_rows
+from ppl_hmm.parameters import MemoryHMM, MemoryPrompt
 from ppl_hmm.parameters.memory import configuration_prior, configurations, select_rows
 from ppl_hmm.recoverability.attention import hard_attention, observed, of_token, read
 from ppl_hmm.recoverability.certificate import (
@@ -43,9 +43,9 @@ from ppl_hmm.recoverability.certificate import (
     require_thresholds,
 )
 from ppl_hmm.recoverability.head import smallest_row_singular_value
-from ppl_hmm.rows import Prompt, Text, memory_arrays
-from ppl_hmm.tasks import MemoryTask, decide
-from ppl_hmm.text import as_tokens
+from ppl_hmm.rows import Prompt, Text, memory_arrays, model_prompt
+from ppl_hmm.tasks import MemoryTask, decide, require_uncertain
+from ppl_hmm.text import as_text
 
 # Singular values of R below these shares of the largest count as zero: rows that nearly coincide are taken as equal
 # where that reads the others off better.
@@ -156,10 +156,9 @@ class MemoryCertificate(Certificate):
 
     def _text(self, tokens: Text, lengths: Text | None) -> tuple[Tensor, Tensor]:
         """Return checked text (B,T), and which positions are present: those before each length."""
-        text = as_tokens(tokens, self.model.vocabulary_size, lengths=lengths, device=self.model.device)
-        if lengths is None:
+        text, ends = as_text(tokens, self.model.vocabulary_size, lengths=lengths, device=self.model.device)
+        if ends is None:
             return text, torch.ones_like(text, dtype=torch.bool)
-        ends = torch.as_tensor(lengths, device=text.device)
         return text, torch.arange(text.shape[-1], device=text.device) < ends[:, None]
 
     def _recoverable(self, exact: Posterior) -> Tensor:
@@ -201,14 +200,13 @@ def memory_certificate(
     Cost O((mK)²·V), and O(m^N·L·K²) with a prompt.
     """
     require_pair("memory_certificate", model, task, MemoryHMM)
+    require_uncertain("memory_certificate", model, task)
     require_thresholds(support_threshold, tolerance)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     cell, failures = int(task.target_cell), []
     allowed = torch.ones(model.n_memory_values, dtype=torch.bool, device=model.device)
     if prompt is not None:
-        prompt = MemoryPrompt(
-            prompt_rows(prompt, allowed.shape + model.initial.shape, nonnegative=True, like=model.emission)
-        )
+        prompt = MemoryPrompt(model_prompt(model, prompt))
         allowed, failure = _restriction(model, cell, prompt.rows)
         failures += [failure] if failure else _excluded(model, task, allowed)
     met = rows_met(model, cell, allowed)
@@ -415,7 +413,8 @@ def _failures(
     if residual > tolerance:
         own, _ = _own_and_others(model, met, states)
         alone = own @ torch.linalg.pinv(own) if len(own) else own.new_zeros(0, 0)
-        dependent = (alone - torch.eye(len(own)).to(own)).abs().sum(1).max() > tolerance if len(own) else True
+        identity = torch.eye(len(own), dtype=own.dtype, device=own.device)
+        dependent = (alone - identity).abs().sum(1).max() > tolerance if len(own) else True
         name = "independence: the rows of" if dependent else "span: other rows share directions with those of"
         failures.append(f"{name} states {_listed(states)}; residual {residual:.3g}")
     return failures

@@ -30,7 +30,7 @@ from ppl_hmm.errors import at_least
 from ppl_hmm.parameters import HMM, SoftPrompt
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair
 from ppl_hmm.recoverability.head import head_certificate, smallest_row_singular_value, task_targets
-from ppl_hmm.tasks import PosteriorTask
+from ppl_hmm.tasks import PosteriorTask, require_uncertain
 
 #: Sets of states that the search for covers looks at, at most; it visits all of them in practice (K in the tens).
 COVER_LIMIT = 20_000
@@ -74,6 +74,7 @@ def prompt_certificate(
     """
     at_least("prompt_length", prompt_length, 1)
     require_pair("prompt_certificate", model, task, HMM)
+    require_uncertain("prompt_certificate", model, task)
     model, task = model.detach().to(torch.float64, "cpu"), task.detach().to(torch.float64, "cpu")
     options = {"support_threshold": support_threshold, "tolerance": tolerance}
     best = head_certificate(model, task, transparent_prompt(model, prompt_length), **options)
@@ -118,7 +119,7 @@ def _proposals(
     weights = _alias_weights(model, task_targets(model, task), reachable)
     if weights is not None:
         yield weights
-    yield from torch.eye(model.n_states, dtype=model.dtype)[reachable]
+    yield from torch.eye(model.n_states, dtype=model.dtype, device=model.device)[reachable]
 
 
 def best_cover(moves: Tensor, needed: Tensor, emission: Tensor) -> list[int] | None:
@@ -210,7 +211,7 @@ def _alias_weights(model: HMM, targets: Tensor, reachable: Tensor) -> Tensor | N
     equations = np.c_[transition.T[bound_states][:, chosen], -scale[bound_states]]
     unknowns = unknowns - np.linalg.pinv(equations) @ (equations @ unknowns)
     weights = torch.zeros_like(model.initial)
-    weights[chosen] = torch.as_tensor(unknowns[: len(chosen)], dtype=weights.dtype).clamp(min=0)
+    weights[chosen] = torch.as_tensor(unknowns[: len(chosen)], dtype=weights.dtype, device=weights.device).clamp(min=0)
     return weights if weights.any() else None
 
 

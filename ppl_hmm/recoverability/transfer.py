@@ -33,8 +33,11 @@ from scipy.linalg import null_space
 from scipy.optimize import linprog
 from torch import Tensor
 
+from ppl_hmm import schema
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput, PplHmmError
 from ppl_hmm.exact.wide import Wide, wide_product
+from ppl_hmm.labels import read
 from ppl_hmm.parameters import HMM
 from ppl_hmm.parameters.distributions import check_distributions
 from ppl_hmm.recoverability.certificate import (
@@ -47,7 +50,6 @@ from ppl_hmm.recoverability.certificate import (
 from ppl_hmm.recoverability.head import law_rounding, margin_error, states_entered, task_targets, wide_law
 from ppl_hmm.rows import Prompt
 from ppl_hmm.tasks import PosteriorTask, decide
-from ppl_hmm.text import as_tensor
 
 Array = ArrayLike | Tensor
 
@@ -159,7 +161,7 @@ def transfer(conditionals: Array, approximate: Array, head: Array, weights: Arra
     approximated = approximated[kept]
     excess = float(read.shares @ divergence(read.conditionals, approximated))
     wrong = decide(read.conditionals @ read.head.mT) != decide(approximated @ read.head.mT)
-    bounds = _bounds(read, torch.tensor([excess], dtype=torch.float64))
+    bounds = _bounds(read, torch.tensor([excess], dtype=torch.float64, device="cpu"))
     values = {field.name: float(getattr(bounds, field.name)) for field in dataclasses.fields(bounds)}
     return Transfer(error=float(read.shares[wrong].sum()), **values)
 
@@ -373,7 +375,8 @@ def _read(conditionals: Array, head: Array, weights: Array | None) -> tuple[_Rea
 
 def _distributions(what: str, rows: Array) -> Tensor:
     """Return rows (B,V), divided by their sums: float64 may not have had them so."""
-    checked = as_tensor(rows, torch.device("cpu"), what=what).detach().to(torch.float64)
+    array = read(rows, (schema.SEQUENCE, schema.TOKEN), what)
+    checked = as_tensor(array.values, torch.device("cpu"), what=what).detach().to(torch.float64)
     if checked.ndim != 2 or not torch.isfinite(checked).all():
         raise InvalidInput(
             what,

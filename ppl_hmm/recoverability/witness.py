@@ -17,10 +17,14 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from scipy.optimize import linprog, nnls
 
+from ppl_hmm import schema
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput, PplHmmError, at_least
+from ppl_hmm.labels import read
 
 #: Margins above this count as separation; ten times the solver's own tolerance.
 SEPARATION = 1e-9
@@ -243,7 +247,9 @@ def _margins(rows: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    rows, classes = np.asarray(features, dtype=float), np.asarray(labels)
+    array = read(features, (schema.SEQUENCE, schema.TOKEN), "features")
+    rows = as_tensor(array.values, torch.device("cpu"), what="features").detach().double().numpy()
+    classes = as_tensor(labels, torch.device("cpu"), what="labels").numpy()
     if rows.ndim != 2 or classes.shape != rows.shape[:1] or not len(rows):
         raise InvalidInput(
             "features and labels",

@@ -19,7 +19,7 @@ _SOURCE = "Wei, Xie & Ma (NeurIPS 2021), arXiv 2106.09226, Figure 3 ({panel}), d
 
 
 def published(panel: Literal["left", "right"]) -> xr.Dataset:
-    """Return a panel of the paper's Figure 3: ``accuracy`` and ``half_width`` (method, n_states), both in [0, 1]."""
+    """Return a panel of the paper's Figure 3: ``accuracy`` and ``half_width`` (approach, n_states), both in [0, 1]."""
     text = resources.files(__name__).joinpath("wei2021_figure3.csv").read_text()
     rows = [row for row in csv.DictReader(text.splitlines()) if row["panel"] == panel]
     methods = list(dict.fromkeys(row["method"] for row in rows))
@@ -30,7 +30,7 @@ def published(panel: Literal["left", "right"]) -> xr.Dataset:
         for name, array in values.items():
             array[where] = float(row[f"{name}_percent"]) / 100
     return xr.Dataset(
-        {name: ((schema.METHOD, schema.N_STATES), array) for name, array in values.items()},
-        coords={schema.METHOD: methods, schema.N_STATES: sizes},
+        {name: ((schema.APPROACH, schema.N_STATES), array) for name, array in values.items()},
+        coords={schema.APPROACH: methods, schema.N_STATES: sizes},
         attrs={"source": _SOURCE.format(panel=panel)},
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput, one_of
+from ppl_hmm.randomness import CPU
 
 #: Builders of a family by name, with the defaults of their options.
 Families = dict[str, tuple[Callable[..., Any], dict[str, Any]]]
@@ -38,15 +39,15 @@ def build(families: Families, regime: str, options: dict[str, Any], *arguments: 
 
 def softmax_rows(*shape: int, temperature: float, stream: torch.Generator) -> Tensor:
     """Return softmax(U / temperature), U uniform on [−½, ½]: nearly one-hot for low temperatures."""
-    uniform = torch.rand(*shape, generator=stream, dtype=torch.float64) - 0.5
+    uniform = torch.rand(*shape, generator=stream, dtype=torch.float64, device=CPU) - 0.5
     return (uniform / temperature).softmax(-1)
 
 
 def mixture_of_permutations(n_states: int, n_permutations: int, temperature: float, stream: torch.Generator) -> Tensor:
     """Return Σ_i w_i · (random permutation matrix) (K,K), w = softmax(U / temperature)."""
     mixture = softmax_rows(n_permutations, temperature=temperature, stream=stream)
-    identity = torch.eye(n_states, dtype=torch.float64)
-    permutations = [identity[torch.randperm(n_states, generator=stream)] for _ in range(n_permutations)]
+    identity = torch.eye(n_states, dtype=torch.float64, device=CPU)
+    permutations = [identity[torch.randperm(n_states, generator=stream, device=CPU)] for _ in range(n_permutations)]
     return sum(
         (weight * matrix for weight, matrix in zip(mixture, permutations, strict=True)), torch.zeros_like(identity)
     )
@@ -58,7 +59,7 @@ def dirichlet_rows(shape: tuple[int, ...], concentration: float, stream: torch.G
         raise InvalidInput("concentration", "a positive finite number", repr(concentration), "pass e.g. 1.0")
     # The public distributions take no generator.
     gamma = torch._standard_gamma(  # type: ignore[attr-defined]
-        torch.full(shape, float(concentration), dtype=torch.float64), generator=stream
+        torch.full(shape, float(concentration), dtype=torch.float64, device=CPU), generator=stream
     )
     gamma = gamma.clamp(min=torch.finfo(torch.float64).tiny)
     return gamma / gamma.sum(-1, keepdim=True)

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.parameters import ConceptHMM
-from ppl_hmm.randomness import Seed, categorical, generator
+from ppl_hmm.randomness import CPU, Seed, categorical, generator
 from ppl_hmm.regimes.draws import mixture_of_permutations, softmax_rows
 
 #: The released softmax temperatures, of the initial law and of transitions, and the weight of I in A_value.
@@ -93,8 +93,9 @@ def ginc(
     def mixture(size: int) -> Tensor:
         return (1 - smoothing) * mixture_of_permutations(size, size, TEMPERATURE, stream) + smoothing / size
 
-    of_values = (1 - VALUE_STAYS) * mixture(n_values) + VALUE_STAYS * torch.eye(n_values, dtype=torch.float64)
-    table = torch.randint(1, vocabulary_size, (n_values, n_slots), generator=stream)
+    identity = torch.eye(n_values, dtype=torch.float64, device=CPU)
+    of_values = (1 - VALUE_STAYS) * mixture(n_values) + VALUE_STAYS * identity
+    table = torch.randint(1, vocabulary_size, (n_values, n_slots), generator=stream, device=CPU)
     table[:, 0] = DELIMITER
     initial, transition = [], []
     for _ in range(n_concepts):
@@ -105,7 +106,7 @@ def ginc(
         torch.cat(initial),
         torch.block_diag(*transition),
         emission.repeat(n_concepts, 1),
-        torch.arange(n_concepts).repeat_interleave(n_values * n_slots),
+        torch.arange(n_concepts, device=CPU).repeat_interleave(n_values * n_slots),
     )
 
 
@@ -132,7 +133,7 @@ def in_context_text(model: ConceptHMM, n_texts: int, n_examples: int, example_le
     concept_of_state = model.concept_of_state
     prior = model.initial.new_zeros(model.n_concepts).index_add(0, concept_of_state, model.initial)
     concept = categorical(prior.expand(n_texts, -1), stream)
-    slot = 1 + torch.randint(int(slots.max()), (n_texts,), generator=stream).to(model.device)
+    slot = 1 + torch.randint(int(slots.max()), (n_texts,), generator=stream, device=CPU).to(model.device)
     start = ((concept_of_state == concept[:, None]) & (slots == slot[:, None])).to(model.initial)
     start = start / start.sum(-1, keepdim=True)
     state = categorical(start[:, None].expand(-1, n_examples + 1, -1), stream)

@@ -13,7 +13,7 @@ import torch
 
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.parameters import HMM
-from ppl_hmm.randomness import Seed, generator
+from ppl_hmm.randomness import CPU, Seed, generator
 from ppl_hmm.regimes.draws import Families, build, dirichlet_rows, mixture_of_permutations, softmax_rows
 from ppl_hmm.regimes.ginc import ginc
 
@@ -73,9 +73,8 @@ def _degenerate(
     rank = int(rank)
     model = _dirichlet(n_states, vocabulary_size, stream, concentration)
     # The first r states keep rows of their own, so that the rank is r; the others mix them.
-    mixtures = torch.cat(
-        [torch.eye(rank, dtype=torch.float64), dirichlet_rows((n_states - rank, rank), concentration, stream)]
-    )
+    own = torch.eye(rank, dtype=torch.float64, device=CPU)
+    mixtures = torch.cat([own, dirichlet_rows((n_states - rank, rank), concentration, stream)])
     return HMM(model.initial, model.transition, mixtures @ model.emission[:rank])
 
 

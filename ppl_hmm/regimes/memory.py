@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.parameters import MemoryHMM
-from ppl_hmm.randomness import Seed, generator
+from ppl_hmm.randomness import CPU, Seed, generator
 from ppl_hmm.regimes.draws import Families, build, dirichlet_rows, mixture_of_permutations, softmax_rows
 from ppl_hmm.regimes.hmm import INITIAL_TEMPERATURE, TEMPERATURE
 
@@ -66,7 +66,7 @@ def _wei2021(n_states: int, n_values: int, vocabulary_size: int, n_cells: int, s
         memory_prior=joint.sum(1)[None],
         initial=joint.sum(0),
         transition=mixture_of_permutations(n_states, n_values * n_states, TEMPERATURE, stream),
-        cell_of_state=torch.zeros(n_states, dtype=torch.int64),
+        cell_of_state=torch.zeros(n_states, dtype=torch.int64, device=CPU),
         emission=softmax_rows(n_values, n_states, vocabulary_size, temperature=TEMPERATURE, stream=stream),
     )
 
@@ -78,7 +78,7 @@ def _dirichlet(
         memory_prior=dirichlet_rows((n_cells, n_values), concentration, stream),
         initial=dirichlet_rows((n_states,), concentration, stream),
         transition=dirichlet_rows((n_states, n_states), concentration, stream),
-        cell_of_state=torch.randint(n_cells, (n_states,), generator=stream),
+        cell_of_state=torch.randint(n_cells, (n_states,), generator=stream, device=CPU),
         emission=dirichlet_rows((n_values, n_states, vocabulary_size), concentration, stream),
     )
 

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,7 +26,7 @@ LONG = 0.5
 #: What takes longer than this is not called once more to tell its compilation from the rest.
 VERY_LONG = 10
 
-PACKAGES = ("ppl-hmm", "numpy", "torch", "numba", "jax", "dynamax", "hmmlearn", "pomegranate", "pyro-ppl")
+PACKAGES = ("ppl-hmm", "numpy", "torch", "numba", "triton", "jax", "dynamax", "hmmlearn", "pomegranate", "pyro-ppl")
 
 
 def side_by_side(benchmark: BenchmarkFixture, functions: dict[str, Callable[[], object]]) -> Seconds:
@@ -73,7 +73,17 @@ def machine() -> dict[str, str]:
     facts = {"processor": _processor(), "cores": str(os.cpu_count()), "threads": str(torch.get_num_threads())}
     if torch.cuda.is_available():
         facts["GPU"] = torch.cuda.get_device_name()
-    return facts | {"Python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    versions = {name: version(name) for name in PACKAGES if installed(name)}
+    return facts | {"Python": platform.python_version()} | versions
+
+
+def installed(package: str) -> bool:
+    """Say whether a package is there: on a GPU only some of the peers are needed."""
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _processor() -> str:

@@ -105,6 +105,11 @@ class Measurements:
     comparisons: list[Comparison]
     scalings: list[Scaling]
 
+    @property
+    def device(self) -> str:
+        """Return "gpu" where the run was about one, else "cpu"."""
+        return "gpu" if any(one.section == "gpu" for one in self.comparisons) else "cpu"
+
     def by_section(self) -> list[Comparison]:
         """Return the comparisons in the page's order."""
         return sorted(self.comparisons, key=lambda one: SECTIONS.index(one.section))

@@ -1,7 +1,8 @@
 """Write docs/performance.md from measurements: prose stays, what lies between its markers is generated.
 
 ``python -m benchmarks.report results/benchmarks.json`` reads what pytest-benchmark wrote, and keeps the seconds beside
-the page. The exit status is 1 where a peer was faster.
+the page. Runs on a CPU and on a GPU fill parts of their own, and neither touches the other's. The exit status is 1
+where a peer was faster.
 """
 
 from __future__ import annotations
@@ -18,29 +19,34 @@ from benchmarks.records import OWN, SECTIONS, Comparison, Measurements, Scaling
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "performance.md"
 BESIDE = DOCS / "_static" / "performance"
-KEPT = BESIDE / "measurements.json"
+KEPT = {"cpu": BESIDE / "measurements.json", "gpu": BESIDE / "gpu-measurements.json"}
 
 
 def main(source: str) -> int:
     measurements = Measurements.from_pytest_benchmark(json.loads(Path(source).read_text()))
     BESIDE.mkdir(parents=True, exist_ok=True)
-    KEPT.write_text(json.dumps(measurements.as_json(), separators=(",", ":")) + "\n")
+    KEPT[measurements.device].write_text(json.dumps(measurements.as_json(), separators=(",", ":")) + "\n")
     PAGE.write_text(filled(PAGE.read_text(), measurements))
-    figures.draw(measurements, BESIDE)
+    if measurements.device == "cpu":
+        figures.draw(measurements, BESIDE)
     print(missed(measurements))
     print(*measurements.slower, sep="\n")
     return 1 if measurements.slower else 0
 
 
 def filled(page: str, measurements: Measurements) -> str:
-    """Return the page with each generated part written anew."""
-    parts = {"machine": machine(measurements), "scaling": scaling_table(measurements), "missed": missed(measurements)}
+    """Return the page with the parts that were measured written anew."""
+    of_device = "" if measurements.device == "cpu" else "gpu "
+    parts = {f"{of_device}machine": machine(measurements), f"{of_device}missed": missed(measurements)}
+    if measurements.scalings:
+        parts["scaling"] = scaling_table(measurements)
     for section in SECTIONS:
         chosen = [one for one in measurements.comparisons if one.section == section]
-        parts[section] = comparison_table(chosen) if chosen else "*Not measured in this run.*"
+        if chosen:
+            parts[section] = comparison_table(chosen)
 
     def part(match: re.Match[str]) -> str:
-        return f"{match[1]}\n\n{parts[match[2]]}\n\n{match[3]}"
+        return f"{match[1]}\n\n{parts[match[2]]}\n\n{match[3]}" if match[2] in parts else match[0]
 
     return re.sub(r"(<!-- begin ([a-z ]+) -->).*?(<!-- end -->)", part, page, flags=re.DOTALL)
 

@@ -5,15 +5,15 @@
   thousands of states, where the products are all there is. Each product is right to three roundings, a factor of
   1 ± 2⁻⁸ each, so the log-evidence is off by at most 0.012 nats a token. Only ever by name.
 - ``numba``: compiled loops on the CPU (:mod:`ppl_hmm.exact.backends.compiled`), where numba is installed (extra
-  ``fast``).
+  ``fast``) and compiles; machine code is kept on disk where that can be written.
 - ``triton``: one kernel a pass on NVIDIA GPUs (:mod:`ppl_hmm.exact.backends.fused`), where triton is installed (extra
   ``gpu``).
 
 All keep :class:`~ppl_hmm.exact.backends.contract.Backend` and give the same answers. The rule: on the CPU ``numba``, up
 to :data:`MOST_COMPILED_STATES` states; on an NVIDIA GPU of compute capability 8 or later ``triton``, up to
-:data:`MOST_FUSED_STATES` states, if it gives torch's answers there; else ``torch``. For the CPU it is measured; for the
-GPU it follows what fits on chip, unmeasured. The environment variable ``PPL_HMM_BACKEND`` overrides the rule, and an
-argument of the functions of :mod:`ppl_hmm.exact.chain` both.
+:data:`MOST_FUSED_STATES` states, if it gives torch's answers there; else ``torch``. On the CPU it
+follows timings; on the GPU the kernels are faster at every size that fits on chip. The environment variable
+``PPL_HMM_BACKEND`` overrides the rule, and an argument of the functions of :mod:`ppl_hmm.exact.chain` both.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ MOST_FUSED_STATES = {torch.float32: 128, torch.float64: 64}
 
 #: How far its answers may be from torch's, by precision.
 _AGREEMENT = {torch.float32: 1e-4, torch.float64: 1e-10}
-_OLDEST_TRITON = (3, 7)
+_OLDEST_TRITON = (3, 6)
 _LOWEST_CAPABILITY = (8, 0)  # of the GPU
 VARIABLE = "PPL_HMM_BACKEND"
 _log = logging.getLogger("ppl_hmm")
 _BY_RULE = "auto"
+_NO_NUMBA = ("no numba", "pip install 'ppl-hmm[fast]'")
 _TORCH = Recursive(SCALED)
 _TORCH_BFLOAT16 = Recursive(REDUCED)
 
@@ -56,7 +57,8 @@ def choose(transition: Tensor, backend: str | None = None) -> Backend:
     Raises
     ------
     InvalidInput
-        An unknown name; ``numba`` or ``triton`` where it is not installed, or for arrays that it does not compute with.
+        An unknown name; ``numba`` where it does not compile, ``triton`` where it is not installed; either of them for
+        arrays that it does not compute with.
     """
     name = backend or os.environ.get(VARIABLE) or _BY_RULE
     one_of("backend", name, (_BY_RULE, "numba", "torch", "torch-bfloat16", "triton"))
@@ -72,11 +74,11 @@ def choose(transition: Tensor, backend: str | None = None) -> Backend:
     on_cpu = transition.device.type == "cpu" and transition.dtype in (torch.float32, torch.float64)
     if name == "numba":
         if not has_numba():
-            raise InvalidInput("backend", "numba to be installed", "no numba", "pip install 'ppl-hmm[fast]'")
+            raise InvalidInput("backend", "numba to compile", *_numba_fault())
         if not on_cpu:
             raise InvalidInput("backend", "parameters on the CPU", str(transition.device), "choose backend 'torch'")
         return _compiled()
-    if on_cpu and has_numba() and transition.shape[-1] <= MOST_COMPILED_STATES:
+    if on_cpu and transition.shape[-1] <= MOST_COMPILED_STATES and has_numba():
         return _compiled()
     if _suits_triton(transition) and has_triton() and _agrees_with_torch(transition.device, transition.dtype):
         return _fused()
@@ -86,7 +88,7 @@ def choose(transition: Tensor, backend: str | None = None) -> Backend:
 def _require_triton(transition: Tensor) -> None:
     """Raise unless triton is installed and computes with parameters as these."""
     if not has_triton():
-        raise InvalidInput("backend", "triton 3.7 or later to be installed", "none", "pip install 'ppl-hmm[gpu]'")
+        raise InvalidInput("backend", "triton 3.6 or later to be installed", "none", "pip install 'ppl-hmm[gpu]'")
     most = MOST_FUSED_STATES.get(transition.dtype)
     if most is None:
         remedy = "call .to(torch.float32) or .to(torch.float64)"
@@ -113,12 +115,12 @@ def _suits_triton(transition: Tensor) -> bool:
 @functools.cache
 def _agrees_with_torch(device: torch.device, dtype: torch.dtype) -> bool:
     """Say whether triton works here, by a small text that torch reads too; the first call on a device asks."""
-    stream = torch.Generator().manual_seed(0)
+    stream = torch.Generator("cpu").manual_seed(0)
     shapes = (1, 17), (1, 17, 17), (1, 5, 17)
     initial, transition, table = (
-        torch.rand(shape, generator=stream, dtype=dtype).softmax(-1).to(device) for shape in shapes
+        torch.rand(shape, generator=stream, dtype=dtype, device="cpu").softmax(-1).to(device) for shape in shapes
     )
-    text = (initial, transition, table, torch.randint(5, (1, 20, 40), generator=stream).to(device))
+    text = (initial, transition, table, torch.randint(5, (1, 20, 40), generator=stream, device="cpu").to(device))
     expected, _ = _TORCH.smooth(*text, range(40), own_token=True)
     try:
         ours, _ = _fused().smooth(*text, range(40), own_token=True)
@@ -134,8 +136,26 @@ def _agrees_with_torch(device: torch.device, dtype: torch.dtype) -> bool:
 
 @functools.cache
 def has_numba() -> bool:
-    """Say whether numba is installed."""
-    return importlib.util.find_spec("numba") is not None
+    """Say whether numba is installed and compiles; where it is installed and does not, log why."""
+    fault = _numba_fault()
+    if fault and fault != _NO_NUMBA:
+        _log.warning("torch computes in place of numba: %s; %s", *fault)
+    return not fault
+
+
+def _numba_fault() -> tuple[str, str] | tuple[()]:
+    """Return what keeps numba from compiling, and the remedy; nothing where nothing does."""
+    if importlib.util.find_spec("numba") is None:
+        return _NO_NUMBA
+    try:
+        from numba import config
+
+        if config.DISABLE_JIT:  # pyright: ignore[reportAttributeAccessIssue]
+            return "NUMBA_DISABLE_JIT", "unset it"
+        _compiled()
+    except Exception as error:  # of an installation that is broken, or not made for this numpy
+        return f"{type(error).__name__} ({' '.join(str(error).split())})", "install another version of numba"
+    return ()
 
 
 @functools.cache

@@ -11,20 +11,18 @@ import dataclasses
 import functools
 import itertools
 import math
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ppl_hmm.exact.algebra import safe_log, smallest_total
-from ppl_hmm.exact.backends.compiled import passes, room
+from ppl_hmm.exact.backends.compiled import passes, room, threads
 from ppl_hmm.exact.backends.compiled import paths as compiled_paths
 from ppl_hmm.exact.backends.compiled.gradient import gradient
 from ppl_hmm.exact.backends.compiled.steps import FEW, TILE
+from ppl_hmm.exact.backends.compiled.threads import Result
 from ppl_hmm.exact.backends.compiled.vectors import lanes
 from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths
 from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
@@ -36,8 +34,6 @@ _NEAREST_CACHE_BYTES = 1 << 14
 _SEGMENT_BYTES = 1 << 19
 #: Multiplications that are worth another thread, whose start takes as long as a good part of a millisecond.
 _WORK_OF_A_THREAD = 1 << 23
-
-Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +150,7 @@ class Compiled:
         shape, lost = (*ids.shape[:2], n_draws), chain.none_lost()
         uniforms = np.empty((1 + ids.shape[-1], *shape), chain.table.dtype)
         for each in torch.from_numpy(uniforms):  # in the order of the recursion, which draws as it goes
-            torch.rand(*shape, generator=generator, out=each)
+            torch.rand(*shape, generator=generator, out=each, device="cpu")
         paths = np.empty((*shape, 1 + ids.shape[-1]), np.int64)
         parameters = (initial.contiguous().numpy(), transition.contiguous().numpy(), chain.back, chain.table)
 
@@ -242,32 +238,7 @@ class _Chain:
             return [part(0, n_groups)]
         n_parts = min(n_groups, n_threads * parts_per_thread)
         cuts = [n_groups * i // n_parts for i in range(n_parts + 1)]
-        waiting = list(enumerate(itertools.pairwise(cuts)))
-        results: dict[int, Result] = {}
-
-        def compute_parts() -> None:  # each thread takes the next one that nobody has taken
-            while True:
-                try:
-                    number, (first, last) = waiting.pop()  # at once, as an iterator's next need not be
-                except IndexError:
-                    return
-                results[number] = part(first, last)
-
-        others = [_pool(n_threads).submit(compute_parts) for _ in range(n_threads - 1)]
-        compute_parts()
-        for other in others:
-            if not other.cancel():  # a thread that has not woken up yet is not waited for
-                other.result()
-        return [results[number] for number in range(n_parts)]
-
-
-@functools.cache
-def _pool(n_threads: int) -> ThreadPoolExecutor:
-    """Return threads that wait for the next call: starting them would take longer than small problems do."""
-    return ThreadPoolExecutor(n_threads)
-
-
-os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has the pool's memory, not its threads
+        return threads.share(part, list(itertools.pairwise(cuts)), n_threads)
 
 
 def _slots(positions: Sequence[int], length: int) -> np.ndarray:

@@ -16,18 +16,22 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
+from ppl_hmm.exact.backends.compiled import disk
+
 #: Bytes of a register.
 WIDTH = 64 if binding.get_host_cpu_features().get("avx512f") else 32
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call with each kind of argument, and keep the machine code on disk.
+    """Compile at the first call with each kind of argument, and keep the machine code on disk where that is possible.
 
     Numba notices an edit of the function's own file, not of another file whose functions it calls: ``make clean`` after
     editing those.
     """
     # What tests wrap around functions to check shapes is not for the compiler.
-    return njit(nogil=True, cache=True)(inspect.unwrap(function))
+    dispatcher = njit(nogil=True)(inspect.unwrap(function))
+    disk.keep(dispatcher)
+    return dispatcher
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -85,13 +85,13 @@ class Chains:
 
     def slots(self, positions: Sequence[int]) -> Tensor:
         """Return where the result of each row goes (n_segments,L), −1 for nowhere; negative positions are no rows."""
-        slots = torch.full((self.n_segments * self.ids.shape[-1],), -1, dtype=torch.int32)
+        slots = torch.full((self.n_segments * self.ids.shape[-1],), -1, dtype=torch.int32, device="cpu")
         if isinstance(positions, range) and positions.step == 1:  # one by one they would take as long as the pass
             begin = max(positions.start, 0)
-            slots[begin : positions.stop] = torch.arange(begin, positions.stop) - positions.start
+            slots[begin : positions.stop] = torch.arange(begin, positions.stop, device="cpu") - positions.start
         else:
-            rows = torch.tensor(positions)
-            slots[rows[rows >= 0]] = torch.arange(len(rows), dtype=torch.int32)[rows >= 0]
+            rows = torch.tensor(positions, device="cpu")
+            slots[rows[rows >= 0]] = torch.arange(len(rows), dtype=torch.int32, device="cpu")[rows >= 0]
         return slots.to(self.ids.device)
 
     def run(self, kernel: Any, *arrays: Tensor | None, n_sequences: int, **others: Any) -> None:

@@ -1,0 +1,97 @@
+"""Objects of the wrong kind: what they are called, and the conversion to use."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ppl_hmm.errors import InvalidInput
+
+Wanted = Literal["model", "language model", "array"]
+
+_LOAD = "load the file first: load(path)"
+_INSTANCE = "pass an instance, not the class"
+
+# What helps, by what is wanted, for objects that users pass instead: by library and class.
+_REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
+    "model": {
+        ("hmmlearn", "CategoricalHMM"): "convert it: HMM.from_hmmlearn(model)",
+        ("hmmlearn", "BaseHMM"): "only models of tokens are supported: hmmlearn's CategoricalHMM, by HMM.from_hmmlearn",
+        ("pyro", "DiscreteHMM"): "convert it: HMM.from_discrete_hmm(distribution)",
+        ("ppl_hmm", "CategoricalHMM"): "convert it: distribution.to_hmm()",
+        ("xarray", "Dataset"): "convert it: HMM.from_dataset(dataset)",
+        ("xarray", "DataTree"): "convert its group: HMM.from_dataset(tree['model'].to_dataset())",
+        ("ppl_hmm", "OracleLM"): "pass the model of the language model: lm.model",
+        ("ppl_hmm", "Task"): "pass the model first, then the task",
+        ("builtins", "str"): _LOAD,
+        ("pathlib", "PurePath"): _LOAD,
+        ("builtins", "type"): _INSTANCE,
+        ("builtins", "tuple"): "unpack pairs first: model, task = example(...)",
+        ("builtins", "list"): "pass the model first, then the text; many models are one batch: HMM.stack(models)",
+        ("numpy", "ndarray"): "pass the model first, then the text",
+        ("torch", "Tensor"): "pass the model first, then the text",
+        ("pandas", "DataFrame"): "pass the model first, then the text",
+    },
+    "language model": {
+        ("ppl_hmm", "HMM"): "wrap the model: OracleLM(model)",
+        ("ppl_hmm", "MemoryHMM"): "wrap the model: OracleLM(model)",
+        ("hmmlearn", "CategoricalHMM"): "convert and wrap it: OracleLM(HMM.from_hmmlearn(model))",
+        ("ppl_hmm", "CategoricalHMM"): "convert and wrap it: OracleLM(distribution.to_hmm())",
+        ("pyro", "DiscreteHMM"): "convert and wrap it: OracleLM(HMM.from_discrete_hmm(distribution))",
+        ("xarray", "Dataset"): "convert and wrap it: OracleLM(HMM.from_dataset(dataset))",
+        ("builtins", "str"): "load and wrap it: OracleLM(load(path))",
+        ("pathlib", "PurePath"): "load and wrap it: OracleLM(load(path))",
+        ("builtins", "type"): _INSTANCE,
+        ("builtins", "list"): "pass the language model first, then the text",
+        ("numpy", "ndarray"): "pass the language model first, then the text",
+        ("torch", "Tensor"): "pass the language model first, then the text",
+        ("pandas", "DataFrame"): "pass the language model first, then the text",
+    },
+    "array": {
+        ("xarray", "Dataset"): "pass one of its variables, e.g. dataset['tokens']",
+        ("xarray", "DataTree"): "pass one of its variables, e.g. tree['observed_data/tokens']",
+        ("ppl_hmm", "Sample"): "pass its text: sample(...).tokens",
+        ("ppl_hmm", "Record"): "pass the model first, then the text",
+        ("ppl_hmm", "OracleLM"): "pass the language model first, then the text",
+        ("hmmlearn", "BaseHMM"): "pass the model first, then the text",
+        ("pyro", "Distribution"): "pass the model first, then the text",
+        ("builtins", "NoneType"): "pass the values",
+        ("builtins", "str"): "pass numbers, not a path or a sentence",
+        ("pathlib", "PurePath"): "read the file first",
+        ("builtins", "dict"): "pass a list of its values, in order",
+        ("builtins", "set"): "pass a list: a set has no order",
+        ("builtins", "generator"): "pass a list of it",
+        ("scipy", "spmatrix"): "make it dense: .toarray()",
+        ("scipy", "sparray"): "make it dense: .toarray()",
+        ("torch", "PackedSequence"): "unpack it: torch.nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)",
+    },
+}
+
+
+def described(value: object) -> str:
+    """Return the name of what was passed, with its library if that is another."""
+    if value is None:
+        return "None"
+    kind = value if isinstance(value, type) else type(value)
+    library = _library(kind)
+    name = f"the class {kind.__name__}" if isinstance(value, type) else kind.__name__
+    return name if library in ("builtins", "ppl_hmm") else f"{library}'s {name}"
+
+
+def remedy(value: object, wanted: Wanted, otherwise: str) -> str:
+    """Return the conversion for ``value`` where something else is wanted; ``otherwise`` for what nobody foresaw."""
+    for kind in type(value).__mro__:
+        # Modules of pathlib are called pathlib._local and the like; scipy's bases have private names.
+        found = _REMEDIES[wanted].get((_library(kind), kind.__name__.lstrip("_")))
+        if found:
+            return found
+    return otherwise
+
+
+def require(value: object, kinds: type | tuple[type, ...], what: str, expected: str, wanted: Wanted = "model") -> None:
+    """Raise :class:`InvalidInput`, naming the conversion to use, unless ``value`` is of one of the kinds."""
+    if not isinstance(value, kinds):
+        raise InvalidInput(what, expected, described(value), remedy(value, wanted, f"pass {expected}"))
+
+
+def _library(kind: type) -> str:
+    return kind.__module__.partition(".")[0]

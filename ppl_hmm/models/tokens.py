@@ -1,0 +1,45 @@
+"""Texts as Pyro passes them: (…,T), in any integer or floating type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ppl_hmm.arrays import as_tensor
+from ppl_hmm.errors import InvalidInput
+from ppl_hmm.text import MASK, as_tokens
+
+
+def whole_tokens(value: ArrayLike | Tensor, vocabulary_size: int, device: torch.device) -> Tensor:
+    """Return texts (…,T) as whole numbers, at least one; array-likes (B,T) are read as :func:`~ppl_hmm.text.as_tokens`.
+
+    Raises
+    ------
+    InvalidInput
+        Tokens that are not whole, no tokens.
+    """
+    if _is_table(value):
+        value = as_tokens(value, vocabulary_size, device=device)
+    tokens = as_tensor(value, device, what="tokens", kind="integers", missing=MASK)
+    if tokens.ndim == 0 or 0 in tokens.shape:
+        raise InvalidInput("tokens", "texts (…, T), not none", f"shape {tuple(tokens.shape)}", "pass a text")
+    if not tokens.is_floating_point():
+        return tokens
+    ids = tokens.long()
+    wrong = ids != tokens
+    if wrong.any():
+        where = wrong.nonzero()[0].tolist()
+        raise InvalidInput(f"tokens{where}", "a whole number", str(tokens[tuple(where)].item()), "pass integers")
+    return ids
+
+
+def _is_table(value: Any) -> bool:
+    """Say whether this is an array-like (B,T), also of rows of different lengths, but no tensor."""
+    try:
+        return not isinstance(value, Tensor) and np.ndim(value) == 2
+    except (TypeError, ValueError):  # no rectangle
+        return True
