@@ -250,7 +250,7 @@ def _diagnostics(
     prompt = next((question.certificate.prompt for question in questions if question.name == schema.PROMPT), None)
     found = {
         "conditioning": labelled.conditioning(model, prompt),
-        "margins": labelled.margins(task, reading.answers, weights),
+        "margins": labelled.margins(task, reading.answers, weights).assign_attrs(tolerance=reading.tolerance),
         **labelled.by_length(model, task, texts),
     }
     if len(read):

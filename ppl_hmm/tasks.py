@@ -18,6 +18,7 @@ from torch import Tensor
 from ppl_hmm import schema
 from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
+from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.inference import MemoryPosterior, Posterior, initial_posterior, memory_posterior, state_posterior
 from ppl_hmm.labels import matched, read
 from ppl_hmm.parameters import HMM, MemoryHMM
@@ -25,7 +26,7 @@ from ppl_hmm.positions import Given, Place
 from ppl_hmm.records import Record
 from ppl_hmm.text import as_tokens
 
-# A margin within this share of ‖μ‖_∞ is below what float64 arithmetic on the posterior decides.
+# A margin within this share of ‖μ‖_∞ is below what float64 arithmetic on the posterior decides, whatever the text.
 _RELATIVE_TOLERANCE = 1e-12
 
 Law = Posterior | ArrayLike | Tensor
@@ -96,8 +97,20 @@ class Task(Record):
 
     @property
     def tolerance(self) -> Tensor:
-        """τ (P…): margins within it are undecidable by default; 1e-12·‖μ‖_∞, over all pairs of classes."""
-        return _RELATIVE_TOLERANCE * self.scale
+        """τ (P…): margins within it are undecidable by default; 1e-12·‖μ‖_∞ in float64, over all pairs of classes.
+
+        In another precision the same number of its roundings: 5e-4·‖μ‖_∞ in float32.
+        """
+        return self.tolerance_after(0, 0, self.weights.dtype)
+
+    def tolerance_after(self, n_tokens: int, n_states: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Return τ (P…) for posteriors of T tokens and K states: :attr:`tolerance`, or more where the text is long.
+
+        Rounding moves no margin by more than this: :func:`~ppl_hmm.exact.rounding.message_rounding`.
+        """
+        coarsest = max(torch.finfo(each).eps for each in (dtype, self.weights.dtype))
+        n_roundings = message_rounding(n_tokens, n_states) / torch.finfo(torch.float64).eps
+        return max(_RELATIVE_TOLERANCE / torch.finfo(torch.float64).eps, n_roundings) * coarsest * self.scale
 
     def labels(self, posterior: Law) -> Tensor:
         """Return the class (P…,B) of each text from its posterior, or from the law (P…,B,n) itself; ties go up."""
@@ -112,28 +125,36 @@ class Task(Record):
         top = self._scores(posterior).topk(2, dim=-1).values
         return top[..., 0] - top[..., 1]
 
-    def answers(self, posterior: Law) -> Answers:
-        """Return labels, margins, and which texts are decidable at the default tolerance."""
-        return Answers(self.labels(posterior), self.margins(posterior), self.decidable(posterior))
+    def answers(self, posterior: Law, tolerance: float | Tensor | None = None) -> Answers:
+        """Return labels, margins, and which texts are decidable, all from one posterior."""
+        return Answers(self.labels(posterior), self.margins(posterior), self.decidable(posterior, tolerance))
 
-    def decidable(self, posterior: Law, tolerance: float | None = None) -> Tensor:
-        """Say for each text (P…,B) whether |margin| exceeds the tolerance (default: :attr:`tolerance`)."""
-        limit = self.tolerance[..., None] if tolerance is None else tolerance
-        return self.margins(posterior).abs() > limit
+    def decidable(self, posterior: Law, tolerance: float | Tensor | None = None) -> Tensor:
+        """Say for each text (P…,B) whether |margin| exceeds the tolerance, a number or (P…).
+
+        By default :meth:`tolerance_after` the posterior's tokens; a law alone does not say how many it was given, and
+        counts as one of few.
+        """
+        limit = self._tolerance_of(posterior) if tolerance is None else torch.as_tensor(tolerance, device=self.device)
+        return self.margins(posterior).abs() > limit[..., None]
 
     def _binary_margins(self, posterior: Law) -> Tensor:
         return (self._law(posterior) @ self.contrast[..., None])[..., 0]
 
     def _scores(self, posterior: Law) -> Tensor:
-        return self._law(posterior) @ self.weights.mT
+        """Return scores (P…,B,C), less what all classes share: only differences count, and an offset would round."""
+        return self._law(posterior) @ (self.weights - self.weights.amin(-2, keepdim=True)).mT
+
+    def _tolerance_of(self, posterior: Law) -> Tensor:
+        if isinstance(posterior, Posterior):
+            n_tokens, n_states = posterior.smoothed.shape[-2:]
+            return self.tolerance_after(n_tokens, n_states, posterior.smoothed.dtype)
+        dtype = self._given(posterior)[0].dtype
+        return self.tolerance_after(0, 0, dtype if dtype.is_floating_point else self.weights.dtype)
 
     def _law(self, posterior: Law) -> Tensor:
         latent = self.dimensions["weights"][-1]
-        if isinstance(posterior, Posterior):
-            law, order = self._law_of(posterior), posterior.names.get(latent)
-        else:
-            array = read(posterior, (schema.SEQUENCE, latent), "posterior of a task")
-            law, order = as_tensor(array.values, self.device, what="posterior of a task"), array.labels.get(latent)
+        law, order = self._given(posterior)
         n_values = self.weights.shape[-1]
         if law.ndim < 2 or law.shape[-1] != n_values:
             raise InvalidInput(
@@ -143,6 +164,14 @@ class Task(Record):
                 "use a model and a task of the same size",
             )
         return matched(law.to(self.weights), order, self.names.get(latent), f"{latent} of a posterior", "the task")
+
+    def _given(self, posterior: Law) -> tuple[Tensor, tuple[str, ...] | None]:
+        """Return the law (P…,B,n) as it was given, and the names of its values, if it has any."""
+        latent = self.dimensions["weights"][-1]
+        if isinstance(posterior, Posterior):
+            return self._law_of(posterior), posterior.names.get(latent)
+        array = read(posterior, (schema.SEQUENCE, latent), "posterior of a task")
+        return as_tensor(array.values, self.device, what="posterior of a task"), array.labels.get(latent)
 
     def _law_of(self, posterior: Posterior) -> Tensor:
         raise NotImplementedError

@@ -121,7 +121,8 @@ def by_length(model: Model, task: Task, texts: Texts) -> dict[str, xr.Dataset]:
     if position is not None:  # shorter beginnings lack the state, or end in another one
         lengths = [length for length in lengths if length == n_tokens or length > position >= 0]
     laws = [latent_posterior(model, task, texts.first(length)) for length in lengths]
-    answers = [task.answers(law) for law in laws]
+    tolerance = task.tolerance_after(n_tokens, model.n_states)
+    answers = [task.answers(law, tolerance) for law in laws]
     labels = [torch.where(each.decidable, each.labels, -1) for each in answers]  # the sign of rounding is no label
     distances = [0.5 * (law - laws[-1]).abs().sum(-1).cpu().numpy() for law in laws]
     same = [(each == labels[-1]).cpu().numpy() for each in labels]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.protocol import EncodedText
 from ppl_hmm.parameters import HMM, MemoryHMM, SoftPrompt
 from ppl_hmm.positions import Probe
-from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
+from ppl_hmm.recoverability.certificate import Certificate, SignAgreement, surely_scored
 from ppl_hmm.recoverability.constant import constant_certificate
 from ppl_hmm.recoverability.flattened import flattened_pair
 from ppl_hmm.recoverability.head import exists_on_paper, head_certificate
@@ -40,6 +41,7 @@ class Reading:
     lengths: Tensor | None  # (B,)
     law: Tensor  # (B,n): posterior of the latent that the task asks of
     answers: Answers
+    tolerance: float  # margins within it are undecidable
     probe: Probe  # the mask that heads read: (∅, x), but for tasks on a position
     encoded: EncodedText  # of its input
 
@@ -47,7 +49,9 @@ class Reading:
     def of(cls, model: Model, task: Task, tokens: Tensor, lengths: Tensor | None = None) -> Reading:
         """Read texts (B,T), masked past the end of each."""
         law, probe = latent_posterior(model, task, tokens), task.place.probe(tokens)
-        return cls(tokens, lengths, law, task.answers(law), probe, OracleLM(model).encode(probe.inputs))
+        tolerance = float(task.tolerance_after(tokens.shape[1], model.n_states))
+        encoded = OracleLM(model).encode(probe.inputs)
+        return cls(tokens, lengths, law, task.answers(law, tolerance), tolerance, probe, encoded)
 
     def features(self, prompt: SoftPrompt | None = None) -> Tensor:
         """Return what a head reads of each text (B,V), after a prompt; zeros for impossible contexts."""
@@ -106,11 +110,18 @@ class Question:
 def ask(
     model: Model, task: Task, texts: Reading, practice: Reading, fresh: Reading, tolerance: float
 ) -> list[Question]:
-    """Return the questions of a model and a task of the same kind.
+    """Return the questions of a model and a task of the same kind, their verdicts held against the texts.
 
     Certificates and witnesses are about ``texts``; heads are learned on ``practice`` and tested on ``fresh`` texts.
     """
-    readings = (texts, practice, fresh)
+    return [_held_to_counts(question, texts) for question in _asked(model, task, (texts, practice, fresh), tolerance)]
+
+
+def _asked(
+    model: Model, task: Task, readings: tuple[Reading, Reading, Reading], tolerance: float
+) -> list[Question]:
+    """Return the questions, each answered by theorem and witness."""
+    texts = readings[0]
     if isinstance(model, HMM) and isinstance(task, PosteriorTask):
         if task.position is not None:
             return [_ask_head(schema.HEAD, position_certificate(model, task, tolerance=tolerance), readings)]
@@ -146,8 +157,46 @@ def _ask_head(name: str, certificate: Certificate, readings: tuple[Reading, Read
         for each in (practice, fresh)
     )
     learned, accuracy = _learn(practised, test)
-    agreement = certificate.agreement_on(features, texts.answers)
+    agreement = certificate.agreement_on(features, texts.answers, texts.tokens.shape[1])
     return Question(name, certificate, agreement, features, learned, accuracy, margin)
+
+
+def _held_to_counts(question: Question, texts: Reading) -> Question:
+    """Return the question; undecided, with a warning, where the texts that were read contradict its verdict."""
+    contradiction = _contradiction(question, texts)
+    if contradiction is None:
+        return question
+    certificate = question.certificate.withdrawn(contradiction)
+    warnings.warn(
+        f"question {question.name!r} of an audit: {certificate.reasons[-1]}; please report this model and task",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+    return dataclasses.replace(question, certificate=certificate)
+
+
+def _contradiction(question: Question, texts: Reading) -> str | None:
+    """Return how the texts that were read contradict a verdict, None where they do not."""
+    certificate, (agreeing, decidable, _) = question.certificate, question.agreement
+    if certificate.recoverable and agreeing < decidable:
+        return f"what was constructed is wrong on {decidable - agreeing} of {decidable} texts that it claims"
+    if certificate.verdict == "not recoverable" and question.features is not None:
+        heads = {"constructed": LinearHead.from_weights(certificate.weights.cpu().numpy()), "learned": question.learned}
+        told = texts.told(question.features)
+        features, labels = question.features[told], texts.answers.labels[told]
+        for name, head in heads.items():
+            if head is not None and _surely_right(head, features, labels, certificate, texts.tokens.shape[1]):
+                return f"the {name} head is right on all {len(labels)} decidable texts"
+    return None
+
+
+def _surely_right(
+    head: LinearHead, features: Tensor, labels: Tensor, certificate: Certificate, n_tokens: int
+) -> bool:
+    """Say whether a head classifies all texts, and by more than rounding."""
+    weights = features.new_tensor(head.coef_ + head.intercept_[:, None])  # ΣG = 1
+    right = head.predict(features.cpu().numpy()) == labels.cpu().numpy()
+    return bool(right.all()) and bool(surely_scored(features, weights, certificate.model, n_tokens).all())
 
 
 def _learn(examples: Examples, test: Examples) -> tuple[LinearHead | None, float]:

@@ -6,10 +6,12 @@ import dataclasses
 from numbers import Real
 from typing import Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 from ppl_hmm import kinds
 from ppl_hmm.errors import InvalidInput, PplHmmError
+from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.inference import masked_conditionals
 from ppl_hmm.parameters import HMM, MemoryHMM, SoftPrompt
 from ppl_hmm.recoverability.witness import Witness
@@ -30,7 +32,7 @@ class SignAgreement(NamedTuple):
     """How often the constructed head and the task agree.
 
     ``undecidable`` texts have a margin within the task's tolerance (and, where agreement is claimed, within the
-    certificate's margin error), or a score below float64's own rounding; nothing is claimed on them.
+    certificate's margin error), or a score that is rounding; nothing is claimed on them.
     """
 
     agreeing: int
@@ -57,7 +59,8 @@ class Certificate:
     residual
         Most that the head moves the margin of any text through the states that count, relative to ‖μ‖_∞; 0 = solved.
     margin_error
-        The same over all states, in units of the margin: every text with |margin| above it is classified right.
+        The same over all states, in units of the margin: every text with |margin| above it is classified right, unless
+        its score is itself rounding (:meth:`sure`).
     sigma_min
         The K_S-th singular value of W on the K_S states that matter; 0 when K_S > V. Rows are independent iff positive.
     support_threshold
@@ -106,34 +109,61 @@ class Certificate:
                 self.model, probe.inputs, prompt=self.prompt, positions=positions, impossible="mask"
             )
 
-        law = latent_posterior(self.model, self.task, text)
-        return self.agreement_on(probe.features(conditionals), self.task.answers(law))
+        law, n_tokens = latent_posterior(self.model, self.task, text), text.shape[1]
+        answers = self.task.answers(law, self.task.tolerance_after(n_tokens, self.model.n_states))
+        return self.agreement_on(probe.features(conditionals), answers, n_tokens)
 
-    def agreement_on(self, features: Tensor, answers: Answers) -> SignAgreement:
-        """Return the same for texts whose features G (B,V), after this prompt, and answers are known."""
+    def agreement_on(self, features: Tensor, answers: Answers, n_tokens: int) -> SignAgreement:
+        """Return the same for texts of T tokens whose features G (B,V), after this prompt, and answers are known."""
         scores = features @ self.weights.reshape(-1, self.weights.shape[-1]).mT
-        if scores.shape[-1] == 1:
-            certainty = scores[:, 0].abs()
-        else:
-            top = scores.topk(2, dim=-1).values
-            certainty = top[:, 0] - top[:, 1]
-        rounding = SCORE_ROUNDING * self.weights.abs().sum(-1).max()
-        decidable = answers.decidable & (certainty > rounding)
+        decidable = answers.decidable & self.sure(features, n_tokens)
         if self.support_threshold == 0:
             decidable &= answers.margins.abs() > self.margin_error
         agreeing = (decide(scores) == answers.labels) & decidable
         n_decidable = int(decidable.sum())
         return SignAgreement(int(agreeing.sum()), n_decidable, len(features) - n_decidable)
 
+    def sure(self, features: Tensor, n_tokens: int) -> Tensor:
+        """Say which texts (B,) of T tokens the constructed head scores beyond rounding."""
+        n_prompt = 0 if self.prompt is None else len(self.prompt.rows)
+        return surely_scored(features, self.weights, self.model, n_prompt + n_tokens)
+
     def refuted_by(self, witness: Witness) -> Self:
         """Return the certificate with verdict ``'not recoverable'`` and its witness."""
         reason = f"{len(witness.texts)} texts that no linear head classifies, residual {witness.residual:.1e}"
         return dataclasses.replace(self, verdict="not recoverable", reasons=(reason, *self.reasons), witness=witness)
 
+    def withdrawn(self, contradiction: str) -> Self:
+        """Return the undecided certificate of a verdict that what was measured contradicts."""
+        of_theorem = self.reasons if self.witness is None else self.reasons[1:]
+        reason = f"the verdict {self.verdict!r} was withdrawn: {contradiction}"
+        return dataclasses.replace(self, verdict="undecided", reasons=(*of_theorem, reason), witness=None)
+
     def beyond_float64(self) -> Self:
         """Return the undecided certificate of a head that exists on paper, where rounding hides it from every text."""
         reason = f"a head exists on paper, σ_min(W) = {self.sigma_min:.1e}, but rounding hides what it reads in G"
         return dataclasses.replace(self, verdict="undecided", reasons=(*self.reasons, reason))
+
+
+def reading_rounding(model: Model) -> float:
+    """Return what rounding adds to a sum over states and tokens, as a share of what is summed."""
+    return torch.finfo(torch.float64).eps * (model.n_states + model.vocabulary_size + 3)
+
+
+def surely_scored(features: Tensor, weights: Tensor, model: Model, n_tokens: int) -> Tensor:
+    """Say which of the scores of heads b (V,) or (C,V) on G (B,V) of T tokens differ by more than rounding.
+
+    G is right up to a factor in each entry, so a score bᵀG is off by that share of |b|ᵀG at most; twice the bound
+    leaves room for as much that the equations of a head may hide.
+    """
+    heads = weights.reshape(-1, weights.shape[-1])
+    scores, sizes = features @ heads.mT, (features @ heads.abs().mT).amax(-1)
+    if len(heads) == 1:
+        certainty = scores[:, 0].abs()
+    else:
+        top = scores.topk(2, dim=-1).values
+        certainty, sizes = top[:, 0] - top[:, 1], 2 * sizes
+    return certainty > 2 * (message_rounding(n_tokens + 1, model.n_states) + 2 * reading_rounding(model)) * sizes
 
 
 def require_model(function: str, model: object, model_type: type[HMM] | type[MemoryHMM]) -> None:

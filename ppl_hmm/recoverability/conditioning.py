@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ppl_hmm.parameters import HMM, SoftPrompt
 from ppl_hmm.recoverability.certificate import require_model
-from ppl_hmm.recoverability.head import entering_law
+from ppl_hmm.recoverability.head import states_entered
 
 #: Shares of the largest singular value below which singular values are not counted.
 RANK_TOLERANCES = (1e-12, 1e-9, 1e-6, 1e-3)
@@ -64,7 +64,7 @@ def spectra(model: HMM, prompt: SoftPrompt | None = None) -> dict[str, Spectrum]
     """
     require_model("spectra", model, HMM)
     model = model.detach().to(torch.float64)
-    entered = entering_law(model, prompt) > 0
+    entered = states_entered(model, prompt)
     return {
         "emission": Spectrum.of(model.emission),
         "emission_entered": Spectrum.of(model.emission[entered]),

@@ -7,13 +7,16 @@ every text that begins with these tokens, however long; a form with entries of b
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.parameters import HMM
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair
 from ppl_hmm.recoverability.head import smallest_row_singular_value
-from ppl_hmm.tasks import PosteriorTask, decide, require_uncertain
+from ppl_hmm.tasks import PosteriorTask, require_uncertain
 
 #: Forms that are looked at, at most, at one depth.
 FORM_LIMIT = 10_000
@@ -27,7 +30,7 @@ def constant_certificate(
 ) -> Certificate | None:
     """Return the certificate of the constant head, None where the task is not proved to have one label for all texts.
 
-    Its residual is float64's rounding: texts whose margin is within 1e-14·‖μ‖_∞ of zero are left out.
+    Its residual is float64's rounding, about 1e-14: texts whose margin is within it, relative to ‖μ‖_∞, are left out.
 
     Raises
     ------
@@ -42,8 +45,8 @@ def constant_certificate(
     require_pair("constant_certificate", model, task, HMM)
     require_uncertain("constant_certificate", model, task)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
-    label = constant_label(model, task)
-    if label is None or tolerance < ROUNDING:
+    label, rounding = constant_label(model, task), ROUNDING + message_rounding(_DEPTH, model.n_states)
+    if label is None or tolerance < rounding:
         return None
     weights = model.emission.new_zeros(1 if task.n_classes == 2 else task.n_classes, model.vocabulary_size)
     if task.n_classes == 2:
@@ -53,8 +56,8 @@ def constant_certificate(
     return Certificate(
         theorem="constant label",
         weights=weights[0] if task.n_classes == 2 else weights,
-        residual=ROUNDING,
-        margin_error=ROUNDING * float(task.scale),
+        residual=rounding,
+        margin_error=rounding * float(task.scale),
         sigma_min=smallest_row_singular_value(model.emission),
         support_threshold=0.0,
         tolerance=tolerance,
@@ -67,30 +70,71 @@ def constant_certificate(
 
 def constant_label(model: HMM, task: PosteriorTask) -> int | None:
     """Return the class that the task gives to every text of positive probability, None where that is not proved."""
-    scores = (model.initial * task.weights) @ model.transition  # of a class, as a form in g = w_{x_1}∘f'
-    of_tokens = (scores @ model.emission).mT  # texts of one token
-    possible = (model.initial @ model.transition @ model.emission) > 0
-    found = decide(of_tokens[possible])
-    label = int(found[0])
-    if (found != label).any():
-        return None
+    label = _likely_label(model, task)
     others = [c for c in range(task.n_classes) if c != label]
-    forms = (scores[label] - scores[others])[None]  # (n,C−1,K)
-    sizes = (scores[label].abs() + scores[others].abs())[None]
+    forms = _Forms.before_text(model, task.weights[label] - task.weights[others])
     for _ in range(_DEPTH):
-        unsettled = (forms < -ROUNDING * sizes).any(-1).any(-1)
-        forms, sizes = forms[unsettled], sizes[unsettled]
-        if not len(forms):
+        if forms.faint.any():
+            return None
+        forms = forms.pick(forms.negative.any(-1).any(-1))
+        if not len(forms.values):
             return label
-        if len(forms) * model.vocabulary_size > FORM_LIMIT:
+        if len(forms.values) * model.vocabulary_size > FORM_LIMIT:
             return None
-        forms, sizes = (_by_next_token(each, model.emission) for each in (forms, sizes))
-        if (forms.sum(-1) < -ROUNDING * sizes.sum(-1)).any():  # a text that ends here
+        forms = forms.weighed(model.emission)
+        if (forms.values.sum(-1) < -ROUNDING * forms.sizes.sum(-1)).any():  # a text that ends here
             return None
-        forms, sizes = forms @ model.transition, sizes @ model.transition
+        forms = forms.moved(model.transition)
     return None
 
 
-def _by_next_token(forms: Tensor, emission: Tensor) -> Tensor:
-    """Return the forms (n·V,C−1,K) in the message f' of what follows one more token."""
-    return (forms[:, None] * emission.mT[:, None]).flatten(0, 1)
+def _likely_label(model: HMM, task: PosteriorTask) -> int:
+    """Return the class of the text that is one unobserved token: the only one that can be that of all texts."""
+    return int(task.labels(model.initial[None])[0])
+
+
+class _Forms(NamedTuple):
+    """Linear forms in the message of what follows: beginnings of text (n), other classes (C−1), states (K).
+
+    Only a form's sign counts, so that each beginning has a scale of its own.
+    """
+
+    values: Tensor
+    sizes: Tensor  # the same sums of absolute values: rounding is a share of them
+    met: Tensor  # 1 where some term is not zero, be it no float; else 0
+
+    @classmethod
+    def before_text(cls, model: HMM, contrasts: Tensor) -> _Forms:
+        """Return the forms of differences of weights (C−1,K) in the message of a text."""
+        met = ((model.initial > 0) & (contrasts != 0)).to(contrasts)
+        return cls(*(each[None] for each in (model.initial * contrasts, model.initial * contrasts.abs(), met))).moved(
+            model.transition
+        )
+
+    def moved(self, transition: Tensor) -> _Forms:
+        """Return the forms one step earlier, each beginning's largest size being one."""
+        values, sizes = self.values @ transition, self.sizes @ transition
+        scale = sizes.amax((-2, -1), keepdim=True).clamp(min=torch.finfo(sizes.dtype).tiny)
+        met = (self.met @ (transition > 0).to(transition) > 0).to(transition)
+        return _Forms(values / scale, sizes / scale, met)
+
+    def weighed(self, emission: Tensor) -> _Forms:
+        """Return the forms (n·V,C−1,K) in the message of what follows one more token, whichever it is."""
+        likelihoods = emission.mT[:, None]
+        each = ((self.values, likelihoods), (self.sizes, likelihoods), (self.met, (likelihoods > 0).to(emission)))
+        return _Forms(*((form[:, None] * factor).flatten(0, 1) for form, factor in each))
+
+    def pick(self, chosen: Tensor) -> _Forms:
+        """Return some beginnings (n,)."""
+        return _Forms(*(each[chosen] for each in self))
+
+    @property
+    def negative(self) -> Tensor:
+        """Which entries are below zero by more than rounding."""
+        return self.values < -ROUNDING * self.sizes
+
+    @property
+    def faint(self) -> Tensor:
+        """Which entries are near underflow, or lost to it: their sign is not known."""
+        limits = torch.finfo(self.sizes.dtype)
+        return (self.met > 0) & (self.sizes < limits.tiny / limits.eps)

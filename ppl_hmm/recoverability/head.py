@@ -18,16 +18,19 @@ non-stationary models are ours.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from ppl_hmm.exact import recursion
-from ppl_hmm.exact.algebra import SCALED
+from ppl_hmm.exact.rounding import message_rounding
+from ppl_hmm.exact.wide import Wide, wide_product
 from ppl_hmm.parameters import HMM, SoftPrompt
 from ppl_hmm.recoverability.certificate import (
     RESIDUAL_TOLERANCE,
     Certificate,
     Verdict,
+    reading_rounding,
     require_pair,
     require_thresholds,
 )
@@ -36,21 +39,40 @@ from ppl_hmm.tasks import PosteriorTask, require_uncertain
 
 # Singular values of rows that sum to one are off by no more.
 _SIGMA_ROUNDING = 1e-14
-_ROUNDING = 4  # sums of K products in float64 are off by at most a few K·eps
+# Least squares need finite equations: those of texts this unlikely are proposals only.
+_LARGEST_COEFFICIENT = 1e100
 
 
 def entering_law(model: HMM, prompt: Prompt | None = None) -> Tensor:
     """Return q (K,): the law of the mask's state before its text is seen; π₀A without a prompt.
 
-    With L prompt tokens q ∝ π₀A diag(u_1) A ⋯ diag(u_L) A; zeros if the prompt is impossible.
+    With L prompt tokens q ∝ π₀A diag(u_1) A ⋯ diag(u_L) A; zeros if the prompt is impossible. What no float holds is
+    zero, too: :func:`states_entered` says which states have a positive probability.
     """
-    law = model.initial
+    return wide_law(model, prompt).floats()
+
+
+def wide_law(model: HMM, prompt: Prompt | None = None) -> Wide:
+    """Return q (K,) as :func:`entering_law`, products of tiny probabilities included. Cost O(K²) for each token."""
+    law, transition = Wide.of(model.initial), Wide.of(model.transition)
     if prompt is not None:
-        rows = model_prompt(model, prompt)
-        ids = torch.arange(len(rows), device=rows.device)[None, None]
-        for _, filtered, _ in recursion.forward(SCALED, law[None, None], model.transition[None], rows[None], ids):
-            law = filtered[0, 0]
-    return law @ model.transition
+        for row in model_prompt(model, prompt):
+            law = wide_product(law[None], transition)[0] * Wide.of(row)
+        total = law.sum(0)
+        law = law / total.where(total.positive, 1.0)
+    return wide_product(law[None], transition)[0]
+
+
+def states_entered(model: HMM, prompt: Prompt | None = None, support_threshold: float = 0.0) -> Tensor:
+    """Say which states (K,) enter the mask with a probability above a threshold."""
+    law = wide_law(model, prompt)
+    return law.positive & ((law.floats() > support_threshold) | (support_threshold == 0))
+
+
+def law_rounding(model: HMM, prompt: SoftPrompt | None = None) -> float:
+    """Return what rounding adds to sums of q∘Wb, as a share of what is summed."""
+    n_prompt = 0 if prompt is None else len(prompt.rows)
+    return message_rounding(n_prompt, model.n_states) + reading_rounding(model)
 
 
 def head_certificate(
@@ -87,32 +109,25 @@ def head_certificate(
     require_uncertain("head_certificate", model, task)
     require_thresholds(support_threshold, tolerance)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
-    law = entering_law(model, prompt)
-    targets = task_targets(model, task)
-    entered = law > support_threshold
-
-    candidates = _candidates(model, law, entered, targets)
-    scale = float(task.contrasts.abs().max())
-    residuals = {
-        equation: margin_error(model, law * entered, weights, targets) / (scale or 1.0)
-        for equation, weights in candidates.items()
-    }
-    equation = min(residuals, key=residuals.__getitem__)
-    residual, weights = residuals[equation], candidates[equation]
-    verdict: Verdict = "recoverable" if residual <= tolerance else "undecided"
+    if prompt is not None and not isinstance(prompt, SoftPrompt):
+        prompt = SoftPrompt(prompt)  # type: ignore[arg-type]
+    law, entered = wide_law(model, prompt), states_entered(model, prompt, support_threshold)
+    rounding = law_rounding(model, prompt)
+    best = _best_head(model, task, law, entered, tolerance, rounding)
+    verdict: Verdict = "recoverable" if best.residual <= tolerance else "undecided"
     return Certificate(
         theorem="Theorem H (3.3)" if prompt is None else "Theorem P (3.6)",
-        weights=weights[0] if task.n_classes == 2 else weights,
-        residual=residual,
-        margin_error=margin_error(model, law, weights, targets),
+        weights=best.weights[0] if task.n_classes == 2 else best.weights,
+        residual=best.residual,
+        margin_error=margin_error(model, task, law, best.weights, rounding) + rounding * float(task.scale),
         sigma_min=smallest_row_singular_value(model.emission[entered]),
         support_threshold=support_threshold,
         tolerance=tolerance,
         verdict=verdict,
-        reasons=_reasons(equation, residual, targets, entered, support_threshold),
+        reasons=_reasons(best, task_targets(model, task), entered, support_threshold),
         model=model,
         task=task,
-        prompt=prompt if isinstance(prompt, SoftPrompt) or prompt is None else SoftPrompt(prompt),  # type: ignore[arg-type]
+        prompt=prompt,
     )
 
 
@@ -128,53 +143,101 @@ def exists_on_paper(certificate: Certificate) -> bool:
     if task.position is not None:
         return certificate.sigma_min > _SIGMA_ROUNDING  # of the rows that the task's head reads
     needed = (task_targets(model, task) != 0).any(0)
-    entered = entering_law(model, certificate.prompt) > certificate.support_threshold
+    entered = states_entered(model, certificate.prompt, certificate.support_threshold)
     return certificate.sigma_min > _SIGMA_ROUNDING and not bool((needed & ~entered).any())
 
 
-def margin_error(model: HMM, law: Tensor, weights: Tensor, targets: Tensor) -> float:
+def margin_error(model: HMM, task: PosteriorTask, law: Wide, weights: Tensor, rounding: float) -> float:
     """Return the most that heads (C,V), the mask being entered by ``law`` (K,), move the margin of any text.
 
     max_h |Aᵀ(q∘Wb − π₀∘μ)|_h / (π₀A)_h; for more than two classes the margin is a difference of scores, so the range
-    of Aᵀ(…) over classes counts. A text whose margin is larger in absolute value is classified right. Where (π₀A)_h = 0
-    the numerator must vanish up to its own rounding: text may come from h almost surely, and still be possible.
+    of Aᵀ(…) over classes counts. A text whose margin is larger in absolute value is classified right, unless its score
+    is within ``rounding`` of zero, as a share of what was summed. Where (π₀A)_h = 0 the numerator must vanish up to
+    that: text may come from h almost surely, and still be possible.
     """
-    error = (law * (weights @ model.emission.mT) - targets) @ model.transition
-    size = (law * (weights.abs() @ model.emission.mT) + targets.abs()) @ model.transition
-    rounding = _ROUNDING * model.n_states * torch.finfo(error.dtype).eps * size.amax(0)
-    change = error[0].abs() if len(error) == 1 else error.amax(0) - error.amin(0)
-    first = model.initial @ model.transition
-    unbounded = torch.where(change > rounding, torch.inf, 0.0)
-    return float(torch.where(first > 0, change / torch.where(first > 0, first, 1), unbounded).max())
+    initial, moves = Wide.of(model.initial), Wide.of(model.transition)
+    read = Wide.of(weights)[:, None] * Wide.of(model.emission)  # (C,K,V)
+    wanted = initial * Wide.of(task.contrasts.to(model.initial))
+    change = wide_product(law * read.sum(-1) - wanted, moves)
+    first = wide_product(initial[None], moves)[0]
+    if not first.positive.all():
+        size = wide_product(law * read.abs().sum(-1) + wanted.abs(), moves)
+        excess = change.abs() - size * Wide.of(size.mantissa.new_tensor(rounding))
+        if excess[:, ~first.positive].positive.any():
+            return torch.inf
+        change, first = change.where(first.positive, 0.0), first.where(first.positive, 1.0)
+    moved = (change / first).floats()
+    if len(moved) > 1:
+        moved = (moved.amax(0) - moved.amin(0)).nan_to_num(nan=torch.inf)
+    return float(moved.abs().max())
 
 
-def _candidates(model: HMM, law: Tensor, entered: Tensor, targets: Tensor) -> dict[str, Tensor]:
+class _Head(NamedTuple):
+    """A proposal: heads (C,V), what they solve, and their margin error relative to ‖μ‖_∞ on the states that count."""
+
+    equation: str
+    weights: Tensor
+    residual: float
+
+
+def _best_head(model: HMM, task: PosteriorTask, law: Wide, entered: Tensor, tolerance: float, rounding: float) -> _Head:
+    """Return the proposal of smallest residual.
+
+    Tokens that are rare in all states are lost to the rank of W where another direction is not: if no head solves the
+    equations as they are, those with columns of one size are tried.
+    """
+    scale = float(task.contrasts.abs().max()) or 1.0
+    kept = law.where(entered, 0.0)
+    heads: list[_Head] = []
+    for equal_columns in (False, True):
+        for equation, weights in _candidates(model, task, law, entered, equal_columns).items():
+            residual = margin_error(model, task, kept, weights, rounding) / scale
+            heads.append(_Head(equation, weights, residual))
+        best = min(heads, key=lambda head: head.residual)
+        if best.residual <= tolerance:
+            break
+    return best
+
+
+def _candidates(
+    model: HMM, task: PosteriorTask, law: Wide, entered: Tensor, equal_columns: bool
+) -> dict[str, Tensor]:
     """Return the heads (C,V) that solve three equations, from the strongest to the weakest, by least squares.
 
     All are the same where the first has a solution and q is of one order of magnitude. The first is best scaled, the
     second cares for what matters where q is not, the third asks only for what some text can tell.
     """
-    first = model.initial @ model.transition
-    rows = (law * entered)[:, None] * model.emission
-    scaled = (model.transition / torch.where(first > 0, first, 1)).mT
+    initial, moves, targets = Wide.of(model.initial), Wide.of(model.transition), task_targets(model, task)
+    first = wide_product(initial[None], moves)[0]
+    backwards = moves / first.where(first.positive, 1.0)
+    kept = law.where(entered, 0.0)
+    weighed, wanted = ((each[:, None] * backwards).floats().mT for each in (kept, initial))
+    contrasts = task.contrasts.to(model.initial)
+    ratio = (initial * Wide.of(contrasts))[:, entered] / law[entered]
     return {
-        "Wb = Dμ": least_squares(model.emission[entered], targets[:, entered] / law[entered]),
-        "diag(q)Wb = π₀∘μ": least_squares(rows, targets),
-        "Aᵀ(diag(q)Wb − π₀∘μ) = 0": least_squares(scaled @ rows, targets @ scaled.mT),
+        "Wb = Dμ": least_squares(model.emission[entered], ratio.floats(), equal_columns),
+        "diag(q)Wb = π₀∘μ": least_squares(kept.floats()[:, None] * model.emission, targets, equal_columns),
+        "Aᵀ(diag(q)Wb − π₀∘μ) = 0": least_squares(
+            _bounded(weighed) @ model.emission, contrasts @ wanted.mT, equal_columns
+        ),
     }
 
 
-def least_squares(matrix: Tensor, targets: Tensor) -> Tensor:
-    """Return the solutions (C,V) of least norm of matrix·b_c = target_c."""
+def least_squares(matrix: Tensor, targets: Tensor, equal_columns: bool = False) -> Tensor:
+    """Return the solutions (C,V) of least norm of matrix·b_c = target_c; of columns scaled to one size, if asked."""
     if not len(matrix):
         return targets.new_zeros(len(targets), matrix.shape[-1])
-    return targets @ torch.linalg.pinv(matrix, rtol=torch.finfo(matrix.dtype).eps * max(matrix.shape)).mT
+    sizes = matrix.abs().amax(0).clamp(min=1 / _LARGEST_COEFFICIENT) if equal_columns else torch.ones_like(matrix[0])
+    inverse = torch.linalg.pinv(matrix / sizes, rtol=torch.finfo(matrix.dtype).eps * max(matrix.shape))
+    return _bounded(_bounded(targets) @ inverse.mT / sizes)
 
 
-def _reasons(
-    equation: str, residual: float, targets: Tensor, entered: Tensor, support_threshold: float
-) -> tuple[str, ...]:
-    reasons = [f"{equation}: relative margin error {residual:.3g}, {int(entered.sum())} states entered"]
+def _bounded(values: Tensor) -> Tensor:
+    return values.clamp(-_LARGEST_COEFFICIENT, _LARGEST_COEFFICIENT)
+
+
+def _reasons(head: _Head, targets: Tensor, entered: Tensor, support_threshold: float) -> tuple[str, ...]:
+    reasons = [f"{head.equation}: relative margin error {head.residual:.3g}, {int(entered.sum())} states entered"]
     outside = ((targets != 0) & ~entered).any(0).nonzero()[:, 0].tolist()
     if outside:
         reasons.append(f"the task needs states {', '.join(map(str, outside))}, which cannot be entered")

@@ -96,7 +96,8 @@ def transparent_prompt(model: HMM, prompt_length: int) -> SoftPrompt:
 
 def _prompt(weights: Tensor, before: Tensor, prompt_length: int) -> SoftPrompt:
     """Return the prompt whose last token turns the law ``before`` (K,) into one proportional to ``weights`` (K,)."""
-    last = torch.where(weights > 0, weights / torch.where(before > 0, before, 1), 0)
+    used = weights > 0
+    last = torch.where(used, weights * (before[used].min() / torch.where(used, before, 1)), 0)  # no quotient overflows
     rows = last.new_ones(prompt_length, len(last))
     rows[-1] = last / last.max()
     return SoftPrompt(rows)
@@ -225,8 +226,9 @@ def _same_direction(targets: Tensor, groups: list[list[int]]) -> bool:
     """Say whether in each group the columns of ``targets`` (C,K) are non-negative multiples of one another."""
     for group in groups:
         columns = targets[:, group]
-        nonzero = columns[:, columns.norm(dim=0) > 0]
-        unit = nonzero / nonzero.norm(dim=0)
+        sizes = columns.abs().amax(0)
+        scaled = columns[:, sizes > 0] / sizes[sizes > 0]  # squares of tiny weights would vanish
+        unit = scaled / scaled.norm(dim=0)
         if (unit.mT @ unit).min() < 1 - _ALIAS_TOLERANCE:
             return False
     return True

@@ -36,6 +36,7 @@ from torch import Tensor
 from ppl_hmm import schema
 from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput, PplHmmError
+from ppl_hmm.exact.wide import Wide, wide_product
 from ppl_hmm.labels import read
 from ppl_hmm.parameters import HMM
 from ppl_hmm.parameters.distributions import check_distributions
@@ -46,7 +47,7 @@ from ppl_hmm.recoverability.certificate import (
     require_pair,
     require_thresholds,
 )
-from ppl_hmm.recoverability.head import entering_law, margin_error, task_targets
+from ppl_hmm.recoverability.head import law_rounding, margin_error, states_entered, task_targets, wide_law
 from ppl_hmm.rows import Prompt
 from ppl_hmm.tasks import PosteriorTask, decide
 
@@ -243,8 +244,9 @@ def law_ratio(model: HMM, prompt: Prompt | None = None) -> float:
     """
     require_model("law_ratio", model, HMM)
     model = model.detach().to(torch.float64)
-    first, second = model.initial @ model.transition, entering_law(model, prompt) @ model.transition
-    return float((first / second)[first > 0].max())
+    moves = Wide.of(model.transition)
+    first, second = (wide_product(law[None], moves)[0] for law in (Wide.of(model.initial), wide_law(model, prompt)))
+    return float((first[first.positive] / second[first.positive]).floats().max())
 
 
 def smallest_half_range(
@@ -286,12 +288,13 @@ def smallest_half_range(
     require_pair("smallest_half_range", model, task, HMM)
     require_thresholds(support_threshold, tolerance)
     model, task = model.detach().to(torch.float64, "cpu"), task.detach().to(torch.float64, "cpu")
-    law, targets = entering_law(model, prompt), task_targets(model, task)
-    entered = law > support_threshold
+    law, entered = wide_law(model, prompt), states_entered(model, prompt, support_threshold)
     rows = model.emission[entered].numpy()
-    solution = (targets[:, entered] / law[entered]).numpy() @ np.linalg.pinv(rows, rcond=_rank_tolerance(rows)).T
+    ratio = (Wide.of(task_targets(model, task))[:, entered] / law[entered]).floats().nan_to_num()  # beyond floats: none
+    solution = ratio.numpy() @ np.linalg.pinv(rows, rcond=_rank_tolerance(rows)).T
     scale = float(task.contrasts.abs().max()) or 1.0
-    if margin_error(model, law * entered, torch.from_numpy(solution), targets) > tolerance * scale:
+    kept, rounding = law.where(entered, 0.0), law_rounding(model)
+    if margin_error(model, task, kept, torch.from_numpy(solution), rounding) > tolerance * scale:
         return SmallestHalfRange(float("inf"), None)
     free = null_space(rows, rcond=_rank_tolerance(rows))
     if task.n_classes == 2:
