@@ -225,7 +225,8 @@ def sample_paths(
     # The rows of the pairs of a text and a memory that were drawn: each draw goes by one.
     numbers = drawn * n_sequences + torch.arange(n_sequences, device=drawn.device)[:, None]
     pairs, place = numbers.unique(return_inverse=True)
-    memories = configurations(*text.memory_prior.shape[1:], pairs // n_sequences)
+    n_cells, n_values = text.memory_prior.shape[1:]
+    memories = configurations(n_cells, n_values, pairs // n_sequences)
     ids = text.ids[:, pairs % n_sequences]  # (P,U,T)
     rows = text.rows_read(memories, ids)
     own = torch.arange(ids.shape[-1], device=ids.device) + place[..., None] * ids.shape[-1]
