@@ -45,13 +45,16 @@ class _Evidence:
     backend: str | None
 
     def value(self, *parameters: Tensor) -> Tensor:
-        return evidence_of(*parameters, ids=self.ids, backend=self.backend)
+        initial, transition, table = parameters
+        return evidence_of(initial, transition, table, self.ids, backend=self.backend)
 
     def gradient(self, weights: Tensor, *parameters: Tensor) -> Gradient:
-        return log_evidence_gradient(*parameters, ids=self.ids, weights=weights, backend=self.backend)
+        initial, transition, table = parameters
+        return log_evidence_gradient(initial, transition, table, self.ids, weights, backend=self.backend)
 
     def tape(self, *parameters: Tensor) -> Tensor:
-        return taped(*parameters, ids=self.ids, backend=self.backend)
+        initial, transition, table = parameters
+        return taped(initial, transition, table, self.ids, backend=self.backend)
 
 
 @torch.no_grad()

@@ -30,8 +30,9 @@ class _Evidence:
     def __init__(self, cell_of_state: Tensor, ids: Tensor) -> None:
         self._cell_of_state, self._ids = cell_of_state, ids
 
-    def _text(self, memory_prior: Tensor, *of_chain: Tensor) -> MemoryText:
-        return MemoryText(memory_prior, self._cell_of_state, *of_chain, ids=self._ids)
+    def _text(self, *parameters: Tensor) -> MemoryText:
+        memory_prior, initial, transition, table = parameters
+        return MemoryText(memory_prior, self._cell_of_state, initial, transition, table, self._ids)
 
     def value(self, *parameters: Tensor) -> Tensor:
         """Return log P(x), and keep log P(x|M) of each block."""
