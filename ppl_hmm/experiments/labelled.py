@@ -52,6 +52,6 @@ def draw(settings: Settings, cell: Cell, random_model: Callable[[int], Kind]) ->
         tasks.append(task)
         tokens.append(text)
         labels.append(task.labels(law))
-        decidable.append(task.decidable(law))
+        decidable.append(task.decidable(law, task.tolerance_after(settings.length, model.n_states)))
     stacked = torch.stack(tokens), torch.stack(labels), torch.stack(decidable)
     return LabelledText(models, tasks, *stacked, train, validation, test)

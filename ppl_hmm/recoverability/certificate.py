@@ -75,6 +75,8 @@ class Certificate:
         What decided, one line each.
     witness
         Texts that no linear head classifies, after this prompt.
+    score_error
+        Scores within it have no sign, besides those that are rounding.
     """
 
     theorem: str
@@ -90,6 +92,7 @@ class Certificate:
     task: Task = dataclasses.field(repr=False)
     prompt: SoftPrompt | None = dataclasses.field(default=None, repr=False)
     witness: Witness | None = dataclasses.field(default=None, repr=False)
+    score_error: float = 0.0
 
     @property
     def recoverable(self) -> bool:
@@ -126,7 +129,7 @@ class Certificate:
     def sure(self, features: Tensor, n_tokens: int) -> Tensor:
         """Say which texts (B,) of T tokens the constructed head scores beyond rounding."""
         n_prompt = 0 if self.prompt is None else len(self.prompt.rows)
-        return surely_scored(features, self.weights, self.model, n_prompt + n_tokens)
+        return surely_scored(features, self.weights, self.model, n_prompt + n_tokens, self.score_error)
 
     def refuted_by(self, witness: Witness) -> Self:
         """Return the certificate with verdict ``'not recoverable'`` and its witness."""
@@ -150,8 +153,10 @@ def reading_rounding(model: Model) -> float:
     return torch.finfo(torch.float64).eps * (model.n_states + model.vocabulary_size + 3)
 
 
-def surely_scored(features: Tensor, weights: Tensor, model: Model, n_tokens: int) -> Tensor:
-    """Say which of the scores of heads b (V,) or (C,V) on G (B,V) of T tokens differ by more than rounding.
+def surely_scored(
+    features: Tensor, weights: Tensor, model: Model, n_tokens: int, score_error: float = 0.0
+) -> Tensor:
+    """Say which scores of heads b (V,) or (C,V) on G (B,V) of T tokens differ by more than rounding and an error.
 
     G is right up to a factor in each entry, so a score bᵀG is off by that share of |b|ᵀG at most; twice the bound
     leaves room for as much that the equations of a head may hide.
@@ -163,7 +168,8 @@ def surely_scored(features: Tensor, weights: Tensor, model: Model, n_tokens: int
     else:
         top = scores.topk(2, dim=-1).values
         certainty, sizes = top[:, 0] - top[:, 1], 2 * sizes
-    return certainty > 2 * (message_rounding(n_tokens + 1, model.n_states) + 2 * reading_rounding(model)) * sizes
+    share = 2 * (message_rounding(n_tokens + 1, model.n_states) + 2 * reading_rounding(model))
+    return certainty > (share * sizes).clamp(min=score_error)
 
 
 def require_model(function: str, model: object, model_type: type[HMM] | type[MemoryHMM]) -> None:

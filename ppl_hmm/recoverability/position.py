@@ -32,9 +32,9 @@ from ppl_hmm.parameters import HMM
 from ppl_hmm.positions import Place
 from ppl_hmm.recoverability.certificate import (
     RESIDUAL_TOLERANCE,
+    SCORE_ROUNDING,
     Certificate,
     Verdict,
-    reading_rounding,
     require_pair,
     require_thresholds,
 )
@@ -109,7 +109,8 @@ def position_certificate(
     read = reachable.basis.mT @ equations.matrix
     wanted = equations.targets @ reachable.basis
     weights = _solution(read, wanted.flatten(0, 1)).unflatten(0, wanted.shape[:2])  # (C,J,V)
-    error = _margin_error(equations, reachable, weights, reading_rounding(model))
+    rounding = SCORE_ROUNDING * float(weights.flatten(1).abs().sum(-1).max())
+    error = _margin_error(equations, reachable, weights, rounding)
     residual = error / (float(task.contrasts.abs().max()) or 1.0)
     verdict: Verdict = "recoverable" if residual <= tolerance else "undecided"
     weights = weights.flatten(1)
@@ -123,6 +124,7 @@ def position_certificate(
         tolerance=tolerance,
         verdict=verdict,
         reasons=_reasons(place, residual, reachable),
+        score_error=rounding,
         model=model,
         task=task,
     )
@@ -148,14 +150,12 @@ def _margin_error(equations: _Equations, reachable: Reachable, weights: Tensor, 
     """Return the most that weights (C,J,V) move the margin of any text.
 
     max_h |QQᵀ(Nb − τ)|_h over the size of h; for more than two classes the range over classes counts. A state of size
-    zero has posterior zero, and must have no error but ``rounding``, as a share of what was summed: such a score has no
-    sign, and nothing is claimed on it.
+    zero has posterior zero, and must have no error but the rounding of a score: nothing is claimed on scores within it.
     """
     matrix, targets, sizes = equations
     error = (weights @ matrix.mT - targets) @ (reachable.basis @ reachable.basis.mT)
     change = error[0].abs() if len(error) == 1 else error.amax(0) - error.amin(0)  # (J,K)
-    size = (weights.abs() @ matrix.mT + targets.abs()).amax(0)
-    unbounded = torch.where(change > rounding * size, torch.inf, 0.0)
+    unbounded = torch.where(change > rounding, torch.inf, 0.0)
     bound = torch.where(sizes > 0, change / torch.where(sizes > 0, sizes, 1), unbounded)
     return float(bound[:, reachable.possible].max())
 
