@@ -268,3 +268,9 @@ def test_the_rule_does_not_ask_for_numba_in_vain(monkeypatch):
     assert backends.choose(torch.empty(1, 2000, 2000)) is backends.choose(torch.empty(1, 1, 1), "torch")
     with pytest.raises(TypeError):
         backends.choose(torch.empty(1, 2, 2))
+
+
+def test_vectors_are_as_wide_as_the_registers_that_numba_compiles_for():
+    vectors = pytest.importorskip("ppl_hmm.exact.backends.compiled.vectors")
+    assert vectors.width("+sse4.2,+avx2,-avx512f") == vectors.width("") == 32
+    assert vectors.width("+avx2,+avx512f,+avx512bw") == 64

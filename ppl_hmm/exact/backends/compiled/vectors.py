@@ -11,15 +11,23 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
+from numba.core import cgutils, config
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, models, overload, register_model
 
 from ppl_hmm.exact.backends.compiled import disk
 
-#: Bytes of a register.
-WIDTH = 64 if binding.get_host_cpu_features().get("avx512f") else 32
+
+def width(features: str | None) -> int:
+    """Return the bytes of a register of a processor with these features, those of this machine if None."""
+    known = get_host_cpu_features() if features is None else features
+    return 64 if "+avx512f" in known.split(",") else 32
+
+
+#: Bytes of a register of the processor that numba compiles for; the environment may name one by NUMBA_CPU_FEATURES.
+WIDTH = width(config.CPU_FEATURES)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
