@@ -21,10 +21,8 @@ from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
 
 #: Sequences that one program takes through each step together: the fewest that a product on chip works on.
 BLOCK = 16
-#: Laws of so many bytes need the registers of eight warps beside the transition; narrower ones those of four.
-WIDE_LAW_BYTES = 256
-#: A multiprocessor has registers for three programs of four warps of so many each.
-REGISTERS_OF_FOUR_WARPS = 168
+#: Warps of a program, and registers of each of their threads: a multiprocessor then runs three programs.
+WARPS, REGISTERS = 4, 168
 #: Up to so many laws the GPU takes through a step in the time of one: segments, which start from each state, cost none.
 LAWS_AT_ONCE = 1 << 12
 SHORTEST_SEGMENT = 32
@@ -155,16 +153,14 @@ class Chains:
 
     def _launch(self, kernel: Any, n_programs: int, *arrays: Tensor | None, **others: Any) -> None:
         n_states = self.table.shape[-1]
-        states = padded(n_states)
-        n_warps = 8 if states * self.table.dtype.itemsize >= WIDE_LAW_BYTES else 4
         with torch.cuda.device_of(self.table):
             kernel[(n_programs,)](
                 *arrays,
                 n_states=n_states,
-                STATES=states,
-                num_warps=n_warps,
+                STATES=padded(n_states),
+                num_warps=WARPS,
                 num_stages=1,
-                maxnreg=REGISTERS_OF_FOUR_WARPS if n_warps == 4 else None,
+                maxnreg=REGISTERS,
                 **others,
             )
 
