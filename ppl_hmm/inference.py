@@ -120,7 +120,8 @@ def posterior(
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     result = memory.forward_backward(rows.text, rows.text_positions)
     possible = result.log_evidence > -torch.inf
-    rows.require_possible(possible, impossible)
+    if not masks(impossible):
+        rows.require_possible(possible, can_mask=True)
     log_evidence, initial, smoothed, of_memory = (rows.unflatten(field) for field in result)
     states = Posterior(log_evidence, initial, smoothed, rows.unflatten(possible), names=model.names)
     return MemoryPosterior(**vars(states), memory=of_memory) if isinstance(model, MemoryHMM) else states
@@ -253,7 +254,8 @@ def viterbi(
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     best, remembered, log_probability = memory.best_path(rows.text)
     possible = log_probability > -torch.inf
-    rows.require_possible(possible, impossible)
+    if not masks(impossible):
+        rows.require_possible(possible, can_mask=True)
     states, remembered = (rows.unflatten(torch.where(possible[..., None], found, -1)) for found in (best, remembered))
     return BestPath(
         states[..., 1 + rows.n_prompt :],

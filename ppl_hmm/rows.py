@@ -79,17 +79,17 @@ class LikelihoodRows(NamedTuple):
         one = MemoryText(*(array[model, None] for array in self.text))
         return one._replace(ids=one.ids[:, sequence, None])
 
-    def require_possible(self, possible: Tensor, impossible: Impossible | None = None) -> None:
+    def require_possible(self, possible: Tensor, *, can_mask: bool = False) -> None:
         """Raise :class:`ImpossibleText`, naming a text and its first impossible position, unless all (P,B) have one.
 
-        ``impossible`` is the caller's option of that name, None where it has none: ``'mask'`` lets all text pass.
+        ``can_mask`` says that the caller has the option ``impossible``, which the message then names.
         """
-        if masks(impossible) or possible.all():
+        if possible.all():
             return
         model, sequence = (~possible).nonzero()[0].tolist()
         first = memory.first_impossible(self.pick(model, sequence)) - self.n_prompt
         where = f"position {first}" if first >= 0 else f"prompt token {first + self.n_prompt}"
-        masked = "" if impossible is None else ", or pass impossible='mask'"
+        masked = ", or pass impossible='mask'" if can_mask else ""
         raise ImpossibleText(
             f"{self.name_of(model, sequence)} is impossible from {where} on",
             "text of positive probability",
@@ -175,10 +175,9 @@ def _table(model: Model, prompt: Prompt | None) -> Tensor:
     return torch.cat(parts, dim=-2)
 
 
-def masks(impossible: Impossible | None) -> bool:
+def masks(impossible: Impossible) -> bool:
     """Say whether the option ``impossible`` asks for masked results; raise :class:`InvalidInput` if unknown."""
-    if impossible is not None:
-        one_of("value of 'impossible'", impossible, ("raise", "mask"))
+    one_of("value of 'impossible'", impossible, ("raise", "mask"))
     return impossible == "mask"
 
 
