@@ -9,9 +9,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from ppl_hmm.errors import ForeignFile
+from ppl_hmm.errors import ForeignFile, InvalidInput
 
 _PART = ".part"
+
+
+def as_path(path: object, what: str = "file") -> Path:
+    """Return a path; raise :class:`InvalidInput` for what is none."""
+    try:
+        return Path(path)  # type: ignore[arg-type]
+    except TypeError:
+        raise InvalidInput(f"path of a {what}", "a string or a Path", type(path).__name__, "pass the path") from None
 
 
 def write_bytes(
@@ -27,7 +35,7 @@ def write_bytes(
         The place cannot be written: no such directory, no permission, a full disk, something that is no file. What was
         there is unchanged.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(as_path(path, what)))
     with written_aside(path, what, remedy) as aside:
         if target.exists() and not target.is_file():  # a device, too, must not be renamed over
             raise OSError("something that is no file is there")
@@ -53,7 +61,7 @@ def written_aside(path: str | Path, what: str, remedy: str = "choose another pat
     ForeignFile
         Any ``OSError`` in between.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(as_path(path, what)))
     aside = target.with_name(f".{uuid4().hex}{_PART}")
     try:
         yield aside

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ppl_hmm import kinds
-from ppl_hmm.errors import ImpossibleText, at_least, one_of
+from ppl_hmm.errors import ImpossibleText, at_least
 from ppl_hmm.exact import chain, evidence, memory
 from ppl_hmm.labels import Names
 from ppl_hmm.parameters import HMM, MemoryHMM
 from ppl_hmm.positions import at_columns
-from ppl_hmm.randomness import Seed, generator
-from ppl_hmm.rows import LikelihoodRows, Model, Prompt, Text
-
-Impossible = Literal["raise", "mask"]
+from ppl_hmm.randomness import Seed, generator, require_room
+from ppl_hmm.rows import Impossible, LikelihoodRows, Model, Prompt, Text, masks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -123,18 +120,19 @@ def posterior(
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     result = memory.forward_backward(rows.text, rows.text_positions)
     possible = result.log_evidence > -torch.inf
-    if _checked(impossible) == "raise":
-        rows.require_possible(possible)
+    if not masks(impossible):
+        rows.require_possible(possible, can_mask=True)
     log_evidence, initial, smoothed, of_memory = (rows.unflatten(field) for field in result)
     states = Posterior(log_evidence, initial, smoothed, rows.unflatten(possible), names=model.names)
     return MemoryPosterior(**vars(states), memory=of_memory) if isinstance(model, MemoryHMM) else states
 
 
+@torch.no_grad()
 def initial_posterior(model: HMM, tokens: Text, *, lengths: Text | None = None) -> Tensor:
     """Return P(H₀|x) (P…,B,K) alone: what tasks need, by one backward pass.
 
-    P(H₀=h|x) ∝ π₀(h) f(x)_h. Parameters and errors as in :func:`posterior`, whose ``initial`` it equals. Cost O(B·T·K²)
-    time, O(B·K) memory.
+    P(H₀=h|x) ∝ π₀(h) f(x)_h. Parameters and errors as in :func:`posterior`, whose ``initial`` it equals; as there, the
+    result has no autograd graph. Cost O(B·T·K²) time, O(B·K) memory.
     """
     rows = LikelihoodRows.of(model, tokens, None, lengths)
     arrays = rows.text.only_chain
@@ -217,10 +215,10 @@ def masked_conditionals(
     if chosen != different:
         conditionals = conditionals[:, :, [different.index(t) for t in chosen]]
     possible = conditionals.sum(-1) > 0
-    if _checked(impossible) == "raise" and not possible.all():
-        _, sequence, slot = (~possible).nonzero()[0].tolist()
+    if not masks(impossible) and not possible.all():
+        model_number, sequence, slot = (~possible).nonzero()[0].tolist()
         raise ImpossibleText(
-            f"context of position {chosen[slot] - rows.n_prompt} in sequence {sequence}",
+            f"context of position {chosen[slot] - rows.n_prompt} in {rows.name_of(model_number, sequence)}",
             "a context of positive probability",
             "probability 0",
             "drop the sequence, or pass impossible='mask' for zero rows",
@@ -256,8 +254,8 @@ def viterbi(
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     best, remembered, log_probability = memory.best_path(rows.text)
     possible = log_probability > -torch.inf
-    if _checked(impossible) == "raise":
-        rows.require_possible(possible)
+    if not masks(impossible):
+        rows.require_possible(possible, can_mask=True)
     states, remembered = (rows.unflatten(torch.where(possible[..., None], found, -1)) for found in (best, remembered))
     return BestPath(
         states[..., 1 + rows.n_prompt :],
@@ -272,18 +270,15 @@ def sample_posterior(
 ) -> PosteriorDraws:
     """Return ``n_draws`` exact, independent draws from P(H₀..H_T | x), or P(M, H₀..H_T | x), for each sequence.
 
-    Parameters and errors as in :func:`posterior`; the same seed gives the same draws. Cost O(B·T·K·(K+n_draws)).
+    Parameters and errors as in :func:`posterior`; the same seed gives the same draws. At most
+    :data:`~ppl_hmm.randomness.LARGEST_DRAW` states are drawn at once. Cost O(B·T·K·(K+n_draws)).
     """
     n_draws = at_least("n_draws", n_draws, 1)
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
+    require_room("states of sample_posterior", *rows.text.ids.shape, n_draws)
     rows.require_possible(evidence.log_evidence(rows.text) > -torch.inf)
     drawn = memory.sample_paths(rows.text, n_draws, generator(seed, "posterior"))
     states, remembered = map(rows.unflatten, drawn)
     return PosteriorDraws(
         states[..., 1 + rows.n_prompt :], states[..., 0], remembered if isinstance(model, MemoryHMM) else None
     )
-
-
-def _checked(impossible: Impossible) -> Impossible:
-    one_of("value of 'impossible'", impossible, ("raise", "mask"))
-    return impossible

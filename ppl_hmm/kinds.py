@@ -6,7 +6,7 @@ from typing import Literal
 
 from ppl_hmm.errors import InvalidInput
 
-Wanted = Literal["model", "language model", "array"]
+Wanted = Literal["model", "language model", "task", "array"]
 
 _LOAD = "load the file first: load(path)"
 _INSTANCE = "pass an instance, not the class"
@@ -45,6 +45,18 @@ _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
         ("numpy", "ndarray"): "pass the language model first, then the text",
         ("torch", "Tensor"): "pass the language model first, then the text",
         ("pandas", "DataFrame"): "pass the language model first, then the text",
+    },
+    "task": {
+        ("ppl_hmm", "HMM"): "pass the model first, then the task",
+        ("ppl_hmm", "MemoryHMM"): "pass the model first, then the task",
+        ("xarray", "Dataset"): "convert it: PosteriorTask.from_dataset(dataset)",
+        ("builtins", "str"): _LOAD,
+        ("pathlib", "PurePath"): _LOAD,
+        ("builtins", "type"): _INSTANCE,
+        ("builtins", "tuple"): "unpack pairs first: model, task = example(...)",
+        ("builtins", "list"): "make a task of the weights: PosteriorTask(weights)",
+        ("numpy", "ndarray"): "make a task of the weights: PosteriorTask(weights)",
+        ("torch", "Tensor"): "make a task of the weights: PosteriorTask(weights)",
     },
     "array": {
         ("xarray", "Dataset"): "pass one of its variables, e.g. dataset['tokens']",

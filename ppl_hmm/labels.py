@@ -7,6 +7,7 @@ into one, and axes that name different entries are an error. ``state_next`` runs
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -232,3 +233,27 @@ def is_kept(order: Order | None, dimension: str) -> bool:
 
 def _written(order: Order) -> str:
     return ", ".join(map(str, order[:8])) + (", …" if len(order) > 8 else "")
+
+
+def require_same_rows(features: Any, **others: Any) -> None:
+    """Raise :class:`InvalidInput` where another array names the rows of ``features`` in another order.
+
+    For arrays that are read by position. Rows of other names, or of none, may be any.
+    """
+    rows = _row_names(features)
+    for name, values in others.items():
+        found = _row_names(values)
+        if rows is None or found is None or rows.equals(found) or Counter(rows) != Counter(found):
+            continue
+        raise InvalidInput(
+            f"rows of {name}",
+            f"the order of X, {_written(tuple(rows))}",
+            _written(tuple(found)),
+            f"reorder them, {name}.loc[X.index], or pass bare values",
+        )
+
+
+def _row_names(values: Any) -> pd.Index | None:
+    if isinstance(values, xr.DataArray):
+        return values.indexes.get(values.dims[0]) if values.ndim else None
+    return values.index if isinstance(values, (pd.DataFrame, pd.Series)) else None

@@ -106,9 +106,10 @@ def validate(tree: xr.DataTree) -> None:
     InvalidInput
         The first thing that is wrong: the group, its variable, or the dimensions of that.
     """
+    kind = kind_of(tree)
     # Relative paths: the tree may be a branch of a larger one.
     nodes = {f"/{node.relative_to(tree)}": node for node in tree.descendants}
-    for group, variables in LAYOUTS[kind_of(tree)].items():
+    for group, variables in LAYOUTS[kind].items():
         if f"/{group}" not in nodes:
             raise InvalidInput(
                 f"group '/{group}'",
@@ -123,6 +124,9 @@ def validate(tree: xr.DataTree) -> None:
 
 def kind_of(tree: xr.DataTree) -> str:
     """Return ``'audit'``, ``'experiment'`` or ``'sample'``: what a tree says it is, or what its groups say."""
+    if not isinstance(tree, xr.DataTree):
+        remedy = "pass what audit, an experiment or a sample returned"
+        raise InvalidInput("result tree", "an xarray DataTree", type(tree).__name__, remedy)
     for kind in _kinds(tree):
         return kind
     raise InvalidInput(

@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import xarray as xr
 
-from ppl_hmm.atomic import write_bytes
+from ppl_hmm.atomic import as_path, write_bytes
 from ppl_hmm.errors import ForeignFile
 
 _SEAL = b"\nppl_hmm sha256 %b\n"
@@ -42,11 +42,13 @@ def read(path: str | Path) -> xr.DataTree:
 
     Raises
     ------
+    InvalidInput
+        The path is none.
     ForeignFile
         There is no such file, it is of another format, or it is damaged.
     """
     try:
-        content = Path(path).read_bytes()
+        content = as_path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ForeignFile(f"file {path}", "a netCDF file", reason, "check the path") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import zlib
 
 import numpy as np
@@ -14,6 +15,9 @@ Seed = int | torch.Generator
 
 #: Where streams are drawn, and where arrays begin that no parameter places: never PyTorch's default device.
 CPU = torch.device("cpu")
+
+#: Numbers that are drawn at once, at most: 8 TiB.
+LARGEST_DRAW = 1 << 40
 
 _SEEDS = 2**63  # what files can hold
 
@@ -32,6 +36,13 @@ def generator(seed: Seed, purpose: str) -> torch.Generator:
         )
     entropy = np.random.SeedSequence([int(seed), zlib.crc32(purpose.encode())])
     return torch.Generator(CPU).manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
+
+
+def require_room(what: str, *sizes: int) -> None:
+    """Raise :class:`InvalidInput` for arrays of these sizes with more than :data:`LARGEST_DRAW` entries."""
+    if math.prod(sizes) > LARGEST_DRAW:
+        got = " · ".join(map(str, sizes))
+        raise InvalidInput(what, f"at most {LARGEST_DRAW} numbers at once", got, "draw fewer, several times")
 
 
 @dataclasses.dataclass(frozen=True)

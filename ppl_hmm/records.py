@@ -9,8 +9,10 @@ others are real. ``names`` names the entries of dimensions: docs/decisions/0015-
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,10 +20,22 @@ import torch
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from ppl_hmm import schema
+from ppl_hmm import kinds, schema
 from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.labels import SAME_ENTRIES, Axis, Labels, Names, is_kept, moved, one_order, read
+
+
+def _with_ordinary_tensors(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return a method that makes tensors which work with gradients, under ``torch.inference_mode``, too."""
+
+    @functools.wraps(method)
+    def wrapped(self: Any) -> None:
+        records_graph = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.set_grad_enabled(records_graph):
+            method(self)
+
+    return wrapped
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,6 +55,7 @@ class Record:
     integers: ClassVar[frozenset[str]] = frozenset()
     settings: ClassVar[dict[str, int | str | None]] = {}
 
+    @_with_ordinary_tensors
     def _convert(self) -> None:
         """Turn fields into tensors on one device: indices int64, others float32 if all of them are, else float64."""
         tensors, orders = self._read()
@@ -177,8 +192,12 @@ class Record:
         """Return the record without its autograd graph."""
         return self._map(torch.Tensor.detach)
 
+    def __deepcopy__(self, memo: dict) -> Self:
+        """Return a copy in the same autograd graph: torch copies no tensors that have one."""
+        return dataclasses.replace(self)
+
     def __getitem__(self, index: int | slice | torch.Tensor) -> Self:
-        """Select along the first batch dimension."""
+        """Select along the batch dimensions, as an array of the batch's shape is indexed."""
         if not self.batch_shape:
             raise InvalidInput(
                 f"indexing a single {type(self).__name__}",
@@ -186,7 +205,16 @@ class Record:
                 "none",
                 f"build a batch with {type(self).__name__}.stack([...])",
             )
-        return self._map(lambda tensor: tensor[index])
+        numbers = torch.arange(math.prod(self.batch_shape), device=self.device).view(self.batch_shape)
+        try:
+            chosen = numbers[index]
+        except (IndexError, TypeError, ValueError) as error:
+            if isinstance(error, IndexError) and isinstance(index, Integral):  # this ends a loop over the batch
+                raise
+            what = f"index of a {type(self).__name__}"
+            expected = f"integers, or slices with positive steps, for batch dimensions {self.batch_shape}"
+            raise InvalidInput(what, expected, repr(index), "pass a list: batch[[2, 1, 0]]") from None
+        return self._map(lambda tensor: tensor.flatten(end_dim=len(self.batch_shape) - 1)[chosen])
 
     def _map(self, function) -> Self:
         return dataclasses.replace(self, **{name: function(getattr(self, name)) for name in self.dimensions})
@@ -235,8 +263,15 @@ class Record:
         return [(getattr(self, name), getattr(other, name)) for name in self.dimensions]
 
     @classmethod
-    def stack(cls, records: Sequence[Self]) -> Self:
+    def stack(cls, records: Iterable[Self]) -> Self:
         """Return one record with a leading batch dimension over ``records``, which must have equal sizes."""
+        try:
+            records = list(records)
+        except TypeError:
+            expected = f"a list of {cls.__name__}"
+            raise InvalidInput(f"{cls.__name__}.stack", expected, kinds.described(records), "pass a list") from None
+        for record in records:
+            kinds.require(record, cls, f"entry of {cls.__name__}.stack", f"{cls.__name__} only")
         if not records:
             raise InvalidInput(f"{cls.__name__}.stack", "at least one record", "none", "pass a non-empty list")
         shapes = {name: {tuple(getattr(record, name).shape) for record in records} for name in cls.dimensions}
@@ -287,8 +322,11 @@ class Record:
         Raises
         ------
         InvalidInput
-            A variable or one of its dimensions is missing; the message names it.
+            A variable or one of its dimensions is missing; the message names it. No dataset at all.
         """
+        if not isinstance(dataset, (xr.Dataset, xr.DataTree)):
+            remedy = "pass an xarray.Dataset; a file is read by load(path)"
+            raise InvalidInput(f"dataset of a {cls.__name__}", "a Dataset", kinds.described(dataset), remedy)
         for name in cls.dimensions:
             if name not in dataset:
                 raise InvalidInput(

@@ -7,8 +7,8 @@ plain HMM is the memory-augmented one whose single cell can hold one value: one 
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence, Set
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm import kinds
-from ppl_hmm.errors import ImpossibleText, InvalidInput
+from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.exact import memory
 from ppl_hmm.exact.memory import MemoryText
 from ppl_hmm.parameters import HMM, MemoryHMM, prompt_rows
@@ -24,6 +24,7 @@ from ppl_hmm.text import as_tokens
 
 Model = HMM | MemoryHMM
 Text = ArrayLike | Tensor
+Impossible = Literal["raise", "mask"]
 Prompt = object  # SoftPrompt, or rows as an array-like
 
 #: Memories that are summed over, at most: m^N.
@@ -78,20 +79,27 @@ class LikelihoodRows(NamedTuple):
         one = MemoryText(*(array[model, None] for array in self.text))
         return one._replace(ids=one.ids[:, sequence, None])
 
-    def require_possible(self, possible: Tensor) -> None:
-        """Raise :class:`ImpossibleText`, naming a text and its first impossible position, unless all (P,B) have one."""
+    def require_possible(self, possible: Tensor, *, can_mask: bool = False) -> None:
+        """Raise :class:`ImpossibleText`, naming a text and its first impossible position, unless all (P,B) have one.
+
+        ``can_mask`` says that the caller has the option ``impossible``, which the message then names.
+        """
         if possible.all():
             return
         model, sequence = (~possible).nonzero()[0].tolist()
         first = memory.first_impossible(self.pick(model, sequence)) - self.n_prompt
         where = f"position {first}" if first >= 0 else f"prompt token {first + self.n_prompt}"
-        name = f"sequence {sequence}" + (f" under model {model}" if self.batch_shape else "")
+        masked = ", or pass impossible='mask'" if can_mask else ""
         raise ImpossibleText(
-            f"{name} is impossible from {where} on",
+            f"{self.name_of(model, sequence)} is impossible from {where} on",
             "text of positive probability",
             "probability 0",
-            "drop the sequence, smooth the emissions, or pass impossible='mask'",
+            f"drop the sequence, or smooth the emissions{masked}",
         )
+
+    def name_of(self, model: int, sequence: int) -> str:
+        """Return what messages call a text: its number, and that of its model in a batch."""
+        return f"sequence {sequence}" + (f" under model {model}" if self.batch_shape else "")
 
     def unflatten(self, values: Tensor) -> Tensor:
         """Give results (P,B,…) their batch dimensions back."""
@@ -167,23 +175,40 @@ def _table(model: Model, prompt: Prompt | None) -> Tensor:
     return torch.cat(parts, dim=-2)
 
 
+def masks(impossible: Impossible) -> bool:
+    """Say whether the option ``impossible`` asks for masked results; raise :class:`InvalidInput` if unknown."""
+    one_of("value of 'impossible'", impossible, ("raise", "mask"))
+    return impossible == "mask"
+
+
 def check_positions(positions: Sequence[int] | None, length: int) -> list[int]:
     """Return non-negative positions of a text of ``length`` tokens; all by default.
 
     Raises
     ------
     InvalidInput
-        A position outside the text, or none at all.
+        A position outside the text, or none at all; booleans, and collections without an order.
     """
     if positions is None:
         return list(range(length))
     try:
-        chosen = [operator.index(position) for position in positions]
+        if isinstance(positions, (Mapping, Set, bytes)):
+            raise TypeError
+        chosen = list(map(_index, positions))
     except TypeError:
-        raise InvalidInput("positions", "integers", repr(positions), "pass e.g. positions=[0]") from None
+        raise InvalidInput(
+            "positions", "integers, in a list", repr(positions), "pass e.g. positions=[0]; of a selection, its numbers"
+        ) from None
     for position in chosen:
         if not -length <= position < length:
             raise InvalidInput("positions", f"{-length}..{length - 1}", str(position), "count from 0 over the text")
     if not chosen:
         raise InvalidInput("positions", "at least one position", "none", "pass positions=None for all")
     return [position % length for position in chosen]
+
+
+def _index(value: object) -> int:
+    """Return an integer of any library; raise ``TypeError`` for others, and for booleans."""
+    if isinstance(value, bool) or getattr(value, "dtype", None) in (torch.bool, np.bool_):
+        raise TypeError
+    return operator.index(value)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import at_least
 from ppl_hmm.parameters import HMM
-from ppl_hmm.randomness import Laws, Seed, generator
+from ppl_hmm.randomness import Laws, Seed, generator, require_room
 from ppl_hmm.rows import Model, Text, by_memory_value, require_kind
 from ppl_hmm.text import as_tokens
 
@@ -54,7 +54,7 @@ def sample(model: Model, n_sequences: int, length: int, seed: Seed, lengths: Tex
     Raises
     ------
     InvalidInput
-        A size below one, a length beyond ``length``.
+        A size below one, a length beyond ``length``, more than :data:`~ppl_hmm.randomness.LARGEST_DRAW` tokens.
 
     Notes
     -----
@@ -62,6 +62,7 @@ def sample(model: Model, n_sequences: int, length: int, seed: Seed, lengths: Tex
     """
     require_kind("model to sample from", model)
     n_sequences, length = at_least("n_sequences", n_sequences, 1), at_least("length", length, 1)
+    require_room("tokens of sample", *model.batch_shape, n_sequences, length)
     stream = generator(seed, "sample")
     n_states, device = model.n_states, model.device
     emission = by_memory_value(model, model.emission.detach()).mT  # (P…,m,K,V), m = 1 without a memory

@@ -9,6 +9,7 @@ import xarray as xr
 
 from ppl_hmm import netcdf, schema
 from ppl_hmm._version import __version__
+from ppl_hmm.atomic import as_path
 from ppl_hmm.errors import ForeignFile, InvalidInput
 from ppl_hmm.heads.attention import AttentionHead
 from ppl_hmm.heads.linear import LinearHead
@@ -117,7 +118,7 @@ def save_tree(tree: xr.DataTree, path: str | Path) -> None:
     ForeignFile
         There is a file already, or the place cannot be written.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.exists():
         raise ForeignFile(f"file {path}", "a new file", "one that exists", "remove it, or choose another name")
     netcdf.write(tree, path)

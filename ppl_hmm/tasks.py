@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ppl_hmm import schema
+from ppl_hmm import kinds, schema
 from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.rounding import message_rounding
@@ -331,6 +331,11 @@ def latent_prior(model: HMM | MemoryHMM, task: Task, tokens: ArrayLike | Tensor 
     return torch.stack(laws)[columns]
 
 
+def require_task(task: object) -> None:
+    """Raise :class:`InvalidInput`, naming what to pass, unless this is a task of ours."""
+    kinds.require(task, Task, "task", "a PosteriorTask or MemoryTask", wanted="task")
+
+
 def latent_posterior(
     model: HMM | MemoryHMM, task: Task, tokens: ArrayLike | Tensor, *, lengths: ArrayLike | Tensor | None = None
 ) -> Tensor:
@@ -344,6 +349,7 @@ def latent_posterior(
     InvalidInput, ImpossibleText
         As those functions; a text that has no such position.
     """
+    require_task(task)
     if isinstance(task, MemoryTask):
         return memory_posterior(cast(MemoryHMM, model), tokens, lengths=lengths)[:, _cell(task)]
     if not isinstance(model, HMM):

@@ -50,7 +50,7 @@ class Store:
 
     def __init__(self, path: str | Path, settings: Settings) -> None:
         configurations.require_readable(settings)
-        self.path = Path(path)
+        self.path = atomic.as_path(path, "store")
         self.settings = settings
         configuration = {"package": "ppl_hmm", "version": __version__, "settings": settings.as_attributes()}
         try:
@@ -152,7 +152,7 @@ def open_results(path: str | Path) -> xr.DataTree:
     ForeignFile
         There is no experiment of this package there, or a part of it is damaged (which).
     """
-    path = Path(path)
+    path = atomic.as_path(path, "store")
     configuration = _read_configuration(path)
     if not (path / _RESULTS).exists():
         found = {cell: hashed.read(cell) for cell in sorted((path / _CELLS).glob("*.zarr"))}

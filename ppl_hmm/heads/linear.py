@@ -15,12 +15,13 @@ from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.heads import stored
 from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, probabilities
+from ppl_hmm.labels import require_same_rows
 from ppl_hmm.parameters import HMM
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.head import head_certificate
 from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.rows import Prompt
-from ppl_hmm.tasks import PosteriorTask
+from ppl_hmm.tasks import PosteriorTask, require_task
 
 _KIND = "a LinearHead"
 
@@ -69,9 +70,11 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InvalidInput
-            Weights of another shape, negative or not finite; none above zero.
+            Weights of another shape, negative or not finite; none above zero. Labels or weights whose rows are named as
+            those of X are, in another order: rows are taken by position, as in scikit-learn.
         """
         self._check_features()
+        require_same_rows(X, y=y, sample_weight=sample_weight)
         X, y = validate_data(self, X, y)  # type: ignore[assignment]
         features, labels, weights = self._transform(np.asarray(X)), np.asarray(y), None
         if sample_weight is not None:
@@ -136,6 +139,11 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         Constructed heads have the right sign, but were fitted to no probabilities.
         """
         return probabilities(self.decision_function(X))
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy on features X (B,V) and labels y (B,); errors as :meth:`fit`."""
+        require_same_rows(X, y=y, sample_weight=sample_weight)
+        return super().score(X, y, sample_weight)
 
     def to_dataset(self) -> xr.Dataset:
         """Return the fitted head as a labelled dataset."""
@@ -222,6 +230,7 @@ def constructed_head(
     -----
     Source: Wei, Xie & Ma (2021), Theorem 3.3. Cost O(K·V·min(K,V)).
     """
+    require_task(task)
     if task.place.position is not None and prompt is None and support_threshold == 0:
         certificate = position_certificate(model, task, tolerance=tolerance)
     else:
