@@ -1,5 +1,6 @@
 """Arrays of every kind: dtypes, gaps, masks, ragged lists, gradients, layouts, devices, and objects that are none."""
 
+import ast
 import fractions
 import itertools
 import pathlib
@@ -11,6 +12,7 @@ import pytest
 import torch
 import xarray as xr
 
+import ppl_hmm
 from ppl_hmm import (
     HMM,
     MASK,
@@ -392,6 +394,18 @@ def test_the_default_device_does_not_disturb_audits(name):
         xr.testing.assert_equal(audit(*example(name), length=2, seed=0), expected)
 
 
+FACTORIES = set(["arange", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn", "randperm", "tensor", "zeros"])
+
+
+def test_every_tensor_is_made_on_a_device_that_is_named():
+    for path in pathlib.Path(ppl_hmm.__file__).parent.rglob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+            function = ast.unparse(call.func)
+            if function.startswith("torch.") and function.removeprefix("torch.") in FACTORIES:
+                named = {keyword.arg for keyword in call.keywords}
+                assert named & {"device", None}, f"{path.name}, line {call.lineno}: {ast.unparse(call)}"
+
+
 # Models, tasks and language models of another kind.
 
 OTHERS = {
@@ -408,7 +422,7 @@ OTHERS = {
     "none": (lambda: None, "got None"),
     "distribution": (
         lambda: CategoricalHMM(torch.zeros(2), torch.zeros(2, 2), dist.Categorical(logits=torch.zeros(2, 3))),
-        "CategoricalHMM; pass the HMM",
+        r"CategoricalHMM; .*\.to_hmm\(\)",
     ),
 }
 TASK = PosteriorTask(np.eye(2, 3))

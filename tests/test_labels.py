@@ -29,7 +29,7 @@ from ppl_hmm import (
     random_memory_hmm,
     save,
 )
-from ppl_hmm.prompts import _LabelledText
+from ppl_hmm.heads.labelled import LabelledText
 
 INITIAL = np.array([0.6, 0.3, 0.1])
 TRANSITION = np.array([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3], [0.1, 0.1, 0.8]])
@@ -185,7 +185,7 @@ def test_names_stay_through_files_moves_pickles_and_batches(tmp_path):
     assert all(each.names == expected for each in found)
     assert load(tmp_path / "m.nc").identical(model)
     assert list(model.to_dataset()["transition"].coords["state_next"].values) == NAMES
-    with pytest.raises(InvalidInput, match=r"HMM.stack: expected names .*sun.* of all"):
+    with pytest.raises(InvalidInput, match=r"HMM\.stack: expected one names, got .*sun"):
         HMM.stack([model, MODEL])
 
 
@@ -304,9 +304,9 @@ def test_labels_meet_their_texts_by_label():
     text = pd.DataFrame(np.random.default_rng(0).integers(4, size=(40, 4)))
     labels = pd.Series(np.arange(40) % 2)
     for each in (labels, labels.iloc[::-1]):
-        assert _LabelledText.of(OracleLM(MODEL), text, each).labels.tolist() == [labels.tolist()]
+        assert LabelledText.of(OracleLM(MODEL), text, each).labels.tolist() == [labels.tolist()]
     with pytest.raises(InvalidInput, match="labels of labels: expected positions in order"):
-        _LabelledText.of(OracleLM(MODEL), text.to_numpy(), labels.iloc[::-1])
+        LabelledText.of(OracleLM(MODEL), text.to_numpy(), labels.iloc[::-1])
 
 
 def test_features_are_read_by_the_names_of_their_dimensions():

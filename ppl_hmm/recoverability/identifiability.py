@@ -396,7 +396,7 @@ def _jacobian(
     torch.func does for this imports a compiler first, for a second or more.
     """
     rows = []
-    for equations in torch.arange(n_equations).split(_JACOBIAN_ROWS):
+    for equations in torch.arange(n_equations, device=arrays[0].device).split(_JACOBIAN_ROWS):
         copies = [array.expand(len(equations), *array.shape).requires_grad_() for array in arrays]
         probabilities = law(*copies).flatten(1).gather(1, equations[:, None])
         gradients = torch.autograd.grad(probabilities.sum(), copies)
