@@ -394,7 +394,10 @@ def test_the_default_device_does_not_disturb_audits(name):
         xr.testing.assert_equal(audit(*example(name), length=2, seed=0), expected)
 
 
-FACTORIES = set(["arange", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn", "randperm", "tensor", "zeros"])
+FACTORIES = {
+    *("arange", "empty", "eye", "full", "linspace", "ones"),
+    *("rand", "randint", "randn", "randperm", "tensor", "zeros"),
+}
 
 
 def test_every_tensor_is_made_on_a_device_that_is_named():
