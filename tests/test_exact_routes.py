@@ -35,6 +35,11 @@ TOLERANCE = 1e-10
 each_case = pytest.mark.parametrize("case", [pytest.param(oracle.random_case(seed), id=str(seed)) for seed in SEEDS])
 
 
+def arrays_of(result):
+    """Return the arrays of a result by name: not what its states are called."""
+    return {name: value for name, value in vars(result).items() if name != "names"}
+
+
 def assert_equal(ours, expected, tolerance=TOLERANCE):
     """Compare within an absolute tolerance; infinities must match, NaN never does."""
     np.testing.assert_allclose(np.asarray(ours), np.asarray(expected), rtol=0, atol=tolerance, equal_nan=False)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_exact_routes import TOLERANCE, assert_equal
+from test_exact_routes import TOLERANCE, arrays_of, assert_equal
 
 from ppl_hmm.errors import ImpossibleText, InvalidInput
 from ppl_hmm.exact import memory
@@ -353,7 +353,7 @@ def test_batches_equal_one_by_one(shared_text):
         options = {"prompt": prompt, "lengths": lengths, "impossible": "mask"}
         best, encoded = viterbi(model, text, **options), OracleLM(model).encode(text, lengths)
         return {
-            **vars(posterior(model, text, **options)),
+            **arrays_of(posterior(model, text, **options)),
             **{f"best {name}": value for name, value in vars(best).items()},
             "evidence": log_likelihood(model, text, prompt=prompt, lengths=lengths),
             "conditionals": masked_conditionals(model, text, positions=[1, -1], **options),
@@ -413,7 +413,7 @@ def test_many_small_blocks_give_the_same(seed, monkeypatch):
     def everything():
         masking = {**options, "impossible": "mask"}
         found = {
-            **vars(posterior(model, case.tokens, **masking)),
+            **arrays_of(posterior(model, case.tokens, **masking)),
             **vars(viterbi(model, case.tokens, **masking)),
             "evidence": log_likelihood(model, case.tokens, **options),
             "conditionals": masked_conditionals(model, case.tokens, **masking),
