@@ -187,7 +187,7 @@ def moved(values: torch.Tensor, axis: int, order: Order | None, wanted: Order | 
 def matched(values: torch.Tensor, order: Order | None, wanted: Order | None, what: str, other: str) -> torch.Tensor:
     """Return values (…,n), labelled by ``order``, beside another array whose entries are ``wanted``.
 
-    Positions 0..n−1 in order, as pandas numbers what nobody named, say nothing beside names.
+    Labels 0..n−1 in order are pandas' default and carry no information: beside names they are ignored.
 
     Raises
     ------

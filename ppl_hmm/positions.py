@@ -25,6 +25,8 @@ from ppl_hmm.text import MASK
 
 #: What of the text is given to the law that labels come from.
 Given = Literal["text", "context", "prefix"]
+#: Bytes of features, at most, that heads read which see the token: (V+1)·V numbers a text.
+FEATURES_LIMIT = 2_000_000_000
 _KNOWN = {"text": "the text", "context": "the text without the token there", "prefix": "the text up to it"}
 
 
@@ -154,6 +156,11 @@ class Probe:
 
         ``conditionals`` returns G (…,B,n,V) of ``inputs`` at n positions. A head that sees the token x reads G in the
         x-th of V+1 blocks of V entries, the last one for ``MASK``; the others are zero. So its weights depend on x.
+
+        Raises
+        ------
+        InvalidInput
+            Features of more than :data:`FEATURES_LIMIT` bytes, where a head sees the hidden token.
         """
         different = self.columns.unique()
         found = conditionals(different.tolist())
@@ -168,7 +175,22 @@ def at_columns(values: Tensor, columns: Tensor) -> Tensor:
 
 
 def in_block_of(tokens: Tensor, conditionals: Tensor) -> Tensor:
-    """Return G (…,B,V) in the block of each token (…,B), the last for ``MASK``, among zeros: (…,B,(V+1)·V)."""
+    """Return G (…,B,V) in the block of each token (…,B), the last for ``MASK``, among zeros: (…,B,(V+1)·V).
+
+    Raises
+    ------
+    InvalidInput
+        More than :data:`FEATURES_LIMIT` bytes.
+    """
     n_tokens = conditionals.shape[-1]
+    n_bytes = conditionals.numel() * (n_tokens + 1) * conditionals.element_size()
+    if n_bytes > FEATURES_LIMIT:
+        n_rows = conditionals[..., 0].numel()
+        raise InvalidInput(
+            "features of a head that sees the token at its mask (given='text')",
+            f"at most {FEATURES_LIMIT / 1e9:g} GB",
+            f"{n_bytes / 1e9:.3g} GB: {n_rows} texts of (V+1)·V = {n_tokens + 1}·{n_tokens} numbers",
+            "pass given='context', where a head reads V numbers of each text, or fewer texts",
+        )
     block = torch.nn.functional.one_hot(torch.where(tokens == MASK, n_tokens, tokens), n_tokens + 1)
     return (block[..., None] * conditionals[..., None, :]).flatten(-2)

@@ -46,7 +46,7 @@ _ADVICE_AT_POSITION = {
 _OFF_OTHERS = "the rows that are read, off the span of all others,"
 _ROWS = {schema.ATTENTION: _OFF_OTHERS, schema.ATTENTION_PROMPT: _OFF_OTHERS}
 _ROWS_IN_FRONT = "W on the states that enter the mask"
-_ROWS_AT_POSITION = "the rows that the head reads, on the laws that texts lead to,"
+_ROWS_AT_POSITION = "the rows that the head reads, restricted to the laws that some text leads to,"
 _NAMES = {
     schema.HEAD: "a linear head",
     schema.PROMPT: "a prompt and a linear head",

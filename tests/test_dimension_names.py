@@ -25,7 +25,7 @@ DIMENSIONS = sorted(
 
 
 def formerly(dataset):
-    """A dataset as version 0.1.0 wrote it."""
+    """A dataset as the first release wrote it."""
     return dataset.rename({new: old for new, old in NAMES.items() if new in dataset.dims})
 
 
@@ -98,7 +98,7 @@ def test_stores_of_former_names_are_read(tmp_path):
     old.to_zarr(store.path / "results.zarr", zarr_format=2)
     names = [str(file.relative_to(store.path / "results.zarr")) for file in (store.path / "results.zarr").rglob("*")]
     files = [name for name in names if (store.path / "results.zarr" / name).is_file()]
-    (store.path / "results.zarr" / ".files.json").write_text(str(files).replace("'", '"'))  # as version 0.1.0
+    (store.path / "results.zarr" / ".files.json").write_text(str(files).replace("'", '"'))  # as the first release
     opened = open_results(store.path)
     xr.testing.assert_identical(opened, finished)
     validate(opened)

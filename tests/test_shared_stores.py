@@ -119,7 +119,7 @@ def test_a_damaged_cell_of_a_running_experiment(damage, tmp_path, computed):
 
 
 def test_a_store_without_hashes_is_read(tmp_path):
-    """Version 0.1.0 recorded the names of the files alone."""
+    """The first release recorded the names of the files alone."""
     tree = own_experiment.run(tmp_path / "out")
     files = tmp_path / "out" / "results.zarr" / ".files.json"
     files.write_text(json.dumps(list(json.loads(files.read_text()))))

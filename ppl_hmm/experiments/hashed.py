@@ -15,7 +15,7 @@ import xarray as xr
 from ppl_hmm.atomic import written_aside
 from ppl_hmm.errors import ForeignFile
 
-_FILES = ".files.json"  # relative path: sha256; version 0.1.0 wrote a list of paths alone
+_FILES = ".files.json"  # relative path: sha256; the first release wrote a list of paths alone
 
 
 def write(data: xr.Dataset | xr.DataTree, path: Path, encoding: dict[str, Any] | None = None) -> None:

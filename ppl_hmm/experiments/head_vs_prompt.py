@@ -63,7 +63,7 @@ def head_vs_prompt(
     xarray.DataTree
         ``/results`` with ``accuracy(approach, n_states, seed)`` in [0, 1], ``separable`` and ``condition`` (1 yes,
         0 no, −1 not asked), ``undecidable(n_states, seed)``; ``/published``; ``/settings``; ``/timings``. Select by
-        ``.sel(approach="head")``; stores of version 0.1.0, which say ``method``, are renamed when they are opened.
+        ``.sel(approach="head")``; stores of the first release, which say ``method``, are renamed when they are opened.
 
     Raises
     ------

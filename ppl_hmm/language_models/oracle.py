@@ -214,7 +214,7 @@ class _Entered(NamedTuple):
     """What enters a position from the left, after R prompts under C memories; #B = 1 where all sequences share it."""
 
     law: Tensor  # (P,R,C,#B,K): of the hidden state there
-    log_weight: Tensor  # (P,R,C,#B): log P(M, prompt, text before), of an impossible memory that before it was so
+    log_weight: Tensor  # (P,R,C,#B): log P(M, prompt, text before); once M is impossible, the last value before
     faint: Tensor  # (P,R,C,#B): has some weight come near underflow?
 
 

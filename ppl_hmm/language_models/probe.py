@@ -58,7 +58,8 @@ def probe_features(
     Raises
     ------
     InvalidInput, ImpossibleText
-        Bad arguments, a text without that position; an impossible context (which sequence).
+        Bad arguments, a text without that position; more than 2 GB of features where the head sees the token; an
+        impossible context (which sequence).
 
     Notes
     -----

@@ -64,7 +64,8 @@ class CategoricalHMM(HiddenMarkovModel):
     -----
     Logits of several dtypes are promoted as in ``DiscreteHMM``; computations are in float32 at least. Validation
     refuses NaN and +inf in logits, and finite logits whose probability is no float (below −103 in float32, −745 in
-    float64). Where it is off they give NaN, which samplers take for a divergence, and count as zeros.
+    float64). Without validation nothing is refused: NaN and +inf give a wrong number or NaN, and such finite logits
+    count as probability zero.
 
     Parameters have an axis for each plate, then one for time, then (K,K) or (K,V). A parameter that is drawn inside
     plates, or outside them with vectorised particles, has no axis for time. ``.unsqueeze(-3)`` adds it and is never

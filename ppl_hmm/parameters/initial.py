@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linprog, nnls
 
+from ppl_hmm.quiet import stdout_to_stderr
+
 #: Largest relative error of an entry of π₀A, and so of the probability of any text.
 RELATIVE_ERROR = 1e-12
 # Weight of ‖π₀‖² beside the equations: small enough to leave them solved, large enough to choose among solutions.
@@ -39,9 +41,10 @@ def law_before(first: np.ndarray, transition: np.ndarray) -> np.ndarray | None:
 
 def _has_solution(equations: np.ndarray) -> bool:
     """Say whether equations·π = 1 has a solution π ≥ 0, up to the tolerance of the solver."""
-    programme = linprog(
-        np.zeros(equations.shape[1]), A_eq=equations, b_eq=np.ones(len(equations)), bounds=(0, None), method="highs"
-    )
+    with stdout_to_stderr():
+        programme = linprog(
+            np.zeros(equations.shape[1]), A_eq=equations, b_eq=np.ones(len(equations)), bounds=(0, None), method="highs"
+        )
     return programme.status != 2  # infeasible: whatever else it says, the residual decides
 
 

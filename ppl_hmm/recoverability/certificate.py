@@ -158,8 +158,8 @@ def surely_scored(
 ) -> Tensor:
     """Say which scores of heads b (V,) or (C,V) on G (B,V) of T tokens differ by more than rounding and an error.
 
-    G is right up to a factor in each entry, so a score bᵀG is off by that share of |b|ᵀG at most; twice the bound
-    leaves room for as much that the equations of a head may hide.
+    Each entry of G has a relative rounding error, so a score bᵀG is off by at most that share of |b|ᵀG. The bound is
+    doubled, as solving for the weights b can add an error of the same size.
     """
     heads = weights.reshape(-1, weights.shape[-1])
     scores, sizes = features @ heads.mT, (features @ heads.abs().mT).amax(-1)

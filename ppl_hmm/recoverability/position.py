@@ -165,6 +165,6 @@ def _reasons(place: Place, residual: float, reachable: Reachable) -> tuple[str, 
     n_states, n_laws = int(reachable.possible.sum()), reachable.basis.shape[1]
     laws = "" if n_laws == n_states else f", whose laws span {n_laws} dimensions"
     return (
-        f"{place}: a mask {'after it' if place.given == 'prefix' else 'hides its token'}",
+        f"{place}: the mask {'stands after' if place.given == 'prefix' else 'hides'} the token there",
         f"{equation}: relative margin error {residual:.3g}, {n_states} possible states{laws}",
     )

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ppl_hmm.errors import at_least
 from ppl_hmm.parameters import HMM, SoftPrompt
+from ppl_hmm.quiet import stdout_to_stderr
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair
 from ppl_hmm.recoverability.head import head_certificate, smallest_row_singular_value, task_targets
 from ppl_hmm.tasks import PosteriorTask, require_uncertain
@@ -188,20 +189,21 @@ def _alias_weights(model: HMM, targets: Tensor, reachable: Tensor) -> Tensor | N
     entered = none(len(enters), 2 * n_states + n_needed + n_groups)
     entered[rows, n_states + enters[:, 0]] = 1.0
     entered[rows, 2 * n_states + n_needed + enters[:, 1]] = -1.0
-    programme = milp(
-        c=np.r_[np.zeros(2 * n_states + n_needed), np.ones(n_groups)],
-        integrality=np.r_[np.zeros(n_states), np.ones(n_states), np.zeros(n_needed + n_groups)],
-        bounds=Bounds(
-            np.r_[np.zeros(2 * n_states), np.ones(n_needed), np.zeros(n_groups)],
-            np.r_[
-                np.where(reachable.numpy(), _LARGEST_WEIGHT, 0),
-                np.ones(n_states),
-                np.full(n_needed, _LARGEST_WEIGHT),
-                np.ones(n_groups),
-            ],
-        ),
-        constraints=[LinearConstraint(proportional, 0, 0), LinearConstraint(np.r_[used, entered], -np.inf, 0)],
-    )
+    with stdout_to_stderr():
+        programme = milp(
+            c=np.r_[np.zeros(2 * n_states + n_needed), np.ones(n_groups)],
+            integrality=np.r_[np.zeros(n_states), np.ones(n_states), np.zeros(n_needed + n_groups)],
+            bounds=Bounds(
+                np.r_[np.zeros(2 * n_states), np.ones(n_needed), np.zeros(n_groups)],
+                np.r_[
+                    np.where(reachable.numpy(), _LARGEST_WEIGHT, 0),
+                    np.ones(n_states),
+                    np.full(n_needed, _LARGEST_WEIGHT),
+                    np.ones(n_groups),
+                ],
+            ),
+            constraints=[LinearConstraint(proportional, 0, 0), LinearConstraint(np.r_[used, entered], -np.inf, 0)],
+        )
     if programme.x is None:
         return None
     # The solver meets the equations to 1e-6; the nearest point that meets them to rounding keeps its zeros.

@@ -141,7 +141,8 @@ def _independent(rows: Tensor, candidates: Tensor) -> Tensor:
 def _off(rows: Tensor, candidates: Tensor) -> Tensor:
     """Return how far candidates (m,K) are from combinations of rows: largest relative error (m,) of an entry.
 
-    Where a candidate is zero, the error is relative to the largest term that a combination can have.
+    The error of an entry is relative to the entry plus the terms of the combination, without signs; where the entry is
+    zero, to the largest weight times the largest entry of ``rows`` in that column.
     """
     if not len(rows):
         return torch.ones_like(candidates[:, 0])

@@ -40,6 +40,7 @@ from ppl_hmm.exact.wide import Wide, wide_product
 from ppl_hmm.labels import read
 from ppl_hmm.parameters import HMM
 from ppl_hmm.parameters.distributions import check_distributions
+from ppl_hmm.quiet import stdout_to_stderr
 from ppl_hmm.recoverability.certificate import (
     RESIDUAL_TOLERANCE,
     SCORE_ROUNDING,
@@ -317,14 +318,15 @@ def _narrowest(solution: np.ndarray, free: np.ndarray, pairs: np.ndarray) -> tup
     offsets = (pairs @ solution / unit).ravel()
     moves: np.ndarray = np.hstack([np.kron(pairs, free), -np.kron(np.eye(n_pairs), np.ones((n_tokens, 1)))])
     height = -np.ones((len(offsets), 1))
-    programme = linprog(
-        c=np.r_[np.zeros(moves.shape[1]), 1.0],
-        A_ub=np.vstack([np.hstack([moves, height]), np.hstack([-moves, height])]),
-        b_ub=np.r_[-offsets, offsets],
-        bounds=(None, None),
-        method="highs",
-        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
-    )
+    with stdout_to_stderr():
+        programme = linprog(
+            c=np.r_[np.zeros(moves.shape[1]), 1.0],
+            A_ub=np.vstack([np.hstack([moves, height]), np.hstack([-moves, height])]),
+            b_ub=np.r_[-offsets, offsets],
+            bounds=(None, None),
+            method="highs",
+            options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+        )
     if programme.x is None:
         raise PplHmmError("half-range programme", "an optimum", programme.message, "rescale the task's weights")
     z = programme.x[: solution.shape[0] * free.shape[1]].reshape(len(solution), -1)

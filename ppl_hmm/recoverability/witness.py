@@ -25,6 +25,7 @@ from ppl_hmm import schema
 from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput, PplHmmError, at_least
 from ppl_hmm.labels import read
+from ppl_hmm.quiet import stdout_to_stderr
 
 #: Margins above this count as separation; ten times the solver's own tolerance.
 SEPARATION = 1e-9
@@ -87,14 +88,15 @@ def _widest(forms: np.ndarray) -> np.ndarray:
     n_margins, n_weights = forms.shape
     strict = {"primal_feasibility_tolerance": _SOLVER_TOLERANCE, "dual_feasibility_tolerance": _SOLVER_TOLERANCE}
     for options in (strict, {}):  # nearly dependent columns may be too much for the strict tolerance
-        programme = linprog(
-            c=np.r_[np.zeros(n_weights), -1.0],
-            A_ub=np.c_[-forms, np.ones(n_margins)],
-            b_ub=np.zeros(n_margins),
-            bounds=[(-1, 1)] * n_weights + [(0, None)],
-            method="highs",
-            options=options,
-        )
+        with stdout_to_stderr():
+            programme = linprog(
+                c=np.r_[np.zeros(n_weights), -1.0],
+                A_ub=np.c_[-forms, np.ones(n_margins)],
+                b_ub=np.zeros(n_margins),
+                bounds=[(-1, 1)] * n_weights + [(0, None)],
+                method="highs",
+                options=options,
+            )
         if programme.x is not None:
             return np.clip(programme.x[:-1], -1, 1)
     raise PplHmmError("separability programme", "an optimum", programme.message, "rescale the features")
