@@ -15,11 +15,19 @@ _PART = ".part"
 
 
 def as_path(path: object, what: str = "file") -> Path:
-    """Return a path; raise :class:`InvalidInput` for what is none."""
+    """Return a path; raise :class:`InvalidInput` for what is none, or can be none of a file."""
     try:
-        return Path(path)  # type: ignore[arg-type]
+        found = Path(path)  # type: ignore[arg-type]
+        nameable = b"\0" not in os.fsencode(found)
     except TypeError:
         raise InvalidInput(f"path of a {what}", "a string or a Path", type(path).__name__, "pass the path") from None
+    except UnicodeEncodeError:
+        nameable = False
+    if not nameable:
+        raise InvalidInput(
+            f"path of a {what}", "characters that file names can have", ascii(str(path)), "choose another path"
+        )
+    return found
 
 
 def write_bytes(

@@ -25,6 +25,7 @@ from ppl_hmm.text import MASK
 
 #: What of the text is given to the law that labels come from.
 Given = Literal["text", "context", "prefix"]
+_LARGEST = torch.iinfo(torch.int64).max
 _KNOWN = {"text": "the text", "context": "the text without the token there", "prefix": "the text up to it"}
 
 
@@ -62,6 +63,8 @@ class Place:
         try:
             if isinstance(self.position, bool):
                 raise TypeError
+            if not -_LARGEST <= operator.index(self.position) <= _LARGEST:
+                raise InvalidInput("position", "an integer within 64 bits", str(self.position), "pass e.g. position=-1")
             object.__setattr__(self, "position", operator.index(self.position))
         except TypeError:
             raise InvalidInput(
