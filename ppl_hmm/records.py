@@ -103,7 +103,8 @@ class Record:
         unknown = set(given) - {axis.dimension for axis in axes}
         if unknown:
             known = ", ".join(dict.fromkeys(axis.dimension for axis in axes))
-            raise InvalidInput("names", f"dimensions among {known}", ", ".join(sorted(map(str, unknown))), "drop the others")
+            found = ", ".join(sorted(map(str, unknown)))
+            raise InvalidInput("names", f"dimensions among {known}", found, "drop the others")
         kept: Labels = {}
         entries_of = {axis.dimension: SAME_ENTRIES.get(axis.dimension, axis.dimension) for axis in axes}
         for entries in dict.fromkeys(entries_of.values()):

@@ -71,8 +71,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InvalidInput
-            Weights of another shape, negative or not finite; none above zero; masked entries. Labels or weights whose rows are named as
-            those of X are, in another order: rows are taken by position, as in scikit-learn.
+            Weights of another shape, negative or not finite; none above zero; masked entries. Labels or weights whose
+            rows are named as those of X are, in another order: rows are taken by position, as in scikit-learn.
         """
         self._check_features()
         require_unmasked(X=X, y=y, sample_weight=sample_weight)

@@ -260,8 +260,8 @@ def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.nda
         )
     if not np.isfinite(rows).all():
         raise InvalidInput("features", "finite numbers", "NaN or infinity", "drop the rows")
-    sequences = [each.labels.get(schema.SEQUENCE) for each in (named, array)]
-    classes = matched(classes, *sequences, "labels", "features").numpy()
+    own, wanted = named.labels.get(schema.SEQUENCE), array.labels.get(schema.SEQUENCE)
+    classes = matched(classes, own, wanted, "labels", "features").numpy()
     whole = classes.astype(int)
     if (whole != classes).any() or (whole < 0).any():
         raise InvalidInput("labels", "classes 0, 1, …", str(np.unique(classes).tolist()), "number the classes from 0")
