@@ -18,15 +18,13 @@ def as_path(path: object, what: str = "file") -> Path:
     """Return a path; raise :class:`InvalidInput` for what is none, or can be none of a file."""
     try:
         found = Path(path)  # type: ignore[arg-type]
-        nameable = b"\0" not in os.fsencode(found)
+        if b"\0" in os.fsencode(found):
+            raise ValueError
     except TypeError:
         raise InvalidInput(f"path of a {what}", "a string or a Path", type(path).__name__, "pass the path") from None
-    except UnicodeEncodeError:
-        nameable = False
-    if not nameable:
-        raise InvalidInput(
-            f"path of a {what}", "characters that file names can have", ascii(str(path)), "choose another path"
-        )
+    except ValueError:  # also of characters that the file system cannot encode
+        expected, got = "characters that file names can have", ascii(str(path))
+        raise InvalidInput(f"path of a {what}", expected, got, "choose another path") from None
     return found
 
 

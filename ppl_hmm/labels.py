@@ -193,7 +193,9 @@ def aligned(dimensions: Mapping[str, Sequence[str]], **arrays: Any) -> dict[str,
     InvalidInput
         Dimensions or entries of other names; entries out of order beside an array without labels.
     """
-    tensors, axes, leading = {}, [], None
+    tensors: dict[str, torch.Tensor] = {}
+    axes: list[Axis] = []
+    leading = None
     for name, values in arrays.items():
         array = read(values, dimensions[name], name, leading)
         leading = array.leading if leading is None else leading
