@@ -52,6 +52,19 @@ def as_tensor(
     return tensor.to(device).contiguous()
 
 
+def require_unmasked(**arrays: Any) -> None:
+    """Raise :class:`InvalidInput`, naming the array, where an entry is masked: NumPy would take the value under it."""
+    for what, values in arrays.items():
+        if _holds_arrays(values):
+            for part in values:
+                require_unmasked(**{what: part})
+        elif np.ma.is_masked(values):
+            where = np.argwhere(np.ma.getmaskarray(values))[0].tolist()
+            raise InvalidInput(
+                f"{what}{where}", "a value", "a masked entry", "leave masked entries out, or fill them: .filled(value)"
+            )
+
+
 def is_list(values: object) -> bool:
     """Say whether values are a plain list or tuple; a named tuple is a record, no list."""
     return isinstance(values, (list, tuple)) and not hasattr(values, "_fields")

@@ -15,11 +15,17 @@ _PART = ".part"
 
 
 def as_path(path: object, what: str = "file") -> Path:
-    """Return a path; raise :class:`InvalidInput` for what is none."""
+    """Return a path; raise :class:`InvalidInput` for what is none, or can be none of a file."""
     try:
-        return Path(path)  # type: ignore[arg-type]
+        found = Path(path)  # type: ignore[arg-type]
+        if b"\0" in os.fsencode(found):
+            raise ValueError
     except TypeError:
         raise InvalidInput(f"path of a {what}", "a string or a Path", type(path).__name__, "pass the path") from None
+    except ValueError:  # also of characters that the file system cannot encode
+        expected, got = "characters that file names can have", ascii(str(path))
+        raise InvalidInput(f"path of a {what}", expected, got, "choose another path") from None
+    return found
 
 
 def write_bytes(

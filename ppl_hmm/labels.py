@@ -16,6 +16,7 @@ import torch
 import xarray as xr
 
 from ppl_hmm import kinds, schema
+from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
 
 Order = tuple[Any, ...]  # the labels of an axis, in order
@@ -182,6 +183,32 @@ def moved(values: torch.Tensor, axis: int, order: Order | None, wanted: Order | 
     if order is None or wanted is None or order == wanted or is_plain(order):
         return values
     return _select(values, axis, order, wanted, what)
+
+
+def aligned(dimensions: Mapping[str, Sequence[str]], **arrays: Any) -> dict[str, torch.Tensor]:
+    """Return arrays as tensors whose last axes are their ``dimensions``, the entries of each in one order.
+
+    Raises
+    ------
+    InvalidInput
+        Dimensions or entries of other names; entries out of order beside an array without labels.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    axes: list[Axis] = []
+    leading = None
+    for name, values in arrays.items():
+        array = read(values, dimensions[name], name, leading)
+        leading = array.leading if leading is None else leading
+        tensors[name] = as_tensor(array.values, what=name)
+        axes += [Axis(name, each, array.labels.get(each)) for each in dimensions[name]]
+    entries_of = {axis.dimension: SAME_ENTRIES.get(axis.dimension, axis.dimension) for axis in axes}
+    for entries in dict.fromkeys(entries_of.values()):
+        same = [axis for axis in axes if entries_of[axis.dimension] == entries]
+        order = one_order(same, entries)
+        for name, dimension, own in same:
+            place = dimensions[name].index(dimension) - len(dimensions[name])
+            tensors[name] = moved(tensors[name], place, own, order, f"{dimension} of {name}")
+    return tensors
 
 
 def matched(values: torch.Tensor, order: Order | None, wanted: Order | None, what: str, other: str) -> torch.Tensor:

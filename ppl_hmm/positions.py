@@ -27,6 +27,7 @@ from ppl_hmm.text import MASK
 Given = Literal["text", "context", "prefix"]
 #: Bytes of features, at most, that heads read which see the token: (V+1)·V numbers a text.
 FEATURES_LIMIT = 2_000_000_000
+_LARGEST = torch.iinfo(torch.int64).max
 _KNOWN = {"text": "the text", "context": "the text without the token there", "prefix": "the text up to it"}
 
 
@@ -64,6 +65,8 @@ class Place:
         try:
             if isinstance(self.position, bool):
                 raise TypeError
+            if not -_LARGEST <= operator.index(self.position) <= _LARGEST:
+                raise InvalidInput("position", "an integer within 64 bits", str(self.position), "pass e.g. position=-1")
             object.__setattr__(self, "position", operator.index(self.position))
         except TypeError:
             raise InvalidInput(

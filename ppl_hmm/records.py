@@ -99,14 +99,12 @@ class Record:
 
     def _label(self, axes: list[Axis]) -> None:
         """Bring fields whose labels name the same entries into one order, and keep the labels that are names."""
-        if not isinstance(self.names, Mapping):
-            expected = "names by dimension, e.g. {'state': ('rain', 'dry')}"
-            raise InvalidInput("names", expected, repr(self.names), "pass a dictionary")
-        given = {dimension: tuple(order) for dimension, order in self.names.items()}
+        given = self._given_names()
         unknown = set(given) - {axis.dimension for axis in axes}
         if unknown:
             known = ", ".join(dict.fromkeys(axis.dimension for axis in axes))
-            raise InvalidInput("names", f"dimensions among {known}", ", ".join(sorted(unknown)), "drop the others")
+            found = ", ".join(sorted(map(str, unknown)))
+            raise InvalidInput("names", f"dimensions among {known}", found, "drop the others")
         kept: Labels = {}
         entries_of = {axis.dimension: SAME_ENTRIES.get(axis.dimension, axis.dimension) for axis in axes}
         for entries in dict.fromkeys(entries_of.values()):
@@ -121,6 +119,18 @@ class Record:
             if order is not None and is_kept(order, entries):
                 kept[entries] = order
         object.__setattr__(self, "names", kept)
+
+    def _given_names(self) -> Labels:
+        """Return the names that were passed, as tuples of what can be a name."""
+        try:
+            if not isinstance(self.names, Mapping):
+                raise TypeError
+            given = {dimension: tuple(order) for dimension, order in self.names.items()}
+            hash(tuple(given.values()))
+        except TypeError:  # no iterable, or of lists
+            expected = "names by dimension, e.g. {'state': ('rain', 'dry')}"
+            raise InvalidInput("names", expected, repr(self.names), "pass a dictionary of lists of strings") from None
+        return given
 
     def _move(self, axis: Axis, order: tuple | None) -> None:
         """Bring one axis of a field into an order."""

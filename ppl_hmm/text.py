@@ -92,7 +92,7 @@ def as_text(
             f"shape {tuple(checked.shape)}",
             "pass a non-empty batch",
         )
-    checked = _by_position(checked.long(), array.labels.get(schema.POSITION))
+    checked = by_position(checked.long(), array.labels.get(schema.POSITION))
     lowest, highest = extremes(checked)
     if lowest < MASK or highest >= vocabulary_size:
         where = ((checked < MASK) | (checked >= vocabulary_size)).nonzero()[0].tolist()
@@ -129,7 +129,7 @@ def _items(row: Any) -> list:
     return row.tolist() if hasattr(row, "tolist") else list(row)
 
 
-def _by_position(tokens: torch.Tensor, order: labels.Order | None) -> torch.Tensor:
+def by_position(tokens: torch.Tensor, order: labels.Order | None) -> torch.Tensor:
     """Return tokens in the order of their positions, where these are numbered."""
     numbers = (int, float, pd.Timestamp, pd.Timedelta)
     if order is None or not all(isinstance(label, numbers) for label in order) or list(order) == sorted(order):

@@ -19,6 +19,7 @@ from ppl_hmm import (
     AttentionHead,
     CategoricalHMM,
     InvalidInput,
+    LinearHead,
     MemoryHMM,
     OracleLM,
     PosteriorTask,
@@ -480,3 +481,44 @@ def test_language_models_of_another_kind(lm, message):
 def test_tensors_pass_without_a_copy():
     tensor = torch.arange(6).reshape(2, 3)
     assert as_tensor(tensor) is tensor
+
+
+# Masked entries of labels, features, weights: what is under a mask is never read.
+
+MASKED_ROWS = np.ma.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.2, 0.8]])
+CLASSES = np.ma.array([1, 1, 0, 0])
+TEXTS = np.eye(4, dtype=int)
+TWO_TOKENS = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.7, 0.3], [0.2, 0.8]])
+
+
+def with_a_gap(values):
+    masked = values.copy()
+    masked[-1] = np.ma.masked
+    return masked
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: LinearHead().fit(with_a_gap(MASKED_ROWS), CLASSES),
+        lambda: LinearHead().fit(list(with_a_gap(MASKED_ROWS)), CLASSES),
+        lambda: LinearHead().fit(MASKED_ROWS, with_a_gap(CLASSES)),
+        lambda: LinearHead().fit(MASKED_ROWS, CLASSES, sample_weight=with_a_gap(np.ma.ones(4))),
+        lambda: LinearHead().fit(MASKED_ROWS, CLASSES).predict(with_a_gap(MASKED_ROWS)),
+        lambda: LinearHead().fit(MASKED_ROWS, CLASSES).score(MASKED_ROWS, with_a_gap(CLASSES)),
+        lambda: LinearHead.from_weights(with_a_gap(np.ma.array([1.0, -1.0]))),
+        lambda: AttentionHead.from_weights(with_a_gap(np.ma.ones((3, 2))), np.ones((1, 3, 2))),
+        lambda: AttentionHead().fit(masked_features(OracleLM(TWO_TOKENS), TEXTS), with_a_gap(CLASSES)),
+        lambda: fit_prompt(OracleLM(TWO_TOKENS), TEXTS, with_a_gap(CLASSES), validation=(TEXTS, CLASSES), seed=0),
+        lambda: fit_prompt(OracleLM(TWO_TOKENS), TEXTS, CLASSES, validation=(TEXTS, with_a_gap(CLASSES)), seed=0),
+    ],
+)
+def test_masked_entries_are_refused(use):
+    with pytest.raises(InvalidInput, match=r"\[.*\]: expected a value, got a masked entry"):
+        use()
+
+
+def test_a_mask_that_hides_nothing_is_none():
+    head = LinearHead().fit(np.ma.array(MASKED_ROWS, mask=False), CLASSES)
+    np.testing.assert_array_equal(head.coef_, LinearHead().fit(MASKED_ROWS.data, CLASSES.data).coef_)
+    assert head.score(MASKED_ROWS, CLASSES) == 1

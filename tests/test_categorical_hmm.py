@@ -416,3 +416,23 @@ def test_docstring_examples_run():
         result = doctest.testmod(module)
         assert result.attempted > 0
         assert result.failed == 0
+
+
+@pytest.mark.parametrize("which", ["initial", "transition", "emission"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_diverged_give_nan_without_validation(which, value):
+    logits = {name: getattr(MODEL, name).log().clone() for name in MODEL.dimensions}
+    logits[which][..., 0] = value
+    emission = dist.Categorical(logits=logits["emission"], validate_args=False)
+    law = CategoricalHMM(logits["initial"], logits["transition"], emission, validate_args=False)
+    assert law.log_prob(TEXT).isnan().all()
+    with pytest.raises(ValueError, match="logits"):
+        CategoricalHMM(logits["initial"], logits["transition"], emission, validate_args=True)
+
+
+def test_one_model_that_diverged_leaves_the_others():
+    transition = torch.stack([MODEL.transition.log(), torch.full((2, 2), torch.nan, dtype=torch.float64)])
+    emission = dist.Categorical(logits=MODEL.emission.log())
+    law = CategoricalHMM(MODEL.initial.log(), transition[:, None], emission, validate_args=False)
+    found = law.log_prob(torch.tensor(TEXT[0]))
+    np.testing.assert_allclose(found, [LOG_EVIDENCE[0], np.nan], rtol=1e-13)

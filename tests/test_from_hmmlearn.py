@@ -7,7 +7,7 @@ import oracle
 import pytest
 import torch
 
-from ppl_hmm import HMM, log_likelihood, posterior, random_hmm
+from ppl_hmm import HMM, InvalidInput, log_likelihood, posterior, random_hmm
 from ppl_hmm.parameters.initial import law_before
 
 
@@ -82,3 +82,59 @@ def test_a_start_that_is_almost_reachable_is_not_taken_for_it(caplog):
     assert silent.n_states == 3
     np.testing.assert_allclose(log_likelihood(silent, [[1]]), np.log(1e-20), rtol=1e-12)
     assert caplog.records
+
+
+@pytest.mark.parametrize(
+    ("start", "transition", "law"),
+    [
+        ([1, 1e-16], [[0, 1], [1, 0]], [1e-16, 1]),
+        ([1e-18, 1e-25, 1], [[0, 1, 0], [0, 0, 1], [1, 0, 0]], [1e-25, 1, 1e-18]),
+        ([1, 2.0**-60], [[0.5, 0.5], [1, 0]], [2.0**-59, 1]),  # (1, ·) is 1 − 2⁻⁶⁰, rounded
+        ([1, 1e-200], [[0, 1], [1, 0]], [1e-200, 1]),
+    ],
+)
+def test_laws_with_very_small_entries_are_found(start, transition, law):
+    np.testing.assert_allclose(law_before(np.array(start), np.array(transition, float)), law, rtol=1e-12, atol=0)
+
+
+def test_a_start_beside_the_smallest_floats_gets_a_silent_state():
+    theirs = theirs_of([1, 1e-310], [[0, 1], [1, 0]], [[1, 0], [0, 1]])
+    np.testing.assert_allclose(log_likelihood(HMM.from_hmmlearn(theirs), [[1]]), np.log(1e-310), rtol=1e-12)
+
+
+PARAMETERS = ([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.7, 0.3], [0.2, 0.8]])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("startprob_", [0.5, 0.25, 0.25]),
+        ("startprob_", [[0.5, 0.5]]),
+        ("startprob_", [np.nan, 1]),
+        ("startprob_", [0.5, 0.25]),
+        ("startprob_", np.ma.array([0.5, 0.5], mask=[0, 1])),
+        ("transmat_", [[0.5, np.inf], [1, 0]]),
+        ("transmat_", [[0.5, 0.5]]),
+        ("emissionprob_", [[0.5, np.nan], [1, 0]]),
+    ],
+)
+def test_parameters_are_checked_under_their_own_names(name, value):
+    theirs = theirs_of(*PARAMETERS)
+    setattr(theirs, name, value if isinstance(value, np.ma.MaskedArray) else np.array(value))
+    with pytest.raises(InvalidInput, match=rf"^{name}"):
+        HMM.from_hmmlearn(theirs)
+
+
+@pytest.mark.parametrize("name", ["startprob_", "transmat_", "emissionprob_"])
+def test_missing_parameters_are_named(name):
+    theirs = theirs_of(*PARAMETERS)
+    delattr(theirs, name)
+    with pytest.raises(InvalidInput, match="set startprob_, transmat_ and emissionprob_"):
+        HMM.from_hmmlearn(theirs)
+
+
+def test_a_subclass_is_a_categorical_hmm():
+    theirs = theirs_of(*PARAMETERS)
+    expected = HMM.from_hmmlearn(theirs)
+    theirs.__class__ = type("Smoothed", (type(theirs),), {})
+    assert HMM.from_hmmlearn(theirs).identical(expected)

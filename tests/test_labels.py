@@ -5,13 +5,16 @@ import pickle
 
 import numpy as np
 import pandas as pd
+import pyro.distributions as dist
 import pytest
 import torch
 import xarray as xr
 
 from ppl_hmm import (
     HMM,
+    CategoricalHMM,
     InvalidInput,
+    MaskedFeatures,
     MemoryHMM,
     MemoryPrompt,
     MemoryTask,
@@ -28,6 +31,7 @@ from ppl_hmm import (
     probe_features,
     random_memory_hmm,
     save,
+    separability,
 )
 from ppl_hmm.heads.labelled import LabelledText
 
@@ -315,3 +319,121 @@ def test_features_are_read_by_the_names_of_their_dimensions():
     assert find_witness(features.T, [0, 1]) is None
     alike = xr.DataArray([[0.5, 0.5, 0], [0.5, 0.5, 0], [0.1, 0, 0.9]], dims=("sequence", "token"))
     assert find_witness(alike.T, [0, 1, 0]) is not None
+
+
+# Distributions, texts under them, features and witnesses.
+
+NAMED = xr.DataArray(np.log(TRANSITION), dims=["state", "state_next"], coords={"state": NAMES, "state_next": NAMES})
+EMITTED = dist.Categorical(logits=torch.tensor(EMISSION).log())
+LAW = CategoricalHMM(torch.tensor(INITIAL).log(), torch.tensor(TRANSITION).log(), EMITTED)
+
+
+@pytest.mark.parametrize(
+    ("initial", "transition"),
+    [
+        (np.log(INITIAL), NAMED.transpose()),
+        (np.log(INITIAL), NAMED.drop_vars(["state", "state_next"]).transpose("state_next", "state")),
+        (pd.Series(np.log(INITIAL), NAMES), NAMED.sel(state_next=["fog", "sun", "rain"])),
+        (pd.Series(np.log(INITIAL), NAMES), pd.DataFrame(np.log(TRANSITION), NAMES, NAMES)[["rain", "fog", "sun"]]),
+    ],
+)
+def test_logits_are_read_by_names(initial, transition):
+    np.testing.assert_allclose(CategoricalHMM(initial, transition, EMITTED).log_prob(TEXT), RIGHT, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("initial", "transition"),
+    [
+        (np.log(INITIAL), NAMED.rename(state="from", state_next="to")),
+        (np.log(INITIAL), NAMED.assign_coords(state=[2, 1, 0], state_next=[2, 1, 0])),
+        (pd.Series(np.log(INITIAL), NAMES).loc[["fog", "rain", "sun"]], NAMED),
+        (pd.Series(np.log(INITIAL), ["a", "b", "c"]), NAMED),
+    ],
+)
+def test_logits_whose_order_nobody_knows_are_refused(initial, transition):
+    with pytest.raises(InvalidInput, match=r"label|dimension"):
+        CategoricalHMM(initial, transition, EMITTED)
+
+
+def test_texts_of_a_distribution_are_read_by_names():
+    backwards = [4, 3, 2, 1, 0]
+    one = pd.Series(TEXT[0])
+    named = xr.DataArray(TEXT[0], dims="position", coords={"position": range(5)})
+    for text in (one[backwards], named[backwards]):
+        np.testing.assert_allclose(LAW.log_prob(text), RIGHT[0], rtol=1e-13)
+    both = xr.DataArray(np.stack([TEXT, TEXT[::-1]]), dims=["group", "sequence", "position"])
+    expected = np.stack([RIGHT, RIGHT.flip(0)])
+    for text in (both, both.transpose("group", "position", "sequence"), both.rename(sequence="text")):
+        np.testing.assert_allclose(LAW.log_prob(text), expected, rtol=1e-13)
+    numbered = both.assign_coords(position=range(5)).isel(position=backwards)
+    np.testing.assert_allclose(LAW.log_prob(numbered), expected, rtol=1e-13)
+    for text in (both.rename(position="time"), both[0, 0].rename(position="time")):
+        with pytest.raises(InvalidInput, match="dimension"):
+            LAW.log_prob(text)
+
+
+@pytest.mark.parametrize("decide", [separability, find_witness])
+def test_labels_of_features_are_matched_by_names(decide):
+    rows = ["a", "b", "c", "d"]
+    features = pd.DataFrame([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.2, 0.8]], index=rows)
+    labels = pd.Series([1, 1, 0, 0], index=rows)
+
+    def separable(features, labels):
+        found = decide(features, labels)
+        return found is None or getattr(found, "separable", False)
+
+    mixed = labels.loc[["a", "d", "b", "c"]]
+    assert separable(features, labels)
+    assert not separable(features, mixed.to_numpy())  # what positions would say
+    assert separable(features, mixed)
+    assert separable(features, mixed.to_xarray().rename(index="sequence"))
+    assert separable(features.loc[["d", "a", "c", "b"]], labels)
+    for wrong in (labels.rename({"a": "e"}), labels.reset_index(drop=True)[[0, 3, 1, 2]]):
+        with pytest.raises(InvalidInput, match="labels of labels"):
+            decide(features, wrong)
+    with pytest.raises(InvalidInput, match="labels of labels"):
+        decide(features.to_numpy(), labels.reset_index(drop=True)[[0, 3, 1, 2]])
+
+
+def test_features_of_an_attention_head_are_read_by_names():
+    text = TEXT[:, :3]
+    plain = masked_features(OracleLM(MODEL), text)
+    tokens = xr.DataArray(text, dims=["sequence", "position"])
+    conditionals = xr.DataArray(plain.conditionals, dims=["sequence", "position", "token"])
+    mixed = {"sequence": ["a", "b", "c"]}
+    for found in (
+        MaskedFeatures(plain.conditionals, tokens.transpose(), plain.lengths),
+        MaskedFeatures(conditionals.transpose("token", "sequence", "position"), text, plain.lengths),
+        MaskedFeatures(
+            conditionals.assign_coords(mixed),
+            tokens.assign_coords(mixed)[[2, 0, 1]].transpose(),
+            pd.Series(plain.lengths, index=["a", "b", "c"]),
+        ),
+    ):
+        for name in ("conditionals", "tokens", "lengths"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+    with pytest.raises(InvalidInput, match="sequence of conditionals"):
+        MaskedFeatures(plain.conditionals, pd.DataFrame(text)[::-1], plain.lengths)
+
+
+@pytest.mark.parametrize(
+    "names", [{"state": 3}, {"state": [["a"], ["b"], ["c"]]}, {"state": None}, {3: NAMES, "x": NAMES}, NAMES]
+)
+def test_names_that_are_none(names):
+    with pytest.raises(InvalidInput, match="names"):
+        HMM(INITIAL, TRANSITION, EMISSION, names=names)
+
+
+@pytest.mark.parametrize("path", ["a\0b.nc", "\0", "a\ud800.nc"])
+def test_paths_that_no_file_can_have(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for use in (lambda: save(MODEL, path), lambda: load(path)):
+        with pytest.raises(InvalidInput, match="path of a"):
+            use()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("position", [-(10**30), 10**30, -(2**63)])
+def test_positions_beyond_64_bits(position):
+    with pytest.raises(InvalidInput, match="position"):
+        PosteriorTask(np.eye(3), position=position)

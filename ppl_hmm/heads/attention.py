@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ppl_hmm import schema
+from ppl_hmm.arrays import require_unmasked
 from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.heads import stored
 from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, logistic_loss, newton, probabilities
@@ -224,6 +225,7 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
             raise InvalidInput(
                 "scores of a learned head", "'conditional' or 'token'", "'posterior'", "use constructed_attention"
             )
+        require_unmasked(labels=y)
         labels = np.asarray(y)
         if not isinstance(X, MaskedFeatures) or labels.shape != (len(X),):
             got = f"{type(X).__name__} and labels of shape {labels.shape}"

@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from torch import Tensor
 
 from ppl_hmm import schema
+from ppl_hmm.arrays import require_unmasked
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.heads.projection import HeadProblem, head_problem
 from ppl_hmm.labels import matched, read
@@ -39,10 +40,11 @@ class LabelledText:
         Raises
         ------
         InvalidInput
-            Labels of another shape, or of real numbers; text and lengths as :func:`probe_features`.
+            Labels of another shape, masked, or of real numbers; text and lengths as :func:`probe_features`.
         """
         masked = probe_input(lm, tokens, lengths)
         texts = read(tokens, (schema.SEQUENCE, schema.POSITION), "tokens").labels.get(schema.SEQUENCE)
+        require_unmasked(labels=labels)
         array = read(labels, (schema.SEQUENCE,), "labels")
         values = array.values
         found = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ppl_hmm import schema
+from ppl_hmm.arrays import require_unmasked
 from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.heads import stored
 from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, probabilities
@@ -70,10 +71,11 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InvalidInput
-            Weights of another shape, negative or not finite; none above zero. Labels or weights whose rows are named as
-            those of X are, in another order: rows are taken by position, as in scikit-learn.
+            Weights of another shape, negative or not finite; none above zero; masked entries. Labels or weights whose
+            rows are named as those of X are, in another order: rows are taken by position, as in scikit-learn.
         """
         self._check_features()
+        require_unmasked(X=X, y=y, sample_weight=sample_weight)
         require_same_rows(X, y=y, sample_weight=sample_weight)
         X, y = validate_data(self, X, y)  # type: ignore[assignment]
         features, labels, weights = self._transform(np.asarray(X)), np.asarray(y), None
@@ -125,6 +127,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """Return scores: (B,) for two classes, (B,C) for more."""
         check_is_fitted(self, "coef_")
+        require_unmasked(X=X)
         X = validate_data(self, X, reset=False)  # type: ignore[assignment]
         scores = self._transform(np.asarray(X)) @ self.coef_.T + self.intercept_
         return scores[:, 0] if scores.shape[1] == 1 else scores
@@ -142,6 +145,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy on features X (B,V) and labels y (B,); errors as :meth:`fit`."""
+        require_unmasked(y=y, sample_weight=sample_weight)
         require_same_rows(X, y=y, sample_weight=sample_weight)
         return super().score(X, y, sample_weight)
 

@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from ppl_hmm import schema
+from ppl_hmm.arrays import require_unmasked
 from ppl_hmm.errors import InvalidInput
 
 _REMEDY = "fit the head again, or correct the file"
@@ -23,6 +24,7 @@ def weights(dataset: xr.Dataset, name: str, dimensions: tuple[str, ...], kind: s
 
 def finite(values: ArrayLike, what: str) -> np.ndarray:
     """Return an array as float64; raise :class:`InvalidInput` unless it holds finite real numbers."""
+    require_unmasked(**{what: values})
     try:
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:  # e.g. rows of different lengths

@@ -11,13 +11,20 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ppl_hmm.arrays import as_tensor
+from ppl_hmm import schema
 from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.inference import Impossible
+from ppl_hmm.labels import aligned
 from ppl_hmm.language_models.protocol import MaskedLM, checked_conditionals, require_members
 from ppl_hmm.positions import Given, Place
 from ppl_hmm.rows import Prompt, Text
 from ppl_hmm.text import MASK, as_text, as_tokens
+
+_DIMENSIONS = {
+    "conditionals": (schema.SEQUENCE, schema.POSITION, schema.TOKEN),
+    "tokens": (schema.SEQUENCE, schema.POSITION),
+    "lengths": (schema.SEQUENCE,),
+}
 
 
 def probe_input(lm: MaskedLM, tokens: Text, lengths: Text | None = None) -> Tensor:
@@ -95,7 +102,7 @@ class MaskedFeatures:
     Raises
     ------
     InvalidInput
-        Sizes that do not fit, NaN, tokens or lengths out of range.
+        Sizes or labels that do not fit, NaN, tokens or lengths out of range.
     """
 
     conditionals: Tensor
@@ -103,8 +110,8 @@ class MaskedFeatures:
     lengths: Tensor
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, as_tensor(getattr(self, field.name), what=field.name))
+        for name, tensor in aligned(_DIMENSIONS, **{name: getattr(self, name) for name in _DIMENSIONS}).items():
+            object.__setattr__(self, name, tensor)
         shapes = tuple(self.conditionals.shape[:2]), tuple(self.tokens.shape), tuple(self.lengths.shape)
         if self.conditionals.ndim != 3 or shapes[0] != shapes[1] or shapes[2] != shapes[0][:1]:
             raise InvalidInput(

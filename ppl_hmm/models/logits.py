@@ -8,19 +8,28 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ppl_hmm.arrays import as_tensor
+from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput
+from ppl_hmm.labels import aligned
+
+_DIMENSIONS = {
+    "initial_logits": (schema.STATE,),
+    "transition_logits": (schema.STATE, schema.STATE_NEXT),
+    "observation_dist": (schema.STATE, schema.TOKEN),
+}
 
 
 def alike(**logits: ArrayLike | Tensor) -> list[Tensor]:
     """Return logits as tensors of one dtype, the widest among them and float32.
 
+    Labelled arrays are read by their names, as those of a model.
+
     Raises
     ------
     InvalidInput
-        Not real numbers, or on several devices.
+        Not real numbers, on several devices, or labels that name no order (of the states of ``observation_dist``).
     """
-    tensors = {what: as_tensor(values, what=what) for what, values in logits.items()}
+    tensors = aligned(_DIMENSIONS, **logits)
     devices = {tensor.device for tensor in tensors.values()}
     if len(devices) > 1:
         where = ", ".join(f"{what} on {tensor.device}" for what, tensor in tensors.items())

@@ -118,6 +118,6 @@ def arrange(
 
 
 def _probabilities(logits: Tensor) -> Tensor:
-    """Return exp(logits), whose gradient at −inf is zero whatever comes from above, infinities included."""
-    possible = logits > -torch.inf
+    """Return exp(logits), NaN for NaN; its gradient at −inf is zero whatever comes from above, infinities included."""
+    possible = logits != -torch.inf
     return torch.where(possible, torch.where(possible, logits, 0).exp(), 0)

@@ -9,9 +9,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ppl_hmm import schema
 from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.text import MASK, as_tokens
+from ppl_hmm.labels import read
+from ppl_hmm.text import MASK, as_tokens, by_position
 
 
 def whole_tokens(value: ArrayLike | Tensor, vocabulary_size: int, device: torch.device) -> Tensor:
@@ -20,13 +22,16 @@ def whole_tokens(value: ArrayLike | Tensor, vocabulary_size: int, device: torch.
     Raises
     ------
     InvalidInput
-        Tokens that are not whole, no tokens.
+        Tokens that are not whole, no tokens, named dimensions without ``position``.
     """
     if _is_table(value):
         value = as_tokens(value, vocabulary_size, device=device)
-    tokens = as_tensor(value, device, what="tokens", kind="integers", missing=MASK)
+    batch = (schema.SEQUENCE,) if schema.SEQUENCE in getattr(value, "dims", ()) else ()
+    array = read(value, (*batch, schema.POSITION), "tokens")
+    tokens = as_tensor(array.values, device, what="tokens", kind="integers", missing=MASK)
     if tokens.ndim == 0 or 0 in tokens.shape:
         raise InvalidInput("tokens", "texts (…, T), not none", f"shape {tuple(tokens.shape)}", "pass a text")
+    tokens = by_position(tokens, array.labels.get(schema.POSITION))
     if not tokens.is_floating_point():
         return tokens
     ids = tokens.long()

@@ -108,24 +108,16 @@ class HMM(Record):
         Raises
         ------
         InvalidInput
-            No ``CategoricalHMM``, or one without parameters.
+            No ``CategoricalHMM`` or subclass of it, or one without parameters; one of another shape, or not finite.
 
         Notes
         -----
-        π₀A has a relative error of at most 1e-12 in each entry, and so has the probability of every text. A linear
-        programme in K variables, and least squares: O(K³).
+        π₀A has a relative error of at most 1e-12 in each entry, and so has the probability of every text. By
+        non-negative least squares: O(K³).
         """
-        if type(model).__name__ != "CategoricalHMM" or not hasattr(model, "emissionprob_"):
-            raise InvalidInput(
-                "from_hmmlearn",
-                "a CategoricalHMM with parameters",
-                type(model).__name__,
-                "fit it, or set startprob_, transmat_ and emissionprob_",
-            )
         from ppl_hmm.parameters.initial import law_before  # loads scipy
 
-        start = as_tensor(model.startprob_).double()
-        transition, emission = as_tensor(model.transmat_).double(), as_tensor(model.emissionprob_).double()
+        start, transition, emission = _hmmlearn_parameters(model)
         law = law_before(start.numpy(), transition.numpy())
         if law is not None:
             return HMM(torch.from_numpy(law), transition, emission)
@@ -248,3 +240,32 @@ class HMM(Record):
             transition.expand(*batch_shape, *transition.shape[-2:]),
             emission.expand(*batch_shape, *emission.shape[-2:]),
         )
+
+
+def _hmmlearn_parameters(model: Any) -> list[torch.Tensor]:
+    """Return ``startprob_`` (K,), ``transmat_`` (K,K) and ``emissionprob_`` (K,V), each checked under its own name."""
+    names = ("startprob_", "transmat_", "emissionprob_")
+    if all(kind.__name__ != "CategoricalHMM" for kind in type(model).__mro__) or not all(
+        hasattr(model, name) for name in names
+    ):
+        raise InvalidInput(
+            "from_hmmlearn",
+            "a CategoricalHMM with parameters",
+            type(model).__name__,
+            "fit it, or set startprob_, transmat_ and emissionprob_",
+        )
+    parameters = [as_tensor(getattr(model, name), what=name).double() for name in names]
+    n_states, n_tokens = parameters[-1].shape if parameters[-1].ndim == 2 else (0, 0)
+    shapes = ((n_states,), (n_states, n_states), (n_states, n_tokens))
+    for name, values, shape in zip(names, parameters, shapes, strict=True):
+        if tuple(values.shape) != shape:
+            got = ", ".join(f"{each} {tuple(of.shape)}" for each, of in zip(names, parameters, strict=True))
+            expected = "startprob_ (K,), transmat_ (K, K), emissionprob_ (K, V)"
+            raise InvalidInput(f"{name} of from_hmmlearn", expected, got, "fit it again, or correct the parameter")
+        if not torch.isfinite(values).all():
+            where = (~torch.isfinite(values)).nonzero()[0].tolist()
+            raise InvalidInput(
+                f"{name}{where}", "a finite number", str(values[tuple(where)].item()), "fit it again on more text"
+            )
+        check_distributions(name, values)
+    return parameters

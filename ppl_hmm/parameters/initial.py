@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linprog, nnls
-
-from ppl_hmm.quiet import stdout_to_stderr
+from scipy.optimize import nnls
 
 #: Largest relative error of an entry of π₀A, and so of the probability of any text.
 RELATIVE_ERROR = 1e-12
@@ -25,27 +23,19 @@ def law_before(first: np.ndarray, transition: np.ndarray) -> np.ndarray | None:
 
     Notes
     -----
-    A linear programme (HiGHS) decides whether there is a law; non-negative least squares (Lawson & Hanson 1974) find
-    the states that it needs, and least squares on these solve the equations to float64. Cost O(K³) and a little more.
+    Non-negative least squares (Lawson & Hanson 1974) find the states that the law needs, and least squares on these
+    solve the equations to float64; what π₀A then is decides whether there is a law. Cost O(K³) and a little more.
     """
     possible = first > 0
     candidates = ~(transition[:, ~possible] > 0).any(1)  # a state that can go where H_1 cannot be is impossible
-    equations = transition[np.ix_(candidates, possible)].T / first[possible, None]  # relative: each sums to one
-    if not candidates.any() or not _has_solution(equations):
+    with np.errstate(over="ignore"):  # beside the smallest floats
+        equations = transition[np.ix_(candidates, possible)].T / first[possible, None]  # relative: each sums to one
+    if not candidates.any() or not np.isfinite(equations).all():
         return None
     law = np.zeros_like(first)
     law[candidates] = _least_certain(equations)
     error = np.abs((law @ transition)[possible] / first[possible] - 1).max()
     return law if error <= RELATIVE_ERROR else None
-
-
-def _has_solution(equations: np.ndarray) -> bool:
-    """Say whether equations·π = 1 has a solution π ≥ 0, up to the tolerance of the solver."""
-    with stdout_to_stderr():
-        programme = linprog(
-            np.zeros(equations.shape[1]), A_eq=equations, b_eq=np.ones(len(equations)), bounds=(0, None), method="highs"
-        )
-    return programme.status != 2  # infeasible: whatever else it says, the residual decides
 
 
 def _least_certain(equations: np.ndarray) -> np.ndarray:
@@ -55,7 +45,9 @@ def _least_certain(equations: np.ndarray) -> np.ndarray:
     steps = _STEPS * n_states
     penalised = np.r_[equations, scale * _SPREAD * np.eye(n_states)]
     spread, _ = nnls(penalised, np.r_[ones, np.zeros(n_states)], maxiter=steps)
-    closest, _ = nnls(equations, ones, maxiter=steps)
+    units = equations.max(0)
+    units = np.where(units > 0, units, 1)  # states of very different shares, each in its own unit
+    closest = nnls(equations / units, ones, maxiter=steps)[0] / units
     for support in (spread > 0, closest > 0):
         law = _solve(equations, support)
         without_rounding = _solve(equations, law > n_states * np.finfo(float).eps)

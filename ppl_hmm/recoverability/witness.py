@@ -24,7 +24,7 @@ from scipy.optimize import linprog, nnls
 from ppl_hmm import schema
 from ppl_hmm.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput, PplHmmError, at_least
-from ppl_hmm.labels import read
+from ppl_hmm.labels import matched, read
 from ppl_hmm.quiet import stdout_to_stderr
 
 #: Margins above this count as separation; ten times the solver's own tolerance.
@@ -67,7 +67,7 @@ def separability(features: ArrayLike, labels: ArrayLike) -> Separability:
     Raises
     ------
     InvalidInput
-        Shapes that do not match, labels that are no classes, non-finite features.
+        Shapes that do not match, rows of other names, labels that are no classes, non-finite features.
 
     Notes
     -----
@@ -251,16 +251,19 @@ def _margins(rows: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndar
 def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     array = read(features, (schema.SEQUENCE, schema.TOKEN), "features")
     rows = as_tensor(array.values, torch.device("cpu"), what="features").detach().double().numpy()
-    classes = as_tensor(labels, torch.device("cpu"), what="labels").numpy()
-    if rows.ndim != 2 or classes.shape != rows.shape[:1] or not len(rows):
+    named = read(labels, (schema.SEQUENCE,), "labels")
+    classes = as_tensor(named.values, torch.device("cpu"), what="labels")
+    if rows.ndim != 2 or tuple(classes.shape) != rows.shape[:1] or not len(rows):
         raise InvalidInput(
             "features and labels",
             "shapes (B, V) and (B,), B at least 1",
-            f"{rows.shape} and {classes.shape}",
+            f"{rows.shape} and {tuple(classes.shape)}",
             "give one label for each row",
         )
     if not np.isfinite(rows).all():
         raise InvalidInput("features", "finite numbers", "NaN or infinity", "drop the rows")
+    own, wanted = named.labels.get(schema.SEQUENCE), array.labels.get(schema.SEQUENCE)
+    classes = matched(classes, own, wanted, "labels", "features").numpy()
     whole = classes.astype(int)
     if (whole != classes).any() or (whole < 0).any():
         raise InvalidInput("labels", "classes 0, 1, …", str(np.unique(classes).tolist()), "number the classes from 0")
