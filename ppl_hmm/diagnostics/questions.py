@@ -180,6 +180,8 @@ def _contradiction(question: Question, texts: Reading) -> str | None:
     certificate, (agreeing, decidable, _) = question.certificate, question.agreement
     if certificate.recoverable and agreeing < decidable:
         return f"what was constructed is wrong on {decidable - agreeing} of {decidable} texts that it claims"
+    if certificate.recoverable and not decidable and texts.answers.decidable.any():
+        return f"what was constructed claims none of {int(texts.answers.decidable.sum())} decidable texts"
     if certificate.verdict == "not recoverable" and question.features is not None:
         heads = {"constructed": LinearHead.from_weights(certificate.weights.cpu().numpy()), "learned": question.learned}
         told = texts.told(question.features)
