@@ -212,8 +212,8 @@ class PosteriorTask(Task):
     Raises
     ------
     InvalidInput
-        Fewer than two classes, a non-finite weight, or a difference of weights that overflows; a position that is no integer, a ``given`` that is unknown, or
-        other than ``'text'`` without a position.
+        Fewer than two classes, a non-finite weight, or a difference of weights that overflows; a position that is no
+        integer, a ``given`` that is unknown, or other than ``'text'`` without a position.
 
     Examples
     --------
@@ -274,7 +274,8 @@ class MemoryTask(Task):
     Raises
     ------
     InvalidInput
-        Fewer than two classes, a non-finite weight, a difference of weights that overflows, a cell that is no integer or negative.
+        Fewer than two classes, a non-finite weight, a difference of weights that overflows, a cell that is no integer or
+        negative.
     """
 
     target_cell: Tensor

@@ -209,7 +209,7 @@ def _has_head(forms: np.ndarray, rounding: float) -> bool:
     """Say whether a head is found whose forms (n,·) are all positive in rationals: a proof that one exists.
 
     It is sought along the principal axes of the forms, each in its own unit: what tells texts apart may be far smaller
-    than what they share. Axes along which they differ by no more than ``rounding``, relative to the first, do not count.
+    than what they share. Axes no longer than ``rounding`` times the first do not count.
     """
     units = np.abs(forms).max(0)
     units = np.where(units > 0, units, 1)
