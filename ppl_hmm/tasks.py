@@ -274,8 +274,8 @@ class MemoryTask(Task):
     Raises
     ------
     InvalidInput
-        Fewer than two classes, a non-finite weight, a difference of weights that overflows, a cell that is no integer or
-        negative.
+        Fewer than two classes, a non-finite weight, a difference of weights that overflows, a cell that is no integer
+        or negative.
     """
 
     target_cell: Tensor
