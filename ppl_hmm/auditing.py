@@ -24,7 +24,7 @@ from ppl_hmm.recoverability.transfer import smallest_half_range
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.rows import Model, Text
 from ppl_hmm.sampling import sample
-from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task, require_uncertain
+from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task, on_possible_values, require_uncertain
 from ppl_hmm.text import MASK
 
 #: Chains that the sampled texts are dealt to, for ArviZ.
@@ -82,22 +82,23 @@ def audit(
     require_uncertain("audit", model, task)
     require_thresholds(0.0, tolerance)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
+    asked = on_possible_values(model, task)  # with the scale of its margins
     texts = texts_to_read(model, tokens, lengths, n_sequences=n_sequences, length=length, seed=seed)
-    reading = Reading.of(model, task, texts.tokens, texts.lengths)
-    fresh = Reading.of(model, task, _more(model, texts, n_sequences, generator(seed, "audit: test")))
+    reading = Reading.of(model, asked, texts.tokens, texts.lengths)
+    fresh = Reading.of(model, asked, _more(model, texts, n_sequences, generator(seed, "audit: test")))
     practice = reading
     if texts.exact:
-        practice = Reading.of(model, task, _more(model, texts, n_sequences, generator(seed, "audit: learn")))
-    questions = ask(model, task, reading, practice, fresh, tolerance)
+        practice = Reading.of(model, asked, _more(model, texts, n_sequences, generator(seed, "audit: learn")))
+    questions = ask(model, asked, reading, practice, fresh, tolerance)
     groups = {
         schema.MODEL: model.to_dataset(),
         schema.TASK: task.to_dataset(),
         schema.OBSERVED_DATA: _observed(texts),
-        schema.EXACT_POSTERIOR: _posterior(task, reading),
+        schema.EXACT_POSTERIOR: _posterior(asked, reading),
         schema.FEATURES: _features(questions),
         schema.RECOVERABILITY: _summary(questions),
         **_details(questions, reading),
-        **_diagnostics(model, task, texts, reading, questions),
+        **_diagnostics(model, asked, texts, reading, questions),
     }
     if not texts.exact and len(texts.tokens) >= N_CHAINS:
         groups[schema.DRAWS] = _draws(reading)

@@ -9,7 +9,7 @@ ours.
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple, Self, cast
+from typing import ClassVar, NamedTuple, Self, TypeVar, cast
 
 import torch
 from numpy.typing import ArrayLike
@@ -29,6 +29,7 @@ from ppl_hmm.text import as_tokens
 # A margin within this share of ‖μ‖_∞ is below what float64 arithmetic on the posterior decides, whatever the text.
 _RELATIVE_TOLERANCE = 1e-12
 
+TaskT = TypeVar("TaskT", bound="Task")
 Law = Posterior | ArrayLike | Tensor
 
 
@@ -54,6 +55,13 @@ class Task(Record):
                 "shape (C, K), or (C, m) for a memory, with at least two classes",
                 f"shape {tuple(self.weights.shape)}",
                 "give one row of weights for each class",
+            )
+        if not torch.isfinite(self.scale).all():
+            raise InvalidInput(
+                "weights of a task",
+                f"differences between classes of at most {torch.finfo(self.dtype).max:.1e}",
+                "a difference that overflows",
+                "divide all weights by their largest: labels stay the same",
             )
 
     def aligned_to(self, model: Record) -> Self:
@@ -204,8 +212,8 @@ class PosteriorTask(Task):
     Raises
     ------
     InvalidInput
-        Fewer than two classes, or a non-finite weight; a position that is no integer, a ``given`` that is unknown, or
-        other than ``'text'`` without a position.
+        Fewer than two classes, a non-finite weight, or a difference of weights that overflows; a position that is no
+        integer, a ``given`` that is unknown, or other than ``'text'`` without a position.
 
     Examples
     --------
@@ -266,7 +274,8 @@ class MemoryTask(Task):
     Raises
     ------
     InvalidInput
-        Fewer than two classes, a non-finite weight, a cell that is no integer or negative.
+        Fewer than two classes, a non-finite weight, a difference of weights that overflows, a cell that is no integer
+        or negative.
     """
 
     target_cell: Tensor
@@ -383,6 +392,15 @@ def require_uncertain(function: str, model: HMM | MemoryHMM, task: Task) -> None
         f"state {values[0]} only, so that its posterior is the same for every text",
         "ask of another position, e.g. PosteriorTask(weights, position=0), or give the model another initial law",
     )
+
+
+def on_possible_values(model: HMM | MemoryHMM, task: TaskT) -> TaskT:
+    """Return the task with zero weights on values that the latent cannot have.
+
+    Their posterior is zero, so that margins stay the same; ‖μ‖_∞, and all that is relative to it, is that of margins.
+    """
+    possible = _possible_values(model, task).to(task.device)
+    return dataclasses.replace(task, weights=task.weights.where(possible, 0.0))
 
 
 def _possible_values(model: HMM | MemoryHMM, task: Task) -> Tensor:

@@ -180,9 +180,13 @@ def _contradiction(question: Question, texts: Reading) -> str | None:
     certificate, (agreeing, decidable, _) = question.certificate, question.agreement
     if certificate.recoverable and agreeing < decidable:
         return f"what was constructed is wrong on {decidable - agreeing} of {decidable} texts that it claims"
-    if certificate.verdict == "not recoverable" and question.features is not None:
+    if question.features is None:
+        return None  # attention claims texts whose states are sure, be they none
+    told = texts.told(question.features)
+    if certificate.recoverable and not decidable and told.any():
+        return f"what was constructed claims none of {int(told.sum())} decidable texts"
+    if certificate.verdict == "not recoverable":
         heads = {"constructed": LinearHead.from_weights(certificate.weights.cpu().numpy()), "learned": question.learned}
-        told = texts.told(question.features)
         features, labels = question.features[told], texts.answers.labels[told]
         for name, head in heads.items():
             if head is not None and _surely_right(head, features, labels, certificate, texts.tokens.shape[1]):

@@ -16,7 +16,7 @@ from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.parameters import HMM
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair
 from ppl_hmm.recoverability.head import smallest_row_singular_value
-from ppl_hmm.tasks import PosteriorTask, require_uncertain
+from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
 
 #: Forms that are looked at, at most, at one depth.
 FORM_LIMIT = 10_000
@@ -45,6 +45,7 @@ def constant_certificate(
     require_pair("constant_certificate", model, task, HMM)
     require_uncertain("constant_certificate", model, task)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
+    task = on_possible_values(model, task)
     label, rounding = constant_label(model, task), ROUNDING + message_rounding(_DEPTH, model.n_states)
     if label is None or tolerance < rounding:
         return None

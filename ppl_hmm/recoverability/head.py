@@ -35,7 +35,7 @@ from ppl_hmm.recoverability.certificate import (
     require_thresholds,
 )
 from ppl_hmm.rows import Prompt, model_prompt
-from ppl_hmm.tasks import PosteriorTask, require_uncertain
+from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
 
 # Singular values of rows that sum to one are off by no more.
 _SIGMA_ROUNDING = 1e-14
@@ -109,6 +109,7 @@ def head_certificate(
     require_uncertain("head_certificate", model, task)
     require_thresholds(support_threshold, tolerance)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
+    task = on_possible_values(model, task)
     if prompt is not None and not isinstance(prompt, SoftPrompt):
         prompt = SoftPrompt(prompt)  # type: ignore[arg-type]
     law, entered = wide_law(model, prompt), states_entered(model, prompt, support_threshold)

@@ -44,7 +44,7 @@ from ppl_hmm.recoverability.certificate import (
 )
 from ppl_hmm.recoverability.head import smallest_row_singular_value
 from ppl_hmm.rows import Prompt, Text, memory_arrays, model_prompt
-from ppl_hmm.tasks import MemoryTask, decide, require_uncertain
+from ppl_hmm.tasks import MemoryTask, decide, on_possible_values, require_uncertain
 from ppl_hmm.text import as_text
 
 # Singular values of R below these shares of the largest count as zero: rows that nearly coincide are taken as equal
@@ -203,6 +203,7 @@ def memory_certificate(
     require_uncertain("memory_certificate", model, task)
     require_thresholds(support_threshold, tolerance)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
+    task = on_possible_values(model, task)
     cell, failures = int(task.target_cell), []
     allowed = torch.ones(model.n_memory_values, dtype=torch.bool, device=model.device)
     if prompt is not None:

@@ -40,7 +40,7 @@ from ppl_hmm.recoverability.certificate import (
 )
 from ppl_hmm.recoverability.head import least_squares, smallest_row_singular_value
 from ppl_hmm.recoverability.reachable import Reachable, reachable_laws
-from ppl_hmm.tasks import PosteriorTask, require_uncertain
+from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
 
 _THEOREMS = {
     "text": "head at the hidden token, which it sees",
@@ -104,6 +104,7 @@ def position_certificate(
         )
     require_uncertain("position_certificate", model, task)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
+    task = on_possible_values(model, task)
     reachable = reachable_laws(model, place).to(model.device)
     equations = _equations(model, task, place)
     read = reachable.basis.mT @ equations.matrix

@@ -50,7 +50,7 @@ from ppl_hmm.recoverability.certificate import (
 )
 from ppl_hmm.recoverability.head import law_rounding, margin_error, states_entered, task_targets, wide_law
 from ppl_hmm.rows import Prompt
-from ppl_hmm.tasks import PosteriorTask, decide
+from ppl_hmm.tasks import PosteriorTask, decide, on_possible_values
 
 Array = ArrayLike | Tensor
 
@@ -289,6 +289,7 @@ def smallest_half_range(
     require_pair("smallest_half_range", model, task, HMM)
     require_thresholds(support_threshold, tolerance)
     model, task = model.detach().to(torch.float64, "cpu"), task.detach().to(torch.float64, "cpu")
+    task = on_possible_values(model, task)
     law, entered = wide_law(model, prompt), states_entered(model, prompt, support_threshold)
     rows = model.emission[entered].numpy()
     ratio = (Wide.of(task_targets(model, task))[:, entered] / law[entered]).floats().nan_to_num()  # beyond floats: none

@@ -38,6 +38,8 @@ _REFINEMENTS = 6
 # Weights below this share of the largest are rounding: they would give a class that takes no part a side of its own.
 _NEGLIGIBLE_WEIGHT = 1e-15
 _SOLVER_TOLERANCE = 1e-10
+# Axes of the texts below this share of a witness's tolerance are rounding: six roundings of a float, by default.
+_AXIS_SHARE = 1 / 8
 
 
 class Separability(NamedTuple):
@@ -167,8 +169,8 @@ def find_witness(
     n_classes
         C, where classes may have no text; by default the largest label plus one.
     tolerance
-        Largest relative residual that counts as zero. A head b that exists all the same scores some of the texts
-        within tolerance·|b|ᵀG of the boundary, where float64 does not tell one side from the other.
+        Largest relative residual that counts as zero, unless a head is found that classifies all texts in rational
+        arithmetic. One that exists all the same scores some of the texts within tolerance·|b|ᵀG of the boundary.
 
     Raises
     ------
@@ -200,9 +202,30 @@ def find_witness(
             chosen = np.flatnonzero(weights.any(1))
             witness = Witness(chosen, rows[chosen], classes[chosen], weights[chosen])
             if witness.relative_residual <= tolerance:
-                return witness
+                return None if _has_head(forms, _AXIS_SHARE * tolerance) else witness
         units = np.abs(solution) @ np.abs(forms)
     return None
+
+
+def _has_head(forms: np.ndarray, rounding: float) -> bool:
+    """Say whether a head is found whose forms (n,·) are all positive in rationals: a proof that one exists.
+
+    It is sought along the principal axes of the forms, each in its own unit: what tells texts apart may be far smaller
+    than what they share. Axes no longer than ``rounding`` times the first do not count.
+    """
+    units = np.abs(forms).max(0)
+    units = np.where(units > 0, units, 1)
+    _, sizes, axes = np.linalg.svd(forms / units, full_matrices=False)
+    directions = axes[sizes > rounding * sizes[0]].T / units[:, None]
+    along = (forms.astype(np.longdouble) @ directions).astype(float)  # sums that cancel, to more digits where there are
+    lengths = np.abs(along).max(0)
+    along, directions = along / lengths, directions / lengths
+    found = _widest(along)
+    if (along @ found <= 0).any():
+        return False
+    steps = [Fraction(step) for step in found.tolist()]
+    head = [sum(Fraction(share) * step for share, step in zip(row, steps, strict=True)) for row in directions.tolist()]
+    return all(sum(Fraction(g) * b for g, b in zip(row, head, strict=True) if g) > 0 for row in forms.tolist())
 
 
 def _balance(forms: np.ndarray, units: np.ndarray) -> np.ndarray:
