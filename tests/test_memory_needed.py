@@ -3,10 +3,11 @@
 import subprocess
 import sys
 
+import peak_memory
 import pytest
 
 PEAK = """
-import resource, sys
+import sys
 import numpy as np
 import torch
 from ppl_hmm import HMM, MemoryHMM, log_likelihood, masked_conditionals, posterior, sample, sample_posterior
@@ -51,11 +52,10 @@ if isinstance(model, MemoryHMM):
 else:
     text = rng.integers(50257, size=(256, 20))
 compute(model, text)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peak())
 """
 
 SAMPLE = """
-import resource
 import numpy as np
 from ppl_hmm import HMM, sample
 
@@ -63,13 +63,14 @@ vocabulary = 50257
 emission = np.full((2, vocabulary), 1 / vocabulary)
 drawn = sample(HMM([0.5, 0.5], np.eye(2), emission), 2_000_000, 1, seed=0)
 assert drawn.tokens.shape == (2_000_000, 1)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peak())
 """
 
 
-def peak(*arguments):
+def peak(code, *arguments):
     """Return the peak resident size in MB, that of the imports included (about 350 MB)."""
-    done = subprocess.run([sys.executable, "-c", *arguments], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", peak_memory.CODE + code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
