@@ -355,7 +355,7 @@ print(peak() - before)
 
 @pytest.mark.parametrize(
     ("computed", "megabytes"),
-    [("posterior", 600), ("segments", 200), ("gradient", 100), ("viterbi", 600), ("draws", 650)],
+    [("posterior", 600), ("segments", 100), ("gradient", 100), ("viterbi", 600), ("draws", 650)],
 )
 def test_a_million_tokens_fit(computed, megabytes):
     """Float64, 30 states; the smoothed law alone has 240 MB."""

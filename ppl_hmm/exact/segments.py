@@ -46,15 +46,17 @@ def smooth_in_segments(text: MemoryText, length: int) -> tuple[Float[Tensor, "P 
     total = log_sum_exp(log_joint, dim=1)
     weights = (log_joint - total[:, None].clamp(min=torch.finfo(total.dtype).min)).exp()  # P(M|x), or zero
     chains, cuts = _Chains(text, possible=log_joint > -torch.inf), list(chunks(text.ids.shape[-1], length))
-    laws = [chains.initial]  # where each segment starts
-    for rows in cuts:
+    # Where each segment starts. In one piece: among the tables of segments, small ones would leave holes in memory.
+    laws = chains.initial.new_empty(len(cuts), *chains.initial.shape)
+    laws[0] = chains.initial
+    for n, rows in enumerate(cuts[:-1]):
         table = chains.table(rows)
-        laws.append(chains.smooth(laws[-1], table, [table.shape[1] - 1])[:, 0])
+        laws[n + 1] = chains.smooth(laws[n], table, [table.shape[1] - 1])[:, 0]
 
     @torch.no_grad()
     def backward() -> Iterator[Segment]:
         message = None
-        for rows, law in zip(reversed(cuts), reversed(laws[:-1]), strict=True):
+        for rows, law in zip(reversed(cuts), laws.flip(0), strict=True):
             table = chains.table(rows)
             if message is not None:  # it weighs the last state, on top of that state's own row
                 table[:, -1] *= message
