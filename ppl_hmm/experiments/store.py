@@ -115,7 +115,7 @@ class Store:
         lost = {cell_of(self.settings, name) for name in damaged}
         results = _taken_away(self.path / _RESULTS)
         (self.path / _CELLS).mkdir(exist_ok=True)
-        if None not in lost:
+        if None not in lost and results.exists():  # else another run was faster, and takes them apart
             with xr.open_datatree(results, engine="zarr") as tree:
                 everything = xr.merge([tree[name].to_dataset() for name in (schema.RESULTS, schema.TIMINGS)])
                 for cell in self.settings.cells() if is_by_cell(everything) else ():
