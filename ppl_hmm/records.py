@@ -229,6 +229,16 @@ class Record:
     def _map(self, function) -> Self:
         return dataclasses.replace(self, **{name: function(getattr(self, name)) for name in self.dimensions})
 
+    def aligned_to(self, model: Record) -> Self:
+        """Return the record with its named entries, such as states or memory values, in the order of the model's.
+
+        Raises
+        ------
+        InvalidInput
+            The names are not the same.
+        """
+        return self._in_order(model.names, "the model")
+
     def _in_order(self, names: Names, of: str) -> Self:
         """Return the record in the order of other names, in all dimensions that have names in both."""
         shared = {dimension: tuple(names[dimension]) for dimension in self.names if dimension in names}

@@ -9,7 +9,7 @@ ours.
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple, Self, TypeVar, cast
+from typing import ClassVar, NamedTuple, TypeVar, cast
 
 import torch
 from numpy.typing import ArrayLike
@@ -63,16 +63,6 @@ class Task(Record):
                 "a difference that overflows",
                 "divide all weights by their largest: labels stay the same",
             )
-
-    def aligned_to(self, model: Record) -> Self:
-        """Return the task with its named states, or memory values, in the order of the model's.
-
-        Raises
-        ------
-        InvalidInput
-            The names are not the same.
-        """
-        return self._in_order(model.names, "the model")
 
     @property
     def n_classes(self) -> int:

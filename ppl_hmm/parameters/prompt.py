@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 
@@ -43,16 +43,6 @@ class SoftPrompt(Record):
                 f"shape {tuple(self.rows.shape)}",
                 "pass prompt=None for no prompt",
             )
-
-    def aligned_to(self, model: Record) -> Self:
-        """Return the prompt with its named states in the order of the model's.
-
-        Raises
-        ------
-        InvalidInput
-            The names are not the same.
-        """
-        return self._in_order(model.names, "the model")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
