@@ -18,7 +18,7 @@ import xarray as xr
 from command import arguments, write
 
 from ppl_hmm import InvalidInput, PosteriorTask, audit, random_hmm, random_task, sample
-from ppl_hmm.plots.audit_figures import draw_certificates
+from ppl_hmm.audits.figures.catalogue import draw_certificates
 from ppl_hmm.recoverability.witness import SEPARATION
 
 NAME = "certificate-against-accuracy"

@@ -20,8 +20,8 @@ from command import arguments, write
 from matplotlib.figure import Figure
 
 from ppl_hmm import HMM, random_hmm, random_task, sample
-from ppl_hmm.diagnostics.arrays import dobrushin_coefficient, second_eigenvalue
-from ppl_hmm.inference import initial_posterior
+from ppl_hmm.audits.arrays import dobrushin_coefficient, second_eigenvalue
+from ppl_hmm.inference.queries import initial_posterior
 from ppl_hmm.plots.style import BLUE, GREEN, REFERENCE, SETTINGS, SMALL, VERMILION
 
 NAME = "forgetting-and-truncation"

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from ppl_hmm import random_hmm, sample
-from ppl_hmm.diagnostics.concepts import (
+from ppl_hmm.inference.concepts import (
     concept_information,
     concept_posterior,
     in_context_prediction,

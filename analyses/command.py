@@ -9,8 +9,8 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ppl_hmm import netcdf
-from ppl_hmm.plots.figures import save
+from ppl_hmm.experiments.look.drawing import save
+from ppl_hmm.storage import netcdf
 
 
 def arguments(description: str, name: str) -> argparse.Namespace:

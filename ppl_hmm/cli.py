@@ -16,10 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import ppl_hmm
 from ppl_hmm._version import __version__
+from ppl_hmm.base.positions import Given, Place
 from ppl_hmm.errors import ForeignFile, InvalidInput, PplHmmError
-from ppl_hmm.experiments.configurations import CONFIGURATIONS
-from ppl_hmm.experiments.grid import Settings
-from ppl_hmm.positions import Given, Place
+from ppl_hmm.experiments.engine.grid import Settings
+from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS
 
 # Plain messages: the package's errors are one line, and so must be bad usage.
 app = typer.Typer(
@@ -88,7 +88,7 @@ for _configuration in CONFIGURATIONS.values():
 @app.command()
 def show(store: Annotated[Path, typer.Argument(help="Directory of an experiment, finished or running.")]) -> None:
     """Print the table of an experiment and draw its figure again."""
-    from ppl_hmm.experiments.store import open_results
+    from ppl_hmm.experiments.engine.store import open_results
 
     tree = open_results(store)
     _show(tree["settings"].attrs["experiment"], tree, store)
@@ -108,16 +108,18 @@ def sample(
     ),
 ) -> None:
     """Draw text with its hidden states and write both, with the model, to a netCDF file."""
-    from ppl_hmm import regimes, sampling, storage
+    from ppl_hmm import regimes
+    from ppl_hmm.inference import sampling
+    from ppl_hmm.storage import files
 
     if (model is None) == (regime is None):
         raise InvalidInput("ppl-hmm sample", "a model file or --regime", "both" if model else "neither", "give one")
     if regime is not None:
         source = regimes.random_hmm(regime, states, vocabulary, seed)
     else:
-        source = storage.load_model(str(model))
+        source = files.load_model(str(model))
     tree = sampling.as_tree(source, sampling.sample(source, sequences, length, seed), seed)
-    storage.save_tree(tree, out)
+    files.save_tree(tree, out)
     typer.echo(f"{sequences} texts of {length} tokens: {out}")
 
 
@@ -159,13 +161,16 @@ def _model_and_task(
     model: Path | None, task: Path | None, example: str | None, place: Place, length: int, seed: int
 ):
     """Return what to audit; a random task is one that divides sampled texts."""
-    from ppl_hmm import examples, regimes, sampling, storage
+    from ppl_hmm import regimes
+    from ppl_hmm.inference import sampling
+    from ppl_hmm.regimes import examples
+    from ppl_hmm.storage import files
 
     if example is not None:
         return examples.example(example)
-    source = storage.load_model(str(model))
+    source = files.load_model(str(model))
     if task is not None:
-        return source, storage.load_task(task)
+        return source, files.load_task(task)
     texts = sampling.sample(source, _TASK_TEXTS, length, seed).tokens
     return source, regimes.random_task(source, seed, texts, position=place.position, given=place.given)
 
@@ -174,7 +179,7 @@ def _report(tree, out: Path | None, as_json: bool) -> None:
     """Write an audit with its figures where that is asked, and print it."""
     import json
 
-    from ppl_hmm import report
+    from ppl_hmm.audits import report
 
     text = json.dumps(report.as_json(tree), ensure_ascii=False, indent=2) if as_json else report.report(tree)
     if out is not None:
@@ -186,16 +191,18 @@ def _report(tree, out: Path | None, as_json: bool) -> None:
 
 def _write(tree, out: Path, report_name: str, text: str) -> None:
     """Write an audit, its report and its figures to a new directory, all or nothing."""
-    from ppl_hmm import atomic, storage
-    from ppl_hmm.plots import audit_figures, figures
+    from ppl_hmm.audits.figures import catalogue
+    from ppl_hmm.base import atomic
+    from ppl_hmm.experiments.look import drawing
+    from ppl_hmm.storage import files
 
     try:
         with atomic.written_aside(out, "--out") as aside:
             aside.mkdir(parents=True)
             (aside / report_name).write_text(text + "\n", encoding="utf-8")
-            storage.save_tree(tree, aside / "audit.nc")
-            for name in audit_figures.available(tree):
-                figures.save(audit_figures.draw_audit(name, tree), aside / name)
+            files.save_tree(tree, aside / "audit.nc")
+            for name in catalogue.available(tree):
+                drawing.save(catalogue.draw_audit(name, tree), aside / name)
     except ForeignFile as error:
         raise ForeignFile(f"--out {out}", *error.args[1:]) from None  # not the place where it is written aside
 
@@ -212,7 +219,7 @@ def _executor(scheduler: str | None) -> Iterator[Executor | None]:
     if scheduler is None:
         yield None
         return
-    from ppl_hmm.experiments.cluster import dask_executor
+    from ppl_hmm.experiments.engine.cluster import dask_executor
 
     with dask_executor(scheduler) as executor:
         yield executor
@@ -220,11 +227,11 @@ def _executor(scheduler: str | None) -> Iterator[Executor | None]:
 
 def _show(name: str, tree, out: Path) -> None:
     """Write the figure of a finished experiment and print its table."""
-    from ppl_hmm.plots import figures, tables
+    from ppl_hmm.experiments.look import drawing, tables
 
     console = Console()
     try:
-        paths = figures.save(figures.draw(name, tree), out / name)
+        paths = drawing.save(drawing.draw(name, tree), out / name)
     finally:
         console.print(tables.table(name, tree))
         console.print(f"results: {out}", soft_wrap=True)

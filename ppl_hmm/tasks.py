@@ -15,16 +15,17 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ppl_hmm import kinds, schema
-from ppl_hmm.arrays import as_tensor
+from ppl_hmm import schema
+from ppl_hmm.base import foreign
+from ppl_hmm.base.arrays import as_tensor
+from ppl_hmm.base.labels import matched, read
+from ppl_hmm.base.positions import Given, Place
+from ppl_hmm.base.records import Record
+from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.rounding import message_rounding
-from ppl_hmm.inference import MemoryPosterior, Posterior, initial_posterior, memory_posterior, state_posterior
-from ppl_hmm.labels import matched, read
-from ppl_hmm.parameters import HMM, MemoryHMM
-from ppl_hmm.positions import Given, Place
-from ppl_hmm.records import Record
-from ppl_hmm.text import as_tokens
+from ppl_hmm.inference.queries import MemoryPosterior, Posterior, initial_posterior, memory_posterior, state_posterior
+from ppl_hmm.models import HMM, MemoryHMM
 
 # A margin within this share of ‖μ‖_∞ is below what float64 arithmetic on the posterior decides, whatever the text.
 _RELATIVE_TOLERANCE = 1e-12
@@ -332,7 +333,7 @@ def latent_prior(model: HMM | MemoryHMM, task: Task, tokens: ArrayLike | Tensor 
 
 def require_task(task: object) -> None:
     """Raise :class:`InvalidInput`, naming what to pass, unless this is a task of ours."""
-    kinds.require(task, Task, "task", "a PosteriorTask or MemoryTask", wanted="task")
+    foreign.require(task, Task, "task", "a PosteriorTask or MemoryTask", wanted="task")
 
 
 def latent_posterior(

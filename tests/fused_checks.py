@@ -14,8 +14,8 @@ import unittest
 import numpy as np
 import torch
 import triton
-from test_backends import TINY, arrays
-from test_exact_routes import assert_equal
+from chains import TINY, arrays
+from comparisons import assert_equal
 from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource

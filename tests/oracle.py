@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ppl_hmm.parameters import HMM, MemoryHMM
-from ppl_hmm.text import MASK
+from ppl_hmm.base.tokens import MASK
+from ppl_hmm.models import HMM, MemoryHMM
 
 # Cases are drawn so that one text has at most this many paths, or pairs of a memory and a path.
 MAX_PATHS = 4096

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ppl_hmm.experiments.cells import Answer, gather
-from ppl_hmm.experiments.grid import Extent, Settings
-from ppl_hmm.experiments.runner import reproduce
+from ppl_hmm.experiments.engine.cells import Answer, gather
+from ppl_hmm.experiments.engine.grid import Extent, Settings
+from ppl_hmm.experiments.engine.runner import reproduce
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,15 +5,16 @@ import re
 import numpy as np
 import pytest
 import torch
+from comparisons import case, check
 
+from ppl_hmm.base.randomness import generator
 from ppl_hmm.errors import ImpossibleText, InvalidInput
-from ppl_hmm.inference import log_likelihood, masked_conditionals, posterior, sample_posterior, viterbi
+from ppl_hmm.inference.queries import log_likelihood, masked_conditionals, posterior, sample_posterior, viterbi
+from ppl_hmm.inference.sampling import sample
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.probe import probe_features
-from ppl_hmm.parameters import HMM, SoftPrompt
-from ppl_hmm.randomness import generator
+from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.regimes import random_hmm, random_task
-from ppl_hmm.sampling import sample
 from ppl_hmm.tasks import PosteriorTask
 
 HALVES = [[0.5, 0.5], [0.5, 0.5]]
@@ -22,22 +23,6 @@ MODEL = HMM([0.5, 0.5], HALVES, [[0.25, 0.25, 0.5], [0.5, 0.25, 0.25]])
 STRICT = HMM([1, 0], [[0.5, 0.5], [0, 1]], [[1, 0, 0], [0, 1, 0]])
 TEXT = [[0, 1, 2], [2, 1, 0]]
 DATASET = MODEL.to_dataset()
-
-
-def check(call, what, expected, got, error=InvalidInput):
-    """Check that ``call`` raises ``error`` with a message of four parts, which contain these words."""
-    with pytest.raises(error) as caught:
-        call()
-    parts = caught.value.args
-    assert len(parts) == 4
-    assert all(isinstance(part, str) and part for part in parts)
-    assert str(caught.value) == "{}: expected {}, got {}; {}".format(*parts)
-    for part, words in zip(parts, (what, expected, got), strict=False):
-        assert words in part
-
-
-def case(name, call, what, expected, got, error=InvalidInput):
-    return pytest.param(call, what, expected, got, error, id=name)
 
 
 PARAMETERS = [

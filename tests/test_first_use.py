@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ppl_hmm.parameters import HMM
-from ppl_hmm.records import broadcast_shapes
+from ppl_hmm.base.records import broadcast_shapes
+from ppl_hmm.models import HMM
 from ppl_hmm.recoverability import identifiability
 from ppl_hmm.regimes import random_hmm
 

@@ -10,7 +10,8 @@ import torch
 import xarray as xr
 
 import ppl_hmm
-from ppl_hmm import HMM, ImpossibleText, InvalidInput, LinearHead, MemoryHMM, OracleLM, inference
+from ppl_hmm import HMM, ImpossibleText, InvalidInput, LinearHead, MemoryHMM, OracleLM
+from ppl_hmm.inference import queries
 
 HIDDEN, TASK = ppl_hmm.example("aliased")
 MEMORY, MEMORY_TASK = ppl_hmm.example("memory")
@@ -49,7 +50,7 @@ ON_TEXT = {
     ppl_hmm.viterbi: (),
     ppl_hmm.sample_posterior: (2, 0),
     ppl_hmm.smoothed_segments: (),
-    inference.initial_posterior: (),
+    queries.initial_posterior: (),
 }
 
 
@@ -77,7 +78,7 @@ OF_MODEL = {
     "fit_prompt": lambda model: ppl_hmm.fit_prompt(model, TEXT, [0, 1], validation=(TEXT, [0, 1]), seed=0),
     "head_certificate": lambda model: ppl_hmm.head_certificate(model, TASK),
     "hmm_program": lambda model: ppl_hmm.hmm_program(model, TEXT),
-    "initial_posterior": lambda model: inference.initial_posterior(model, TEXT),
+    "initial_posterior": lambda model: queries.initial_posterior(model, TEXT),
     "latent_posterior": lambda model: ppl_hmm.latent_posterior(model, TASK, TEXT),
     "law_ratio": lambda model: ppl_hmm.law_ratio(model),
     "log_likelihood": lambda model: ppl_hmm.log_likelihood(model, TEXT),
@@ -227,7 +228,7 @@ def test_a_model_made_without_gradients_has_none():
 def test_posteriors_have_no_graph_that_lacks_parameters(field):
     fields = {name: getattr(HIDDEN, name) for name in HIDDEN.dimensions}
     learned = HMM(**{**fields, field: fields[field].clone().requires_grad_()})
-    law = inference.initial_posterior(learned, TEXT)
+    law = queries.initial_posterior(learned, TEXT)
     assert not law.requires_grad
     assert not ppl_hmm.posterior(learned, TEXT).initial.requires_grad
     torch.testing.assert_close(law, ppl_hmm.posterior(HIDDEN, TEXT).initial, rtol=1e-14, atol=0)

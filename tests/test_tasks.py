@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.inference import posterior
+from ppl_hmm.inference.queries import posterior
+from ppl_hmm.inference.sampling import sample
 from ppl_hmm.regimes import random_hmm
-from ppl_hmm.sampling import sample
 from ppl_hmm.tasks import PosteriorTask
 
 # Eighths and small integers: scores are exact, so ties are ties.

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ppl_hmm.exact import chain, memory
+from ppl_hmm.exact import chain, mixture
 from ppl_hmm.exact.algebra import log_sum_exp
 from ppl_hmm.exact.counts import require_numbers
 from ppl_hmm.exact.derivatives import differentiable
-from ppl_hmm.exact.memory import Block, MemoryText
+from ppl_hmm.exact.mixture import Block, MemoryText
 
 
 def log_evidence(text: MemoryText) -> Float[Tensor, "P B"]:
@@ -37,7 +37,7 @@ class _Evidence:
     def value(self, *parameters: Tensor) -> Tensor:
         """Return log P(x), and keep log P(x|M) of each block."""
         self._log_given, log_joint = [], []
-        for block in memory.blocks(self._text(*parameters)):
+        for block in mixture.blocks(self._text(*parameters)):
             self._log_given.append(block.unfold(chain.evidence_of(*block.arrays)))  # (P,C,B)
             log_joint.append(block.log_prior[..., None] + self._log_given[-1])
         self._log_evidence = log_sum_exp(torch.cat(log_joint, dim=1), dim=1)
@@ -51,7 +51,7 @@ class _Evidence:
             torch.zeros_like(part) for part in (*parameters[:-1], text.table)
         )
         divisor = torch.where(weights != 0, self._log_evidence, torch.inf)[:, None]
-        for block, log_given in zip(memory.blocks(text), self._log_given, strict=True):
+        for block, log_given in zip(mixture.blocks(text), self._log_given, strict=True):
             possible, n_memories = log_given > -torch.inf, len(block.memories)
             counts = chain.log_evidence_gradient(
                 *block.arrays,
@@ -73,7 +73,7 @@ class _Evidence:
 
     def tape(self, *parameters: Tensor) -> Tensor:
         """Return log P(x) as torch's tape sees it; a memory that is impossible counts as a constant."""
-        every = memory.blocks(self._text(*parameters))
+        every = mixture.blocks(self._text(*parameters))
         logs = [block.log_prior[..., None] + block.unfold(chain.taped(*block.arrays)) for block in every]
         return log_sum_exp(torch.cat(logs, dim=1), dim=1)
 

@@ -18,9 +18,9 @@ from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.algebra import log_sum_exp
 from ppl_hmm.exact.backends import choose
 from ppl_hmm.exact.backends.contract import Lost
-from ppl_hmm.exact.memory import MemoryText, log_joint_memory
+from ppl_hmm.exact.configurations import configurations
+from ppl_hmm.exact.mixture import MemoryText, log_joint_memory
 from ppl_hmm.exact.recursion import chunks
-from ppl_hmm.parameters.memory import configurations
 
 
 class Segment(NamedTuple):

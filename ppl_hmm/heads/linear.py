@@ -12,16 +12,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ppl_hmm import schema
-from ppl_hmm.arrays import require_unmasked
+from ppl_hmm.base.arrays import require_unmasked
+from ppl_hmm.base.labels import require_same_rows
 from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.heads import stored
 from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, probabilities
-from ppl_hmm.labels import require_same_rows
-from ppl_hmm.parameters import HMM
+from ppl_hmm.inference.rows import Prompt
+from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.head import head_certificate
 from ppl_hmm.recoverability.position import position_certificate
-from ppl_hmm.rows import Prompt
 from ppl_hmm.tasks import PosteriorTask, require_task
 
 _KIND = "a LinearHead"

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from ppl_hmm import schema
-from ppl_hmm.arrays import require_unmasked
+from ppl_hmm.base.arrays import require_unmasked
 from ppl_hmm.errors import InvalidInput
 
 _REMEDY = "fit the head again, or correct the file"

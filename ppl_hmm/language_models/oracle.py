@@ -9,13 +9,14 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ppl_hmm.exact import chain, memory, recursion
+from ppl_hmm.base.labels import Names
+from ppl_hmm.base.records import broadcast_shapes
+from ppl_hmm.base.tokens import as_tokens
+from ppl_hmm.exact import chain, mixture, recursion
 from ppl_hmm.exact.algebra import LINEAR, SCALED, Floor
-from ppl_hmm.inference import masked_conditionals
-from ppl_hmm.labels import Names
-from ppl_hmm.parameters.memory import select_rows
-from ppl_hmm.records import broadcast_shapes
-from ppl_hmm.rows import (
+from ppl_hmm.exact.configurations import select_rows
+from ppl_hmm.inference.queries import masked_conditionals
+from ppl_hmm.inference.rows import (
     LikelihoodRows,
     Model,
     Prompt,
@@ -25,7 +26,6 @@ from ppl_hmm.rows import (
     prompt_shape,
     require_kind,
 )
-from ppl_hmm.text import as_tokens
 
 
 class OracleLM:
@@ -105,7 +105,7 @@ class OracleText:
         self._model = model.detach()  # differentiable in prompts, not in parameters
         self._rows = LikelihoodRows.of(self._model, tokens)
         text = self._rows.text
-        self._chains = memory.block_of(text, range(text.n_memories))
+        self._chains = mixture.block_of(text, range(text.n_memories))
         tables = self._chains.table.unflatten(1, (text.n_memories, -1))
         self._emission = tables[:, :, : model.vocabulary_size].mT  # (P,C,K,V)
         self._messages: dict[int, tuple[Tensor, Tensor]] = {}
@@ -195,10 +195,10 @@ class OracleText:
         table = torch.cat([text.table[model], rows[prompt, model]], dim=2)
         prompt_ids = text.table.shape[2] + torch.arange(n_prompt, device=rows.device).expand(len(model), -1)
         ids = torch.cat([prompt_ids, text.ids[model, sequence]], dim=-1)[:, None]
-        picked = memory.MemoryText(
+        picked = mixture.MemoryText(
             text.memory_prior[model], text.cell_of_state[model], text.initial[model], text.transition[model], table, ids
         )
-        return memory.conditionals(picked, [n_prompt + position], self._model.vocabulary_size)[:, 0, 0]
+        return mixture.conditionals(picked, [n_prompt + position], self._model.vocabulary_size)[:, 0, 0]
 
     def _messages_after(self, positions: list[int]) -> dict[int, tuple[Tensor, Tensor]]:
         """Return the messages (P,C,B,K) after positions, and the logarithms (P,C,B) of their scales."""

@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm import schema
+from ppl_hmm.base.labels import aligned
+from ppl_hmm.base.positions import Given, Place
+from ppl_hmm.base.tokens import MASK, as_text, as_tokens
 from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
-from ppl_hmm.inference import Impossible
-from ppl_hmm.labels import aligned
+from ppl_hmm.inference.queries import Impossible
+from ppl_hmm.inference.rows import Prompt, Text
 from ppl_hmm.language_models.protocol import MaskedLM, checked_conditionals, require_members
-from ppl_hmm.positions import Given, Place
-from ppl_hmm.rows import Prompt, Text
-from ppl_hmm.text import MASK, as_text, as_tokens
 
 _DIMENSIONS = {
     "conditionals": (schema.SEQUENCE, schema.POSITION, schema.TOKEN),

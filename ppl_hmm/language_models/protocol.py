@@ -8,10 +8,10 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ppl_hmm import kinds
-from ppl_hmm.arrays import as_tensor
+from ppl_hmm.base import foreign
+from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.rows import Prompt, Text
+from ppl_hmm.inference.rows import Prompt, Text
 
 # How far a row of conditionals may sum from one; other types are of half precision.
 _ROW_SUM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
@@ -81,8 +81,8 @@ def require_members(function: str, lm: object, *more: str) -> None:
         raise InvalidInput(
             f"language model of {function}",
             f"members {', '.join(members)}, as MaskedLM describes them",
-            f"{kinds.described(lm)} without {', '.join(missing)}",
-            kinds.remedy(lm, "language model", f"add {', '.join(missing)}"),
+            f"{foreign.described(lm)} without {', '.join(missing)}",
+            foreign.remedy(lm, "language model", f"add {', '.join(missing)}"),
         )
     size, batch_shape = lm.vocabulary_size, lm.batch_shape  # type: ignore[attr-defined]
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:

@@ -1,109 +1,275 @@
-"""The hidden Markov model as a Pyro program.
-
-Sites, all under ``pyro.plate("sequence", B, dim=-1)``:
-
-    state_0             H₀ ∼ π₀, silent
-    prompt_state_l      the hidden state of prompt token l = 1..L; ``prompt_l`` is its factor u_l[h]
-    state_t, token_t    H_t ∼ A[H_{t−1},·] and X_t ∼ W[H_t,·], t = 1..T; column i (from 0) of the tokens is token_{i+1}
-
-Source: Wei, Xie & Ma (2021), §2.
-"""
+"""Parameters of a hidden Markov model over tokens, and its equals in other libraries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import cast
+import dataclasses
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import pyro
-from pyro import poutine
-from pyro.distributions import Categorical
-from pyro.poutine.runtime import InferDict
-from torch import BoolTensor, Tensor
+import torch
 
-from ppl_hmm import kinds
-from ppl_hmm.parameters import HMM
-from ppl_hmm.rows import Model, Prompt, Text, check_positions, model_prompt
-from ppl_hmm.text import MASK, as_tokens
+from ppl_hmm import _moved, schema
+from ppl_hmm.base.arrays import as_tensor
+from ppl_hmm.base.checks import check_distributions
+from ppl_hmm.base.records import Record, broadcast_shapes
+from ppl_hmm.errors import InvalidInput
 
-_ENUMERATE: InferDict = {"enumerate": "parallel"}
+if TYPE_CHECKING:
+    from pyro.distributions import DiscreteHMM
+
+    from ppl_hmm.programs.distribution import CategoricalHMM
+
+_log = logging.getLogger("ppl_hmm")
 
 
-def hmm_program(
-    model: HMM, tokens: Text, *, lengths: Text | None = None, prompt: Prompt | None = None, predict: Sequence[int] = ()
-) -> None:
-    """Run the Pyro program of a hidden Markov model with fixed parameters, whose latents are marked for enumeration.
-
-    For ``TraceEnum_ELBO(max_plate_nesting=1)`` with an empty guide, and ``infer_discrete(first_available_dim=-2)``.
+@dataclasses.dataclass(frozen=True, eq=False)
+class HMM(Record):
+    """A hidden Markov model over tokens, with a silent initial state.
 
     Parameters
     ----------
-    model
-        A single model: K states, V tokens.
-    tokens
-        (B,T) integers 0..V−1, or ``MASK`` (−1) where nothing is observed: those sites are masked out.
-    lengths
-        (B,): later positions count as ``MASK``.
-    prompt
-        :class:`~ppl_hmm.SoftPrompt` or rows (L,K) of likelihoods, put before the text.
-    predict
-        Positions (0-based, over the text) whose token is latent instead of observed, whatever ``tokens`` holds there.
+    initial
+        π₀ (P…,K): law of H₀, which emits nothing.
+    transition
+        A (P…,K,K): A[h,h'] = P(H_{t+1}=h' | H_t=h).
+    emission
+        W (P…,K,V): W[h,x] = P(X_t=x | H_t=h).
 
     Raises
     ------
     InvalidInput
-        A batch of models; tokens, lengths, prompt or positions that do not fit the model.
+        A row that is not a distribution (which, its sum), a negative or non-finite entry, mismatched sizes.
 
     Notes
     -----
-    Every call validates its arguments. Cost under enumeration: tensors of B·K² entries a step, B·K·V where predicted.
+    Array-likes become float64 tensors unless all are float32. Leading batch dimensions P… hold several models of
+    equal size. Source: Wei, Xie & Ma (2021), §2, whose A and W are column-stochastic (transposed here).
     """
-    kinds.require(model, HMM, "model of hmm_program", "an HMM")
-    model.require_single("hmm_program")
-    text = as_tokens(tokens, model.vocabulary_size, lengths=lengths, device=model.device)
-    rows = None if prompt is None else model_prompt(model, prompt)
-    latent_tokens = check_positions(predict, text.shape[1]) if len(predict) else []
 
-    with pyro.plate("sequence", len(text), dim=-1):
-        sample_chain(model, text, rows, latent_tokens, read=lambda state: (state,))
+    initial: torch.Tensor
+    transition: torch.Tensor
+    emission: torch.Tensor
+
+    dimensions: ClassVar[dict[str, tuple[str, ...]]] = {
+        "initial": (schema.STATE,),
+        "transition": (schema.STATE, schema.STATE_NEXT),
+        "emission": (schema.STATE, schema.TOKEN),
+    }
+
+    def __post_init__(self) -> None:
+        self._convert()
+        n_states = self.initial.shape[-1]
+        if self.transition.shape[-2:] != (n_states, n_states) or self.emission.shape[-2] != n_states:
+            raise InvalidInput(
+                "sizes of HMM",
+                "initial (K,), transition (K, K), emission (K, V)",
+                f"initial {tuple(self.initial.shape)}, transition {tuple(self.transition.shape)}, "
+                f"emission {tuple(self.emission.shape)}",
+                "give all three the same number of states K",
+            )
+        for name in HMM.dimensions:
+            check_distributions(name, getattr(self, name))
+
+    @property
+    def n_states(self) -> int:
+        """K."""
+        return self.initial.shape[-1]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        return self.emission.shape[-1]
+
+    def to_hmmlearn(self) -> Any:
+        """Return the ``hmmlearn.hmm.CategoricalHMM`` of the same law: its first state emits, so start = π₀A."""
+        self.require_single("to_hmmlearn")
+        from hmmlearn.hmm import CategoricalHMM
+
+        model = CategoricalHMM(n_components=self.n_states, n_features=self.vocabulary_size, init_params="")
+        model.startprob_ = (self.initial @ self.transition).detach().cpu().numpy()
+        model.transmat_ = self.transition.detach().cpu().numpy()
+        model.emissionprob_ = self.emission.detach().cpu().numpy()
+        return model
+
+    @classmethod
+    def from_hmmlearn(cls, model: Any) -> HMM:
+        """Return the HMM that gives every text the probability that an hmmlearn ``CategoricalHMM`` gives it.
+
+        hmmlearn's first state emits, with law ``startprob_``; here it comes after one move from the silent H₀. Where
+        a law π₀ with π₀A = ``startprob_`` exists, it becomes ``initial``, and the states are those of the model. Of
+        several such laws the least certain one is taken: that with the smallest Σπ₀².
+
+        Otherwise one silent start state is added *last*, and a warning is logged. State K moves to state h with
+        probability ``startprob_[h]`` and is never visited again, so states 0..K−1 keep their indices; its emission row
+        is never used and is set uniform. H₀ is then certain to be state K: P(H₀|x) is the same for every text, so that
+        tasks on H₀ ask nothing. Ask about another position: ``PosteriorTask(weights, position=0)`` is about the state
+        that emits the first token.
+
+        Raises
+        ------
+        InvalidInput
+            No ``CategoricalHMM`` or subclass of it, or one without parameters; one of another shape, or not finite.
+
+        Notes
+        -----
+        π₀A has a relative error of at most 1e-12 in each entry, and so has the probability of every text. By
+        non-negative least squares: O(K³).
+        """
+        from ppl_hmm.models.initial import law_before  # loads scipy
+
+        start, transition, emission = _hmmlearn_parameters(model)
+        law = law_before(start.numpy(), transition.numpy())
+        if law is not None:
+            return HMM(torch.from_numpy(law), transition, emission)
+        _log.warning(
+            "from_hmmlearn: no law of a silent initial state leads to startprob_, so a silent start state was added "
+            "last; H₀ is certain to be it, P(H₀|x) is the same for every text, and tasks on H₀ ask nothing; ask about "
+            "another position, e.g. PosteriorTask(weights, position=0)"
+        )
+        n_states, vocabulary_size = emission.shape
+        silent = start.new_zeros(n_states + 1)
+        silent[-1] = 1.0
+        padded = torch.cat([transition, start[None]])
+        return HMM(
+            initial=silent,
+            transition=torch.cat([padded, padded.new_zeros(n_states + 1, 1)], dim=1),
+            emission=torch.cat([emission, emission.new_full((1, vocabulary_size), 1 / vocabulary_size)]),
+        )
+
+    def to_discrete_hmm(self, duration: int | None = None) -> DiscreteHMM:
+        """Return Pyro's ``DiscreteHMM`` with these parameters (it has the same silent H₀).
+
+        Log-probabilities are passed as ``logits``: ``probs`` would clamp exact zeros. ``duration`` is T, which
+        ``DiscreteHMM`` needs in order to sample.
+
+        See Also
+        --------
+        to_categorical_hmm : The same law, with faster exact inference and ``MASK``.
+        from_discrete_hmm : The way back.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ppl_hmm import HMM
+        >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+        >>> model.to_discrete_hmm().log_prob(torch.tensor([0, 1, 2, 2])).numpy().round(4).item()
+        -4.0903
+        """
+        from pyro.distributions import Categorical, DiscreteHMM
+
+        emission = self.emission.log()[..., None, :, :]
+        return DiscreteHMM(
+            self.initial.log(), self.transition.log()[..., None, :, :], Categorical(logits=emission), duration=duration
+        )
+
+    def to_categorical_hmm(self, duration: int | None = None) -> CategoricalHMM:
+        """Return the Pyro distribution of texts under this model, with exact inference in place of ``DiscreteHMM``'s.
+
+        Leading batch dimensions become its ``batch_shape``. ``duration`` is T, which it needs in order to sample.
+
+        See Also
+        --------
+        ppl_hmm.CategoricalHMM.to_hmm : The way back.
+
+        Examples
+        --------
+        >>> from ppl_hmm import HMM
+        >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+        >>> model.to_categorical_hmm().log_prob([[0, 1, 2, 2], [2, 1, 0, 0]]).numpy().round(4)
+        array([-4.0903, -4.6416])
+        """
+        from pyro.distributions import Categorical
+
+        from ppl_hmm.programs.distribution import CategoricalHMM
+
+        emission = Categorical(logits=self.emission.log()[..., None, :, :])
+        return CategoricalHMM(self.initial.log(), self.transition.log()[..., None, :, :], emission, duration=duration)
+
+    @classmethod
+    def from_discrete_hmm(cls, distribution: DiscreteHMM | CategoricalHMM) -> HMM:
+        """Return the parameters of a homogeneous ``DiscreteHMM`` with categorical emissions, or a ``CategoricalHMM``.
+
+        Raises
+        ------
+        InvalidInput
+            Another distribution, emissions that are not categorical, or a model that changes over time.
+
+        See Also
+        --------
+        to_discrete_hmm, to_categorical_hmm : The ways back.
+
+        Examples
+        --------
+        >>> from ppl_hmm import HMM
+        >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+        >>> HMM.from_discrete_hmm(model.to_discrete_hmm()).allclose(model)
+        True
+        """
+        from pyro.distributions import DiscreteHMM
+
+        from ppl_hmm.programs.distribution import CategoricalHMM
+
+        if isinstance(distribution, CategoricalHMM):
+            return distribution.to_hmm()
+        if not isinstance(distribution, DiscreteHMM):
+            kind = type(distribution).__name__
+            raise InvalidInput("from_discrete_hmm", "a DiscreteHMM or CategoricalHMM", kind, "build one of them")
+        emission = getattr(distribution.observation_dist, "logits", None)
+        if emission is None or not hasattr(distribution.observation_dist, "_num_events"):
+            raise InvalidInput(
+                "observation distribution of DiscreteHMM",
+                "Categorical",
+                type(distribution.observation_dist).__name__,
+                "only tokens are supported",
+            )
+        transition = distribution.transition_logits
+        # Without a time dimension the parameters are constant in time.
+        transition, emission = (logits if logits.ndim > 2 else logits[None] for logits in (transition, emission))
+        if transition.shape[-3] != 1 or emission.shape[-3] != 1:
+            raise InvalidInput(
+                "DiscreteHMM",
+                "parameters constant in time (time dimension of size 1)",
+                f"transition {tuple(transition.shape)}, emission {tuple(emission.shape)}",
+                "pass a homogeneous model",
+            )
+        transition, emission = transition[..., 0, :, :].exp(), emission[..., 0, :, :].exp()
+        initial = distribution.initial_logits.exp()
+        batch_shape = broadcast_shapes(initial.shape[:-1], transition.shape[:-2], emission.shape[:-2])
+        return HMM(
+            initial.expand(*batch_shape, *initial.shape[-1:]),
+            transition.expand(*batch_shape, *transition.shape[-2:]),
+            emission.expand(*batch_shape, *emission.shape[-2:]),
+        )
 
 
-def sample_chain(
-    model: Model,
-    text: Tensor,
-    rows: Tensor | None,
-    latent_tokens: Sequence[int],
-    read: Callable[[Tensor], tuple[Tensor, ...]],
-) -> None:
-    """Sample the sites of states, prompt and tokens, inside the plate; the arguments are checked.
-
-    ``read`` maps a state to the index of its rows: ``emission[read(state)]`` (…,V) and ``rows[l][read(state)]`` (…).
-    """
-    # Logits, because ``probs`` would clamp exact zeros.
-    log_initial, log_transition, log_emission = model.initial.log(), model.transition.log(), model.emission.log()
-    log_rows = () if rows is None else rows.log()
-
-    state = latent("state_0", log_initial)
-    # One Markov chain through prompt and text: enumeration dimensions are recycled only within one loop.
-    for t in pyro.markov(range(1 - len(log_rows), 1 + text.shape[1])):
-        if t < 1:
-            token = t + len(log_rows)
-            state = latent(f"prompt_state_{token}", log_transition[state])
-            pyro.factor(f"prompt_{token}", log_rows[token - 1][read(state)])
-        else:
-            state = latent(f"state_{t}", log_transition[state])
-            if t - 1 in latent_tokens:
-                latent(f"token_{t}", log_emission[read(state)])
-            else:
-                _observed(f"token_{t}", log_emission[read(state)], text[:, t - 1])
-
-
-def latent(name: str, logits: Tensor) -> Tensor:
-    """Mark a latent for enumeration. One with a single value is known, and Pyro has no dimension for it: observe it."""
-    known = None if logits.shape[-1] > 1 else logits.new_zeros(logits.shape[:-1]).long()
-    return pyro.sample(name, Categorical(logits=logits), obs=known, infer=_ENUMERATE)
+def _hmmlearn_parameters(model: Any) -> list[torch.Tensor]:
+    """Return ``startprob_`` (K,), ``transmat_`` (K,K) and ``emissionprob_`` (K,V), each checked under its own name."""
+    names = ("startprob_", "transmat_", "emissionprob_")
+    if all(kind.__name__ != "CategoricalHMM" for kind in type(model).__mro__) or not all(
+        hasattr(model, name) for name in names
+    ):
+        raise InvalidInput(
+            "from_hmmlearn",
+            "a CategoricalHMM with parameters",
+            type(model).__name__,
+            "fit it, or set startprob_, transmat_ and emissionprob_",
+        )
+    parameters = [as_tensor(getattr(model, name), what=name).double() for name in names]
+    n_states, n_tokens = parameters[-1].shape if parameters[-1].ndim == 2 else (0, 0)
+    shapes = ((n_states,), (n_states, n_states), (n_states, n_tokens))
+    for name, values, shape in zip(names, parameters, shapes, strict=True):
+        if tuple(values.shape) != shape:
+            got = ", ".join(f"{each} {tuple(of.shape)}" for each, of in zip(names, parameters, strict=True))
+            expected = "startprob_ (K,), transmat_ (K, K), emissionprob_ (K, V)"
+            raise InvalidInput(f"{name} of from_hmmlearn", expected, got, "fit it again, or correct the parameter")
+        if not torch.isfinite(values).all():
+            where = (~torch.isfinite(values)).nonzero()[0].tolist()
+            raise InvalidInput(
+                f"{name}{where}", "a finite number", str(values[tuple(where)].item()), "fit it again on more text"
+            )
+        check_distributions(name, values)
+    return parameters
 
 
-def _observed(name: str, logits: Tensor, tokens: Tensor) -> None:
-    """Observe tokens (B,); where they are ``MASK`` the site is masked out, and token 0 only stands in."""
-    with poutine.mask(mask=cast(BoolTensor, tokens != MASK)):
-        pyro.sample(name, Categorical(logits=logits), obs=tokens.clamp(min=0))
+if not TYPE_CHECKING:
+    __getattr__ = _moved.former_names(__name__)

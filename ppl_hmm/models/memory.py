@@ -1,77 +1,159 @@
-"""The memory-augmented hidden Markov model as a Pyro program.
-
-Sites, all under ``pyro.plate("sequence", B, dim=-1)``:
-
-    memory_j            M_j ∼ P(M_j), j = 1..N: one memory for each sequence, read at all its positions
-    state_0             H₀ ∼ π₀, silent
-    prompt_state_l      the hidden state of prompt token l = 1..L; ``prompt_l`` is its factor u_l[M_cell(h), h]
-    state_t, token_t    H_t ∼ A[H_{t−1},·] and X_t ∼ W[M_cell(H_t),H_t,·], t = 1..T; token_{i+1} is column i (from 0)
-
-Source: Wei, Xie & Ma (2021), §4.
-"""
+"""Parameters of a memory-augmented hidden Markov model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
 
-import pyro
 import torch
 from torch import Tensor
 
-from ppl_hmm import kinds
-from ppl_hmm.models.hmm import latent, sample_chain
-from ppl_hmm.parameters import MemoryHMM
-from ppl_hmm.rows import Prompt, Text, check_positions, model_prompt
-from ppl_hmm.text import as_tokens
+from ppl_hmm import _moved, schema
+from ppl_hmm.base.checks import check_distributions
+from ppl_hmm.base.records import Record
+from ppl_hmm.errors import InvalidInput
+from ppl_hmm.exact.configurations import configurations, prior_of_cells, select_rows
+from ppl_hmm.models.hmm import HMM
+
+#: Pairs of a memory and a state that are written out, at most: their transitions take 2 GB.
+FLATTENED_LIMIT = 1 << 14
 
 
-def memory_program(
-    model: MemoryHMM,
-    tokens: Text,
-    *,
-    lengths: Text | None = None,
-    prompt: Prompt | None = None,
-    predict: Sequence[int] = (),
-) -> None:
-    """Run the Pyro program of a memory-augmented hidden Markov model, whose latents are marked for enumeration.
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemoryHMM(Record):
+    """A hidden Markov model with a long-term memory, drawn once for each text, that its states read.
 
-    The cells' enumeration dimensions stay for all positions; those of the states are recycled.
+    The memory M = (M_1..M_N) has independent cells of m values; the chain H_t is independent of it. State h reads one
+    cell, and emits by its value: P(X_t=x | M, H_t=h) = W[M_cell(h), h, x].
 
     Parameters
     ----------
-    model
-        A single model: N cells of m values, K states, V tokens.
-    tokens, lengths, predict
-        As in :func:`~ppl_hmm.models.hmm.hmm_program`.
-    prompt
-        :class:`~ppl_hmm.MemoryPrompt` or rows (L,m,K) of likelihoods, put before the text: u[l,a,h] is that of state h
-        when the cell that it reads holds a.
+    memory_prior
+        (P…,N,m): P(M_j = a).
+    initial
+        π₀ (P…,K): law of H₀, which emits nothing.
+    transition
+        A (P…,K,K): A[h,h'] = P(H_{t+1}=h' | H_t=h).
+    cell_of_state
+        (P…,K) integers 0..N−1: the cell that each state reads.
+    emission
+        W (P…,m,K,V): W[a,h,x] = P(X_t=x | H_t=h, the cell that h reads holds a).
 
     Raises
     ------
     InvalidInput
-        A batch of models; tokens, lengths, prompt or positions that do not fit the model.
+        A row that is not a distribution (which, its sum), a negative or non-finite entry, mismatched sizes, a cell
+        that does not exist.
 
     Notes
     -----
-    Every call validates its arguments. Cost under enumeration: tensors of B·m^N·K² entries a step, B·m^N·K·V where
-    predicted.
+    Source: Wei, Xie & Ma (2021), §4; their hidden state (j, s) is a state h with cell(h) = j.
     """
-    kinds.require(model, MemoryHMM, "model of memory_program", "a MemoryHMM")
-    model.require_single("memory_program")
-    text = as_tokens(tokens, model.vocabulary_size, lengths=lengths, device=model.device)
-    rows = None if prompt is None else model_prompt(model, prompt)
-    latent_tokens = check_positions(predict, text.shape[1]) if len(predict) else []
-    log_prior = model.memory_prior.log()
 
-    with pyro.plate("sequence", len(text), dim=-1):
-        # Outside the Markov loop: what is sampled there is never recycled.
-        memory = [latent(f"memory_{j}", log_prior[j - 1]) for j in range(1, 1 + model.n_cells)]
+    memory_prior: Tensor
+    initial: Tensor
+    transition: Tensor
+    cell_of_state: Tensor
+    emission: Tensor
 
-        def read(state: Tensor) -> tuple[Tensor, Tensor]:
-            cell, value = model.cell_of_state[state], memory[0]
-            for j, held in enumerate(memory[1:], start=1):
-                value = torch.where(cell == j, held, value)
-            return value, state
+    dimensions: ClassVar[dict[str, tuple[str, ...]]] = {
+        "memory_prior": (schema.CELL, schema.MEMORY_VALUE),
+        "initial": (schema.STATE,),
+        "transition": (schema.STATE, schema.STATE_NEXT),
+        "cell_of_state": (schema.STATE,),
+        "emission": (schema.MEMORY_VALUE, schema.STATE, schema.TOKEN),
+    }
+    integers: ClassVar[frozenset[str]] = frozenset({"cell_of_state"})
 
-        sample_chain(model, text, rows, latent_tokens, read)
+    def __post_init__(self) -> None:
+        self._convert()
+        n_states = self.initial.shape[-1]
+        if (
+            self.transition.shape[-2:] != (n_states, n_states)
+            or self.cell_of_state.shape[-1] != n_states
+            or self.emission.shape[-3:-1] != (self.memory_prior.shape[-1], n_states)
+        ):
+            raise InvalidInput(
+                "sizes of MemoryHMM",
+                "memory_prior (N, m), initial (K,), transition (K, K), cell_of_state (K,), emission (m, K, V)",
+                ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in self.dimensions),
+                "give all the same number of states K and of memory values m",
+            )
+        for name in self.dimensions:
+            if name not in self.integers:
+                check_distributions(name, getattr(self, name))
+        outside = (self.cell_of_state < 0) | (self.cell_of_state >= self.n_cells)
+        if outside.any():
+            where = outside.nonzero()[0].tolist()
+            raise InvalidInput(
+                f"cell_of_state{where}",
+                f"a cell in 0..{self.n_cells - 1}",
+                str(self.cell_of_state[tuple(where)].item()),
+                "add a row to memory_prior, or correct the map",
+            )
+
+    @property
+    def n_states(self) -> int:
+        """K."""
+        return self.initial.shape[-1]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        return self.emission.shape[-1]
+
+    @property
+    def n_cells(self) -> int:
+        """N."""
+        return self.memory_prior.shape[-2]
+
+    @property
+    def n_memory_values(self) -> int:
+        """M."""
+        return self.memory_prior.shape[-1]
+
+    def flatten(self) -> HMM:
+        """Return the :class:`HMM` of the same law on the m^N·K pairs of a memory and a state.
+
+        Pair c·K + h is state h with the c-th memory, counted with the last cell fastest. Exact inference never needs
+        it: it is the model written out, of size (m^N·K)², for small cases and checks.
+
+        Raises
+        ------
+        InvalidInput
+            More than :data:`FLATTENED_LIMIT` pairs; a pair whose probability is positive and smaller than any float.
+        """
+        n_states, batch_shape = self.n_states, self.batch_shape
+        n_pairs = self.n_memory_values**self.n_cells * n_states
+        if n_pairs > FLATTENED_LIMIT:
+            raise InvalidInput(
+                "flatten",
+                f"at most {FLATTENED_LIMIT} pairs of a memory and a state",
+                f"m^N·K = {self.n_memory_values}^{self.n_cells}·{n_states} = {n_pairs}",
+                "use the memory model itself: inference needs no pairs",
+            )
+        memories = configurations(self.n_cells, self.n_memory_values)
+        factors = prior_of_cells(self.memory_prior, memories)
+        initial = factors.prod(-1)[..., :, None] * self.initial[..., None, :]
+        smallest = torch.finfo(initial.dtype).tiny
+        positive = (factors > 0).all(-1)[..., :, None] & (self.initial > 0)[..., None, :]
+        if (positive & (initial < smallest)).any():
+            raise InvalidInput(
+                "flatten",
+                f"pairs of a memory and a state of probability zero, or at least {smallest:.1e}",
+                f"a positive one of {float(initial[positive].min()):.1e}",
+                "use the memory model itself: it sums logarithms",
+            )
+        emission = select_rows(self.emission, self.cell_of_state, memories)  # (P…,C,K,V)
+        # The memory stays; the state moves.
+        stays = torch.eye(len(memories), dtype=self.dtype, device=self.device)
+        transition = torch.einsum("cd,...hk->...chdk", stays, self.transition)
+        return HMM(
+            initial=initial.reshape(*batch_shape, n_pairs),
+            transition=transition.reshape(*batch_shape, n_pairs, n_pairs),
+            emission=emission.reshape(*batch_shape, n_pairs, self.vocabulary_size),
+        )
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _moved.former_names(__name__)

@@ -9,15 +9,15 @@ from typing import Literal, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from ppl_hmm import kinds
+from ppl_hmm.base import foreign
+from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.errors import InvalidInput, PplHmmError
 from ppl_hmm.exact.rounding import message_rounding
-from ppl_hmm.inference import masked_conditionals
-from ppl_hmm.parameters import HMM, MemoryHMM, SoftPrompt
+from ppl_hmm.inference.queries import masked_conditionals
+from ppl_hmm.inference.rows import Model, Text
+from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
 from ppl_hmm.recoverability.witness import Witness
-from ppl_hmm.rows import Model, Text
 from ppl_hmm.tasks import Answers, MemoryTask, PosteriorTask, Task, decide, latent_posterior
-from ppl_hmm.text import as_tokens
 
 #: Largest relative residual that counts as solved, by default.
 RESIDUAL_TOLERANCE = 1e-9
@@ -179,8 +179,8 @@ def require_model(function: str, model: object, model_type: type[HMM] | type[Mem
         raise InvalidInput(
             function,
             f"a single {model_type.__name__}",
-            kinds.described(model),
-            otherwise if isinstance(model, HMM | MemoryHMM) else kinds.remedy(model, "model", otherwise),
+            foreign.described(model),
+            otherwise if isinstance(model, HMM | MemoryHMM) else foreign.remedy(model, "model", otherwise),
         )
     model.require_single(function)
 

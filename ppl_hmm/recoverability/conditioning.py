@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ppl_hmm.parameters import HMM, SoftPrompt
+from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.recoverability.certificate import require_model
 from ppl_hmm.recoverability.head import states_entered
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.exact.rounding import message_rounding
-from ppl_hmm.parameters import HMM
+from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair
 from ppl_hmm.recoverability.head import smallest_row_singular_value
 from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ppl_hmm.parameters import HMM, MemoryHMM
-from ppl_hmm.parameters.memory import configurations
+from ppl_hmm.exact.configurations import configurations
+from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.recoverability.certificate import require_pair
 from ppl_hmm.tasks import MemoryTask, PosteriorTask
 

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.exact.wide import Wide, wide_product
-from ppl_hmm.parameters import HMM, SoftPrompt
+from ppl_hmm.inference.rows import Prompt, model_prompt
+from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.recoverability.certificate import (
     RESIDUAL_TOLERANCE,
     Certificate,
@@ -34,7 +35,6 @@ from ppl_hmm.recoverability.certificate import (
     require_pair,
     require_thresholds,
 )
-from ppl_hmm.rows import Prompt, model_prompt
 from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
 
 # Singular values of rows that sum to one are off by no more.

@@ -32,9 +32,9 @@ import torch
 from scipy.linalg import helmert
 from torch import Tensor
 
+from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least, one_of
-from ppl_hmm.parameters import HMM
-from ppl_hmm.randomness import CPU, Seed, generator
+from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.certificate import require_model, require_thresholds
 from ppl_hmm.recoverability.head import smallest_row_singular_value
 

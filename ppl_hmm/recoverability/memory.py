@@ -28,10 +28,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ppl_hmm.base.tokens import as_text
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.inference import Posterior, masked_conditionals, posterior
-from ppl_hmm.parameters import MemoryHMM, MemoryPrompt
-from ppl_hmm.parameters.memory import configurations, prior_of_cells, select_rows
+from ppl_hmm.exact.configurations import configurations, prior_of_cells, select_rows
+from ppl_hmm.inference.queries import Posterior, masked_conditionals, posterior
+from ppl_hmm.inference.rows import Prompt, Text, memory_arrays, model_prompt
+from ppl_hmm.models import MemoryHMM, MemoryPrompt
 from ppl_hmm.recoverability.attention import hard_attention, observed, of_token, read
 from ppl_hmm.recoverability.certificate import (
     RESIDUAL_TOLERANCE,
@@ -43,9 +45,7 @@ from ppl_hmm.recoverability.certificate import (
     require_thresholds,
 )
 from ppl_hmm.recoverability.head import smallest_row_singular_value
-from ppl_hmm.rows import Prompt, Text, memory_arrays, model_prompt
 from ppl_hmm.tasks import MemoryTask, decide, on_possible_values, require_uncertain
-from ppl_hmm.text import as_text
 
 # Singular values of R below these shares of the largest count as zero: rows that nearly coincide are taken as equal
 # where that reads the others off better.

@@ -27,9 +27,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ppl_hmm.base.positions import Place
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.parameters import HMM
-from ppl_hmm.positions import Place
+from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.certificate import (
     RESIDUAL_TOLERANCE,
     SCORE_ROUNDING,

@@ -26,9 +26,9 @@ import torch
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor
 
+from ppl_hmm.base.quiet import stdout_to_stderr
 from ppl_hmm.errors import at_least
-from ppl_hmm.parameters import HMM, SoftPrompt
-from ppl_hmm.quiet import stdout_to_stderr
+from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair
 from ppl_hmm.recoverability.head import head_certificate, smallest_row_singular_value, task_targets
 from ppl_hmm.tasks import PosteriorTask, require_uncertain

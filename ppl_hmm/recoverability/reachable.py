@@ -19,8 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ppl_hmm.parameters import HMM
-from ppl_hmm.positions import Place
+from ppl_hmm.base.positions import Place
+from ppl_hmm.models import HMM
 from ppl_hmm.tasks import reached_from
 
 # A vector depends on others if each of its entries is off by no more, relative to what is summed there.

@@ -34,13 +34,14 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from ppl_hmm import schema
-from ppl_hmm.arrays import as_tensor
+from ppl_hmm.base.arrays import as_tensor
+from ppl_hmm.base.checks import check_distributions
+from ppl_hmm.base.labels import read
+from ppl_hmm.base.quiet import stdout_to_stderr
 from ppl_hmm.errors import InvalidInput, PplHmmError
 from ppl_hmm.exact.wide import Wide, wide_product
-from ppl_hmm.labels import read
-from ppl_hmm.parameters import HMM
-from ppl_hmm.parameters.distributions import check_distributions
-from ppl_hmm.quiet import stdout_to_stderr
+from ppl_hmm.inference.rows import Prompt
+from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.certificate import (
     RESIDUAL_TOLERANCE,
     SCORE_ROUNDING,
@@ -49,7 +50,6 @@ from ppl_hmm.recoverability.certificate import (
     require_thresholds,
 )
 from ppl_hmm.recoverability.head import law_rounding, margin_error, states_entered, task_targets, wide_law
-from ppl_hmm.rows import Prompt
 from ppl_hmm.tasks import PosteriorTask, decide, on_possible_values
 
 Array = ArrayLike | Tensor

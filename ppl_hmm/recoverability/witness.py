@@ -22,10 +22,10 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linprog, nnls
 
 from ppl_hmm import schema
-from ppl_hmm.arrays import as_tensor
+from ppl_hmm.base.arrays import as_tensor
+from ppl_hmm.base.labels import matched, read
+from ppl_hmm.base.quiet import stdout_to_stderr
 from ppl_hmm.errors import InvalidInput, PplHmmError, at_least
-from ppl_hmm.labels import matched, read
-from ppl_hmm.quiet import stdout_to_stderr
 
 #: Margins above this count as separation; ten times the solver's own tolerance.
 SEPARATION = 1e-9

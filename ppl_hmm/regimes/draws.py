@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_hmm.base.randomness import CPU
 from ppl_hmm.errors import InvalidInput, one_of
-from ppl_hmm.randomness import CPU
 
 #: Builders of a family by name, with the defaults of their options.
 Families = dict[str, tuple[Callable[..., Any], dict[str, Any]]]

@@ -20,15 +20,15 @@ every state with a probability bounded below needs ε > 0.
 
 from __future__ import annotations
 
-import dataclasses
 from numbers import Real
 
 import torch
 from torch import Tensor
 
+from ppl_hmm.base.randomness import CPU, Laws, Seed, categorical, generator
 from ppl_hmm.errors import InvalidInput, at_least
-from ppl_hmm.parameters import ConceptHMM
-from ppl_hmm.randomness import CPU, Laws, Seed, categorical, generator
+from ppl_hmm.inference.concepts import InContextText
+from ppl_hmm.models import ConceptHMM
 from ppl_hmm.regimes.draws import mixture_of_permutations, softmax_rows
 
 #: The released softmax temperatures, of the initial law and of transitions, and the weight of I in A_value.
@@ -38,28 +38,6 @@ VALUE_STAYS = 0.9
 
 #: The token of slot 0.
 DELIMITER = 0
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class InContextText:
-    """Prompts of independent examples of one concept, after Xie et al. (2021), §4.
-
-    Attributes
-    ----------
-    tokens
-        (B,n(k+1)+k−1): n examples of k tokens, each followed by the delimiter, then the first k−1 of one more.
-    concept
-        (B,): θ, from which all n+1 examples are drawn.
-    start
-        (B,K): the law of the first state of each example, which emits: uniform over the values of θ in one slot.
-    example_length
-        k.
-    """
-
-    tokens: Tensor
-    concept: Tensor
-    start: Tensor
-    example_length: int
 
 
 def ginc(

@@ -11,9 +11,9 @@ from numbers import Real
 
 import torch
 
+from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least
-from ppl_hmm.parameters import HMM
-from ppl_hmm.randomness import CPU, Seed, generator
+from ppl_hmm.models import HMM
 from ppl_hmm.regimes.draws import Families, build, dirichlet_rows, mixture_of_permutations, softmax_rows
 from ppl_hmm.regimes.ginc import ginc
 
@@ -31,7 +31,7 @@ def random_hmm(regime: str, n_states: int, vocabulary_size: int, seed: Seed, **o
         ``'wei2021'``: nearly deterministic mixtures of permutations; ``'dirichlet'`` (option ``concentration``, 1 by
         default): rows from a symmetric Dirichlet; ``'degenerate'`` (options ``rank`` r < K, ``concentration``):
         Dirichlet, with emission rows that are mixtures of only r distributions, so that rank W = r; ``'ginc'`` (options
-        ``n_concepts``, ``n_slots``, ``smoothing``): a :class:`~ppl_hmm.parameters.ConceptHMM`, K = n_concepts ·
+        ``n_concepts``, ``n_slots``, ``smoothing``): a :class:`~ppl_hmm.models.ConceptHMM`, K = n_concepts ·
         n_values · n_slots, described in :mod:`ppl_hmm.regimes.ginc`.
     n_states, vocabulary_size
         K and V.

@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least
-from ppl_hmm.parameters import MemoryHMM
-from ppl_hmm.randomness import CPU, Seed, generator
+from ppl_hmm.models import MemoryHMM
 from ppl_hmm.regimes.draws import Families, build, dirichlet_rows, mixture_of_permutations, softmax_rows
 from ppl_hmm.regimes.hmm import INITIAL_TEMPERATURE, TEMPERATURE
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ppl_hmm.base.randomness import categorical
 from ppl_hmm.exact.algebra import LOG, MAXIMUM, Algebra, Floor
 from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths
 from ppl_hmm.exact.recursion import (
@@ -27,7 +28,6 @@ from ppl_hmm.exact.recursion import (
     forward,
     rows_by_time,
 )
-from ppl_hmm.randomness import categorical
 
 
 @dataclasses.dataclass(frozen=True)

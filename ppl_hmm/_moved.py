@@ -1,0 +1,114 @@
+"""Import paths of version 0.1: they lead to the modules' new places, with a warning, until version 0.3."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+_PACKAGE = "ppl_hmm"
+
+# Modules whose path names nothing now.
+_MODULES = {
+    "accessor": "audits.accessor",
+    "auditing": "audits.audit",
+    "diagnostics": "audits",
+    "diagnostics.arrays": "audits.arrays",
+    "diagnostics.concepts": "inference.concepts",
+    "diagnostics.labelled": "audits.groups",
+    "diagnostics.questions": "audits.questions",
+    "diagnostics.texts": "audits.texts",
+    "exact.memory": "exact.mixture",
+    "examples": "regimes.examples",
+    "experiments.cells": "experiments.engine.cells",
+    "experiments.cluster": "experiments.engine.cluster",
+    "experiments.configurations": "experiments.figure3.configurations",
+    "experiments.grid": "experiments.engine.grid",
+    "experiments.head_vs_prompt": "experiments.figure3.head_vs_prompt",
+    "experiments.labelled": "experiments.figure3.text",
+    "experiments.linear": "experiments.figure3.linear",
+    "experiments.memory_vs_vanilla": "experiments.figure3.memory_vs_vanilla",
+    "experiments.runner": "experiments.engine.runner",
+    "experiments.store": "experiments.engine.store",
+    "layout": "storage.layout",
+    "long_text": "inference.segments",
+    "models.distribution": "programs.distribution",
+    "models.enumeration": "programs.enumeration",
+    "parameters": "models",
+    "parameters.concepts": "models.concepts",
+    "parameters.distributions": "base.checks",
+    "parameters.hmm": "models.hmm",
+    "parameters.memory": "models.memory",
+    "parameters.prompt": "models.prompt",
+    "plots.answers_data": "audits.figures.answers_data",
+    "plots.answers_drawing": "audits.figures.answers_drawing",
+    "plots.audit_data": "audits.figures.model_data",
+    "plots.audit_drawing": "audits.figures.model_drawing",
+    "plots.audit_figures": "audits.figures.catalogue",
+    "plots.audited": "audits.tree",
+    "plots.data": "experiments.look.data",
+    "plots.figures": "experiments.look.drawing",
+    "plots.recoverability": "plots.simplex",
+    "plots.summary": "experiments.look.summary",
+    "plots.tables": "experiments.look.tables",
+    "randomness": "base.randomness",
+    "records": "base.records",
+    "report": "audits.report",
+    "rows": "inference.rows",
+    "sampling": "inference.sampling",
+    "text": "base.tokens",
+}
+
+# Paths that name another module or a package now, and where their former names are.
+_NAMES = {
+    "inference": "inference.queries",
+    "models.hmm": "programs.hmm",
+    "models.memory": "programs.memory",
+    "prompts": "prompts.fitted",
+    "storage": "storage.files",
+}
+
+
+def install() -> None:
+    """Let the former paths of modules be imported."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def former_names(module: str) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a module whose path held other names in version 0.1."""
+    new = f"{_PACKAGE}.{_NAMES[module.removeprefix(f'{_PACKAGE}.')]}"
+
+    def getattribute(name: str) -> Any:
+        if not name.startswith("_"):
+            found = getattr(import_module(new), name, None)
+            if found is not None:
+                _warn(f"{module}.{name}", f"{new}.{name}")
+                return found
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return getattribute
+
+
+class _Finder(Loader):
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002 (the protocol of finders)
+        package, _, module = fullname.partition(".")
+        return ModuleSpec(fullname, self) if package == _PACKAGE and module in _MODULES else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        new = f"{_PACKAGE}.{_MODULES[module.__name__.partition('.')[2]]}"
+        sys.modules[module.__name__] = import_module(new)
+        _warn(module.__name__, new)
+
+
+def _warn(old: str, new: str) -> None:
+    warnings.warn(
+        f"{old} has moved to {new}; the old path goes in version 0.3. Public names are best imported from {_PACKAGE}.",
+        DeprecationWarning,
+        stacklevel=3,  # the caller of the caller: who imports, or asks for the name
+    )

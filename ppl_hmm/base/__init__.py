@@ -1,0 +1,1 @@
+"""What every part stands on: records, tokens, checks, randomness, files."""

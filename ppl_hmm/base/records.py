@@ -1,0 +1,371 @@
+"""Frozen records of labelled tensors: what models, tasks and prompts have in common.
+
+A record is a frozen dataclass whose fields are tensors. ``dimensions`` names the trailing axes of each field; axes
+before them are batch dimensions P…, the same for all fields. ``integers`` names the fields that hold indices; the
+others are real. ``names`` names the entries of dimensions: docs/decisions/0015-labels-are-honoured-or-refused.md.
+``settings`` names the fields that are no tensors, with their defaults: plain values, the same for a whole batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from ppl_hmm import schema
+from ppl_hmm.base import foreign
+from ppl_hmm.base.arrays import as_tensor
+from ppl_hmm.base.labels import SAME_ENTRIES, Axis, Labels, Names, is_kept, moved, one_order, read
+from ppl_hmm.errors import InvalidInput
+
+
+def _with_ordinary_tensors(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return a method that makes tensors which work with gradients, under ``torch.inference_mode``, too."""
+
+    @functools.wraps(method)
+    def wrapped(self: Any) -> None:
+        records_graph = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.set_grad_enabled(records_graph):
+            method(self)
+
+    return wrapped
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Record:
+    """Base of the package's parameter records.
+
+    Attributes
+    ----------
+    names
+        Names of the entries of dimensions, e.g. ``{"state": ("rain", "dry")}``. Fields that are labelled arrays
+        (pandas, xarray) bring theirs, and are put into one order; ``state_next`` has those of ``state``.
+    """
+
+    names: Names = dataclasses.field(default_factory=dict, kw_only=True, repr=False)
+
+    dimensions: ClassVar[dict[str, tuple[str, ...]]]
+    integers: ClassVar[frozenset[str]] = frozenset()
+    settings: ClassVar[dict[str, int | str | None]] = {}
+
+    @_with_ordinary_tensors
+    def _convert(self) -> None:
+        """Turn fields into tensors on one device: indices int64, others float32 if all of them are, else float64."""
+        tensors, orders = self._read()
+        single = all(tensors[name].dtype == torch.float32 for name in tensors if name not in self.integers)
+        real = torch.float32 if single else torch.float64
+        devices = {tensor.device for tensor in tensors.values()}
+        if len(devices) > 1:
+            raise InvalidInput(
+                type(self).__name__,
+                "all parameters on one device",
+                ", ".join(sorted(map(str, devices))),
+                "move them with .to(device)",
+            )
+        for name, tensor in tensors.items():
+            # A copy, so that nobody else can change a frozen record; contiguous, so that memory layout changes nothing.
+            tensor = tensor.to(
+                torch.int64 if name in self.integers else real, copy=True, memory_format=torch.contiguous_format
+            )
+            if tensor.numel() and not all(map(math.isfinite, torch.aminmax(tensor.detach()))):
+                where = (~torch.isfinite(tensor)).nonzero()[0].tolist()
+                raise InvalidInput(
+                    f"{name}{where}",
+                    "a finite number",
+                    str(tensor[tuple(where)].item()),
+                    "remove NaN and infinite entries",
+                )
+            object.__setattr__(self, name, tensor)
+        self._check_ranks()
+        self._label(orders)
+
+    def _read(self) -> tuple[dict[str, torch.Tensor], list[Axis]]:
+        """Return fields as tensors whose axes are where we have them, and the labels of all their axes."""
+        tensors: dict[str, torch.Tensor] = {}
+        axes, leading = [], None
+        for name, dimensions in self.dimensions.items():
+            array = read(getattr(self, name), dimensions, name, leading)
+            leading = array.leading if leading is None else leading
+            tensors[name] = self._checked_kind(name, array.values)
+            axes += [Axis(name, each, array.labels.get(each)) for each in dimensions]
+        return tensors, axes
+
+    def _label(self, axes: list[Axis]) -> None:
+        """Bring fields whose labels name the same entries into one order, and keep the labels that are names."""
+        given = self._given_names()
+        unknown = set(given) - {axis.dimension for axis in axes}
+        if unknown:
+            known = ", ".join(dict.fromkeys(axis.dimension for axis in axes))
+            found = ", ".join(sorted(map(str, unknown)))
+            raise InvalidInput("names", f"dimensions among {known}", found, "drop the others")
+        kept: Labels = {}
+        entries_of = {axis.dimension: SAME_ENTRIES.get(axis.dimension, axis.dimension) for axis in axes}
+        for entries in dict.fromkeys(entries_of.values()):
+            same = [
+                axis if axis.order is not None else axis._replace(order=given.get(axis.dimension, given.get(entries)))
+                for axis in axes
+                if entries_of[axis.dimension] == entries
+            ]
+            order = one_order(same, entries)
+            for axis in same:
+                self._move(axis, order)
+            if order is not None and is_kept(order, entries):
+                kept[entries] = order
+        object.__setattr__(self, "names", kept)
+
+    def _given_names(self) -> Labels:
+        """Return the names that were passed, as tuples of what can be a name."""
+        try:
+            if not isinstance(self.names, Mapping):
+                raise TypeError
+            given = {dimension: tuple(order) for dimension, order in self.names.items()}
+            hash(tuple(given.values()))
+        except TypeError:  # no iterable, or of lists
+            expected = "names by dimension, e.g. {'state': ('rain', 'dry')}"
+            raise InvalidInput("names", expected, repr(self.names), "pass a dictionary of lists of strings") from None
+        return given
+
+    def _move(self, axis: Axis, order: tuple | None) -> None:
+        """Bring one axis of a field into an order."""
+        tensor, dimensions = getattr(self, axis.array), self.dimensions[axis.array]
+        place = dimensions.index(axis.dimension) - len(dimensions)
+        what = f"{axis.dimension} of {axis.array}"
+        if axis.order is not None and len(axis.order) != tensor.shape[place]:
+            raise InvalidInput(
+                f"labels of {what}", f"{tensor.shape[place]} labels", str(len(axis.order)), "label every entry"
+            )
+        object.__setattr__(self, axis.array, moved(tensor, place, axis.order, order, what))
+
+    @classmethod
+    def _checked_kind(cls, name: str, values: ArrayLike | torch.Tensor) -> torch.Tensor:
+        tensor = as_tensor(values, what=name)
+        if tensor.is_complex() or tensor.dtype == torch.bool:
+            raise InvalidInput(name, "real numbers", str(tensor.dtype), "convert to float")
+        if name in cls.integers and tensor.is_floating_point():
+            raise InvalidInput(name, "integers", str(tensor.dtype), "convert with .astype(int)")
+        return tensor
+
+    def _check_ranks(self) -> None:
+        batch_shapes = {}
+        for name, dimensions in self.dimensions.items():
+            tensor = getattr(self, name)
+            if tensor.ndim < len(dimensions):
+                raise InvalidInput(
+                    name,
+                    f"at least {len(dimensions)} dimensions ({', '.join(dimensions)})",
+                    f"shape {tuple(tensor.shape)}",
+                    "check the rank",
+                )
+            batch_shapes[name] = tuple(tensor.shape[: tensor.ndim - len(dimensions)])
+        if len(set(batch_shapes.values())) > 1:
+            raise InvalidInput(
+                f"dimensions of {type(self).__name__}",
+                "; ".join(f"{name} (…, {', '.join(dims)})" for name, dims in self.dimensions.items()),
+                "; ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in self.dimensions),
+                "give every parameter its rank, and all the same leading batch dimensions",
+            )
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Leading batch dimensions P…; empty for a single record."""
+        name, dimensions = next(iter(self.dimensions.items()))
+        tensor = getattr(self, name)
+        return tuple(tensor.shape[: tensor.ndim - len(dimensions)])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type shared by all real fields."""
+        return next(getattr(self, name).dtype for name in self.dimensions if name not in self.integers)
+
+    @property
+    def device(self) -> torch.device:
+        """Device shared by all fields."""
+        return getattr(self, next(iter(self.dimensions))).device
+
+    def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
+        """Return the record in another floating type or on another device."""
+
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+            return tensor.to(dtype=wanted, device=device or tensor.device)
+
+        return self._map(move)
+
+    def detach(self) -> Self:
+        """Return the record without its autograd graph."""
+        return self._map(torch.Tensor.detach)
+
+    def __deepcopy__(self, memo: dict) -> Self:
+        """Return a copy in the same autograd graph: torch copies no tensors that have one."""
+        return dataclasses.replace(self)
+
+    def __getitem__(self, index: int | slice | torch.Tensor) -> Self:
+        """Select along the batch dimensions, as an array of the batch's shape is indexed."""
+        if not self.batch_shape:
+            raise InvalidInput(
+                f"indexing a single {type(self).__name__}",
+                "leading batch dimensions",
+                "none",
+                f"build a batch with {type(self).__name__}.stack([...])",
+            )
+        numbers = torch.arange(math.prod(self.batch_shape), device=self.device).view(self.batch_shape)
+        try:
+            chosen = numbers[index]
+        except (IndexError, TypeError, ValueError) as error:
+            if isinstance(error, IndexError) and isinstance(index, Integral):  # this ends a loop over the batch
+                raise
+            what = f"index of a {type(self).__name__}"
+            expected = f"integers, or slices with positive steps, for batch dimensions {self.batch_shape}"
+            raise InvalidInput(what, expected, repr(index), "pass a list: batch[[2, 1, 0]]") from None
+        return self._map(lambda tensor: tensor.flatten(end_dim=len(self.batch_shape) - 1)[chosen])
+
+    def _map(self, function) -> Self:
+        return dataclasses.replace(self, **{name: function(getattr(self, name)) for name in self.dimensions})
+
+    def aligned_to(self, model: Record) -> Self:
+        """Return the record with its named entries, such as states or memory values, in the order of the model's.
+
+        Raises
+        ------
+        InvalidInput
+            The names are not the same.
+        """
+        return self._in_order(model.names, "the model")
+
+    def _in_order(self, names: Names, of: str) -> Self:
+        """Return the record in the order of other names, in all dimensions that have names in both."""
+        shared = {dimension: tuple(names[dimension]) for dimension in self.names if dimension in names}
+        if all(tuple(self.names[dimension]) == order for dimension, order in shared.items()):
+            return self
+        fields = {name: getattr(self, name) for name in self.dimensions}
+        for name, dimensions in self.dimensions.items():
+            for axis, dimension in enumerate(dimensions, start=-len(dimensions)):
+                entries = SAME_ENTRIES.get(dimension, dimension)
+                if entries in shared:
+                    what = f"dimension {entries!r} of {type(self).__name__}, as {of} has them"
+                    fields[name] = moved(fields[name], axis, tuple(self.names[entries]), shared[entries], what)
+        return dataclasses.replace(self, **fields, names={**self.names, **shared})
+
+    def identical(self, other: object) -> bool:
+        """Say whether ``other`` is the same kind of record with bitwise equal fields, dtypes and shapes."""
+        return self._same_settings(other) and all(
+            mine.dtype == theirs.dtype and torch.equal(mine, theirs) for mine, theirs in self._pairs(other)
+        )
+
+    def allclose(self, other: object, rtol: float = 1e-10, atol: float = 1e-12) -> bool:
+        """Say whether ``other`` is the same kind of record with fields equal within the tolerances."""
+        return self._same_settings(other) and all(
+            mine.shape == theirs.shape and torch.allclose(mine.double(), theirs.double(), rtol=rtol, atol=atol)
+            for mine, theirs in self._pairs(other)
+        )
+
+    def require_single(self, what: str) -> None:
+        """Raise :class:`InvalidInput` for a batch, where ``what`` is defined on one record."""
+        if self.batch_shape:
+            raise InvalidInput(
+                what,
+                f"a single {type(self).__name__}",
+                f"batch dimensions {self.batch_shape}",
+                "pass them one by one: [records[i] for i in range(n)]",
+            )
+
+    def _same_settings(self, other: object) -> bool:
+        return type(other) is type(self) and all(getattr(self, name) == getattr(other, name) for name in self.settings)
+
+    def _pairs(self, other: object):
+        return [(getattr(self, name), getattr(other, name)) for name in self.dimensions]
+
+    @classmethod
+    def stack(cls, records: Iterable[Self]) -> Self:
+        """Return one record with a leading batch dimension over ``records``, which must have equal sizes."""
+        try:
+            records = list(records)
+        except TypeError:
+            expected = f"a list of {cls.__name__}"
+            raise InvalidInput(f"{cls.__name__}.stack", expected, foreign.described(records), "pass a list") from None
+        for record in records:
+            foreign.require(record, cls, f"entry of {cls.__name__}.stack", f"{cls.__name__} only")
+        if not records:
+            raise InvalidInput(f"{cls.__name__}.stack", "at least one record", "none", "pass a non-empty list")
+        shapes = {name: {tuple(getattr(record, name).shape) for record in records} for name in cls.dimensions}
+        for name, found in shapes.items():
+            if len(found) > 1:
+                raise InvalidInput(
+                    f"{cls.__name__}.stack",
+                    f"{name} of one shape",
+                    f"shapes {sorted(found)}",
+                    "stack only records of equal sizes",
+                )
+        shared = {name: getattr(records[0], name) for name in ("names", *cls.settings)}
+        for name, first in shared.items():
+            found = [getattr(record, name) for record in records]
+            if any(value != first for value in found):
+                raise InvalidInput(
+                    f"{cls.__name__}.stack", f"one {name}", ", ".join(map(repr, found)), "stack those that share it"
+                )
+        fields = {name: torch.stack([getattr(record, name) for record in records]) for name in cls.dimensions}
+        return cls(**fields, **shared)
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the fields as a labelled ``xarray.Dataset``; batch dimensions are called ``model``."""
+        n_batch = len(self.batch_shape)
+        batch = (schema.MODEL,) if n_batch == 1 else tuple(f"{schema.MODEL}_{axis}" for axis in range(n_batch))
+        variables = {
+            name: (batch + dimensions, getattr(self, name).detach().cpu().numpy())
+            for name, dimensions in self.dimensions.items()
+        }
+        # Defaults are left out: a file without a setting means its default.
+        variables |= {
+            name: ((), getattr(self, name))
+            for name, default in self.settings.items()
+            if getattr(self, name) != default
+        }
+        named = {dimension for dimensions in self.dimensions.values() for dimension in dimensions}
+        coordinates = {
+            dimension: list(self.names[SAME_ENTRIES.get(dimension, dimension)])
+            for dimension in sorted(named)
+            if SAME_ENTRIES.get(dimension, dimension) in self.names
+        }
+        return xr.Dataset(variables, coords=coordinates, attrs={"kind": type(self).__name__})
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset) -> Self:
+        """Return the record of a dataset with the variables and dimensions that ``to_dataset`` writes.
+
+        Raises
+        ------
+        InvalidInput
+            A variable or one of its dimensions is missing; the message names it. No dataset at all.
+        """
+        if not isinstance(dataset, (xr.Dataset, xr.DataTree)):
+            remedy = "pass an xarray.Dataset; a file is read by load(path)"
+            raise InvalidInput(f"dataset of a {cls.__name__}", "a Dataset", foreign.described(dataset), remedy)
+        for name in cls.dimensions:
+            if name not in dataset:
+                raise InvalidInput(
+                    f"variable {name!r} of a {cls.__name__}",
+                    f"variables {', '.join(cls.dimensions)}",
+                    f"variables {', '.join(map(str, dataset.variables)) or 'none'}",
+                    "add or rename the variable",
+                )
+        fields: dict[str, Any] = {name: dataset[name] for name in cls.dimensions}
+        for name in cls.settings:
+            if name in dataset.data_vars:
+                if dataset[name].ndim:
+                    found = f"dimensions {tuple(map(str, dataset[name].dims))}"
+                    raise InvalidInput(f"variable {name!r} of a {cls.__name__}", "a scalar", found, "give one value")
+                fields[name] = dataset[name].item()
+        return cls(**fields)
+
+
+def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:
+    """Return the shape that all broadcast to; by NumPy, as torch's own function first imports sympy."""
+    return torch.Size(np.broadcast_shapes(*(tuple(shape) for shape in shapes)))

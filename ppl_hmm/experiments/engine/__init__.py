@@ -1,0 +1,1 @@
+"""Grids, cells, stores and runners: the engine of any experiment."""

@@ -1,0 +1,126 @@
+"""Head tuning against prompt tuning on exact conditionals: Figure 3 (left) of Wei, Xie & Ma (2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import xarray as xr
+
+from ppl_hmm import schema
+from ppl_hmm.experiments.engine.cells import Answer, gather
+from ppl_hmm.experiments.engine.grid import Cell
+from ppl_hmm.experiments.engine.runner import Progress, reproduce
+from ppl_hmm.experiments.figure3.configurations import HeadVsPrompt
+from ppl_hmm.experiments.figure3.linear import (
+    accuracy,
+    encode,
+    features_at_mask,
+    linear_answer,
+    select_heads,
+    separable,
+)
+from ppl_hmm.experiments.figure3.text import LabelledText, draw
+from ppl_hmm.heads.linear import LinearHead
+from ppl_hmm.language_models.oracle import OracleLM, OracleText
+from ppl_hmm.models import HMM, SoftPrompt
+from ppl_hmm.prompts.fitted import fit_prompt
+from ppl_hmm.recoverability.prompt import prompt_certificate
+from ppl_hmm.regimes import random_hmm
+
+
+def head_vs_prompt(
+    states: Sequence[int],
+    seeds: int,
+    out: str | Path,
+    *,
+    workers: int = 2,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    **sizes: Any,
+) -> xr.DataTree:
+    """Compute the experiment, or continue it, and return its tree.
+
+    At each number of hidden states and each seed: a random ``wei2021`` model and task, exact conditionals G in front of
+    raw text, a linear head on probabilities, one on log-probabilities, a learned prompt with its head, and the prompts
+    and heads that Theorem P constructs, exactly and with a support threshold, where its condition holds.
+
+    Parameters
+    ----------
+    states
+        Numbers of hidden states K.
+    seeds
+        How many models at each size: seeds 0..seeds−1.
+    out
+        Directory of the results. A finished one is returned as it is; one of another configuration is refused.
+    workers
+        Processes; 1 computes in this one. The numbers do not depend on it.
+    executor
+        Any ``concurrent.futures.Executor`` in place of processes, such as that of a Dask client.
+    progress
+        Called with (cells done, cells in all).
+    sizes
+        Other fields of :class:`ppl_hmm.experiments.figure3.configurations.HeadVsPrompt`: ``length``, ``n_train``, …
+
+    Returns
+    -------
+    xarray.DataTree
+        ``/results`` with ``accuracy(approach, n_states, seed)`` in [0, 1], ``separable`` and ``condition`` (1 yes,
+        0 no, −1 not asked), ``undecidable(n_states, seed)``; ``/published``; ``/settings``; ``/timings``. Select by
+        ``.sel(approach="head")``; stores of the first release, which say ``method``, are renamed when they are opened.
+
+    Raises
+    ------
+    InvalidInput, ForeignFile, OtherConfiguration, WorkerLost
+        Sizes below one; an ``out`` that cannot be used; a worker that died.
+    """
+    return reproduce(
+        HeadVsPrompt, _compute, states, seeds, out, workers=workers, executor=executor, progress=progress, **sizes
+    )
+
+
+def _compute(settings: HeadVsPrompt, cell: Cell) -> xr.Dataset:
+    data = draw(settings, cell, lambda seed: random_hmm("wei2021", cell.n_states, settings.vocabulary_size, seed))
+    lm, encoded = encode(data)
+    features = features_at_mask(encoded)
+    answers = [
+        linear_answer(schema.HEAD, data, features),
+        Answer(schema.HEAD_LOG, accuracy(select_heads(features, data, "log"), features, data)),
+        _prompt_answer(settings, cell, data, lm, encoded),
+        _theorem_answer(schema.PROMPT_THEOREM, 0.0, data, encoded),
+        _theorem_answer(schema.PROMPT_THEOREM_THRESHOLD, settings.support_threshold, data, encoded),
+    ]
+    return gather(cell, answers, data.undecidable)
+
+
+def _prompt_answer(
+    settings: HeadVsPrompt, cell: Cell, data: LabelledText[HMM], lm: OracleLM, encoded: OracleText
+) -> Answer:
+    """Return the answer of the learned prompt with its head."""
+    fit = fit_prompt(
+        lm,
+        data.tokens[:, data.train],
+        data.labels[:, data.train],
+        validation=(data.tokens[:, data.validation], data.labels[:, data.validation]),
+        prompt_length=settings.prompt_length,
+        restarts=settings.restarts,
+        seed=cell.seeds,
+    )
+    features = features_at_mask(encoded, fit.prompt)
+    heads = cast(list[LinearHead], fit.head)
+    return Answer(schema.PROMPT, accuracy(heads, features, data), separable(features, data))
+
+
+def _theorem_answer(method: str, support_threshold: float, data: LabelledText[HMM], encoded: OracleText) -> Answer:
+    """Return the answer of the prompts and heads that Theorem P constructs; no accuracy where its condition fails."""
+    certificates = [
+        prompt_certificate(model, task, support_threshold=support_threshold)
+        for model, task in zip(data.models, data.tasks, strict=True)
+    ]
+    features = features_at_mask(encoded, SoftPrompt.stack([cast(SoftPrompt, found.prompt) for found in certificates]))
+    heads = [LinearHead.from_weights(found.weights.numpy()) for found in certificates]
+    holds = np.array([found.recoverable for found in certificates])
+    return Answer(method, np.where(holds, accuracy(heads, features, data), np.nan), condition=holds)

@@ -1,0 +1,8 @@
+"""Questions to a model: posteriors, masked conditionals, best paths, draws, samples, segments of long texts."""
+
+from typing import TYPE_CHECKING
+
+from ppl_hmm import _moved
+
+if not TYPE_CHECKING:
+    __getattr__ = _moved.former_names(__name__)

@@ -1,0 +1,276 @@
+"""What text reveals of its concept, and what that is worth in context: exact Bayes, token by token.
+
+Given its concept θ a text is drawn from that concept's own small chain, so C forward passes give every evidence
+
+    P(θ | x_1..x_t) ∝ P(θ) P(x_1..x_t | θ),
+    P(X_{t+1} | x_1..x_t) = Σ_θ P(θ | x_1..x_t) P(X_{t+1} | x_1..x_t, θ).
+
+Each chain is normalised by itself and concepts meet as logarithms, so that one that is nearly excluded comes back
+exactly if later text speaks for it. Source: Xie, Raghunathan, Liang & Ma (2021), §2–3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ppl_hmm.base.arrays import as_tensor
+from ppl_hmm.base.checks import check_distributions
+from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
+from ppl_hmm.exact import chain, recursion
+from ppl_hmm.exact.algebra import LOG, SCALED, Algebra, Floor, log_sum_exp, safe_log
+from ppl_hmm.inference.queries import Impossible
+from ppl_hmm.inference.rows import LikelihoodRows, Text
+from ppl_hmm.models import ConceptHMM
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InContextText:
+    """Prompts of independent examples of one concept, after Xie et al. (2021), §4.
+
+    Attributes
+    ----------
+    tokens
+        (B,n(k+1)+k−1): n examples of k tokens, each followed by the delimiter, then the first k−1 of one more.
+    concept
+        (B,): θ, from which all n+1 examples are drawn.
+    start
+        (B,K): the law of the first state of each example, which emits: uniform over the values of θ in one slot.
+    example_length
+        k.
+    """
+
+    tokens: Tensor
+    concept: Tensor
+    start: Tensor
+    example_length: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class InContextPrediction:
+    """What the mixture of all concepts predicts after prompts of examples, and what their concept itself would.
+
+    Attributes
+    ----------
+    law
+        (B,V): P(X_{T+1} | prompt) under the model, all concepts mixed; zero rows for impossible prompts.
+    answer
+        (B,): the token that is most probable after the test example alone, given its concept and starting slot.
+    concept
+        (B,): P(θ | prompt) of the prompt's concept.
+    possible
+        (B,): whether the model can write the prompt at all.
+    """
+
+    law: Tensor
+    answer: Tensor
+    concept: Tensor
+    possible: Tensor
+
+    @property
+    def correct(self) -> Tensor:
+        """(B,): whether the most probable token, the lowest among equals, is the answer; no prediction is never."""
+        return self.possible & (self.law.argmax(-1) == self.answer)
+
+
+@torch.no_grad()
+def concept_posterior(
+    model: ConceptHMM, tokens: Text, *, lengths: Text | None = None, impossible: Impossible = "raise"
+) -> Tensor:
+    """Return P(θ | x_1..x_t) (B,T+1,C) for every prefix t = 0..T of tokens (B,T); t = 0 is the prior.
+
+    Parameters
+    ----------
+    model
+        One :class:`~ppl_hmm.models.ConceptHMM` of C concepts.
+    tokens, lengths
+        As in :func:`~ppl_hmm.inference.queries.posterior`: masked positions, and those past an end, tell nothing.
+    impossible
+        What to do with prefixes of probability zero: ``'raise'``, or ``'mask'`` for zero rows.
+
+    Raises
+    ------
+    InvalidInput, ImpossibleText
+        Bad arguments, a batch of models; impossible text (which sequence, its first impossible position).
+
+    Notes
+    -----
+    Cost O(B·T·K²/C) for concepts of equal size, O(B·T·C·n²) where the largest has n states.
+    """
+    log_joint, _ = _checked_passes(model, tokens, lengths, impossible)
+    return _combine(log_joint).to(model.dtype)
+
+
+@torch.no_grad()
+def next_token_law(model: ConceptHMM, tokens: Text, *, impossible: Impossible = "raise") -> Tensor:
+    """Return P(X_{T+1} | x_1..x_T) (B,V), all concepts mixed: what a perfect autoregressive model outputs.
+
+    Parameters, errors and cost as in :func:`concept_posterior`.
+    """
+    log_joint, law = _checked_passes(model, tokens, None, impossible)
+    return _mixed(log_joint, law)
+
+
+def tokens_to_reveal(posterior: Tensor, concept: Text, level: float = 0.95) -> Tensor:
+    """Return the shortest prefix (B,) from which on P(θ | x_1..x_t) ≥ ``level`` up to the end, −1 where there is none.
+
+    Parameters
+    ----------
+    posterior
+        (B,T+1,C), from :func:`concept_posterior`.
+    concept
+        (B,): the concept θ of each text, which one may know as the text was drawn from it.
+    """
+    concept = _concepts(posterior, concept)
+    if not 0 < level <= 1:
+        raise InvalidInput("level", "a probability above 0", repr(level), "pass e.g. 0.95")
+    of_concept = posterior.gather(-1, concept[:, None, None].expand(-1, posterior.shape[1], 1))[..., 0]
+    n_last = (of_concept >= level).flip(-1).cumprod(-1).sum(-1)  # prefixes in a row, from the longest back
+    return torch.where(n_last > 0, posterior.shape[1] - n_last, -1)
+
+
+def concept_information(posterior: Tensor) -> Tensor:
+    """Return H(θ) − H(θ | x_1..x_t) (B,T+1) in nats: what each prefix told about the concept.
+
+    Its mean over texts drawn from the model estimates the mutual information I(θ; X_1..X_t), which no processing of
+    the prefix can exceed; for a single text it may be negative.
+
+    Raises
+    ------
+    InvalidInput
+        A row that is not a distribution: one of an impossible prefix, for instance.
+    """
+    check_distributions("posterior", posterior)
+    entropy = -torch.special.xlogy(posterior, posterior).sum(-1)
+    return entropy[..., :1] - entropy
+
+
+@torch.no_grad()
+def in_context_prediction(model: ConceptHMM, text: InContextText) -> InContextPrediction:
+    """Return the exact next-token laws after prompts of :func:`~ppl_hmm.regimes.ginc.in_context_text`.
+
+    The experiment of Xie et al. (2021), §4, with exact Bayes in place of a trained model: the prompt is no text of the
+    model (examples do not follow from each other), yet its concept is inferred and applied to the test example. Prompts
+    of probability zero get no prediction. Cost O(B·T·K²/C).
+    """
+    log_joint, law = _checked_passes(model, text.tokens, None, "mask")
+    posterior = _combine(log_joint[..., -1:])[:, 0].to(model.dtype)
+    of_concept = posterior.gather(-1, text.concept[:, None])[:, 0]
+    answer = _own_law(model, text).argmax(-1)
+    return InContextPrediction(_mixed(log_joint, law), answer, of_concept, posterior.sum(-1) > 0)
+
+
+def _own_law(model: ConceptHMM, text: InContextText) -> Tensor:
+    """Return the law (B,V) of the test example's last token given the others, its concept and its starting slot."""
+    test, emission = text.tokens[None, :, 1 - text.example_length :], model.emission
+    law, _ = SCALED.normalise(SCALED.weigh(text.start[None], emission.T[test[..., 0]]))
+    # Concepts do not mix, so that the whole model serves them all.
+    for _, filtered, _ in recursion.forward(SCALED, law, model.transition[None], emission.T[None], test[..., 1:]):
+        law = filtered
+    return (law @ model.transition @ emission)[0]
+
+
+class _Chains(NamedTuple):
+    """The chain of each concept on its own states; smaller ones are filled up by states that are never entered."""
+
+    log_prior: Tensor  # (C,)
+    initial: Tensor  # (C,n)
+    transition: Tensor  # (C,n,n)
+    table: Tensor  # (C,V+1,n)
+
+    @classmethod
+    def of(cls, model: ConceptHMM, table: Tensor) -> _Chains:
+        members = [(model.concept_of_state == concept).nonzero()[:, 0] for concept in range(model.n_concepts)]
+        states = torch.nn.utils.rnn.pad_sequence(members, batch_first=True)  # (C,n)
+        own = torch.nn.utils.rnn.pad_sequence([torch.ones_like(each) for each in members], batch_first=True)
+        initial = model.initial[states] * own
+        transition = model.transition[states[:, :, None], states[:, None, :]] * own[:, None, :]
+        prior = initial.sum(-1)
+        within = initial / torch.where(prior > 0, prior, 1)[:, None]
+        return cls(safe_log(prior), within, transition, table[:, states].transpose(0, 1))
+
+
+def _checked_passes(
+    model: ConceptHMM, tokens: Text, lengths: Text | None, impossible: Impossible
+) -> tuple[Tensor, Tensor]:
+    """Return log P(θ, x_1..x_t) (C,B,T+1) and P(X_{T+1} | x_1..x_T, θ) (C,B,V), after the checks of the boundary."""
+    one_of("value of 'impossible'", impossible, ("raise", "mask"))
+    if not isinstance(model, ConceptHMM):
+        raise InvalidInput("model of concepts", "a ConceptHMM", type(model).__name__, "say the concept of each state")
+    model.require_single("a concept posterior")
+    rows = LikelihoodRows.of(model, tokens, None, lengths)
+    chains = _Chains.of(model, rows.text.table[0, 0])
+    log_totals, filtered = _forward(chains, rows.text.ids.expand(model.n_concepts, -1, -1))
+    # Sums of many terms, of which only differences count: in double precision whatever the model's.
+    start = chains.log_prior.double()[:, None, None].expand(-1, log_totals.shape[1], 1)
+    log_joint = torch.cat([start, log_totals.double()], -1).cumsum(-1)
+    dead = (log_joint == -torch.inf).all(0)
+    if impossible == "raise" and dead.any():
+        sequence = int(dead.any(-1).nonzero()[0])
+        raise ImpossibleText(
+            f"sequence {sequence} is impossible from position {int(dead[sequence].nonzero()[0]) - 1} on",
+            "text of positive probability in some concept",
+            "probability 0",
+            "drop the sequence, smooth the transitions, or pass impossible='mask'",
+        )
+    return log_joint, filtered @ chains.transition @ chains.table[:, :-1].mT
+
+
+def _forward(chains: _Chains, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log P(x_t | x_1..x_{t-1}, θ) (C,B,T) and P(H_T | x_1..x_T, θ) (C,B,n), in logarithms where need be."""
+    arrays = chains.initial, chains.transition, chains.table, ids
+    log_totals, filtered, lost = _forward_in(SCALED, *arrays)
+    for few, picked in chain.few_at_a_time(lost, *arrays):
+        exact_totals, exact, _ = _forward_in(LOG, *picked)
+        log_totals[few], filtered[few] = exact_totals[:, 0], exact[:, 0]
+    return log_totals, filtered
+
+
+def _forward_in(
+    algebra: Algebra, initial: Tensor, transition: Tensor, table: Tensor, ids: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the pass in one algebra, and which sequences (C,B) may have lost weight to underflow."""
+    floor = Floor.of(transition, table)
+    filtered = algebra.represent(initial)[:, None]
+    lost = algebra.faint(filtered, floor).expand(ids.shape[:2])
+    totals = []
+    for _, filtered, total in recursion.forward(algebra, initial[:, None], transition, table, ids):
+        lost = lost | algebra.faint(filtered, floor)
+        totals.append(total[..., 0])
+    return algebra.logarithm(torch.stack(totals, -1)), algebra.probabilities(filtered), lost
+
+
+def _combine(log_joint: Tensor) -> Tensor:
+    """Return P(θ | x_1..x_t) (B,T+1,C) of log P(θ, x_1..x_t) (C,B,T+1); zero rows where no concept is possible."""
+    evidence = log_sum_exp(log_joint, dim=0)
+    return (log_joint - torch.where(evidence > -torch.inf, evidence, 0)).exp().permute(1, 2, 0)
+
+
+def _mixed(log_joint: Tensor, law: Tensor) -> Tensor:
+    """Return Σ_θ P(θ | x) P(X_{T+1} | x, θ) (B,V)."""
+    return torch.einsum("bc,cbv->bv", _combine(log_joint[..., -1:])[:, 0].to(law), law)
+
+
+def _concepts(posterior: Tensor, concept: Text) -> Tensor:
+    """Return checked numbers of concepts (B,) for a posterior (B,T+1,C)."""
+    checked = as_tensor(concept, posterior.device, what="concept", kind="integers")
+    if checked.is_floating_point() or checked.dtype == torch.bool or checked.shape != posterior.shape[:1]:
+        raise InvalidInput(
+            "concept",
+            f"{len(posterior)} integers, one for each text",
+            f"shape {tuple(checked.shape)} of {checked.dtype}",
+            "give each text the concept that it was drawn from",
+        )
+    outside = (checked < 0) | (checked >= posterior.shape[-1])
+    if outside.any():
+        where = int(outside.nonzero()[0])
+        raise InvalidInput(
+            f"concept of text {where}",
+            f"0..{posterior.shape[-1] - 1}",
+            str(int(checked[where])),
+            "number concepts from 0",
+        )
+    return checked.long()

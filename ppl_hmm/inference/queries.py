@@ -1,0 +1,284 @@
+"""Exact inference on models: validated at the boundary, computed by :mod:`ppl_hmm.exact`.
+
+Conventions: silent H₀; position 0 is the first token as passed; prompt tokens come before the text and are not
+reported; logarithms are natural (nats). Source: Wei, Xie & Ma (2021), §2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ppl_hmm.base import foreign
+from ppl_hmm.base.labels import Names
+from ppl_hmm.base.positions import at_columns
+from ppl_hmm.base.randomness import Seed, generator, require_room
+from ppl_hmm.errors import ImpossibleText, at_least
+from ppl_hmm.exact import chain, evidence, mixture
+from ppl_hmm.inference.rows import Impossible, LikelihoodRows, Model, Prompt, Text, masks
+from ppl_hmm.models import HMM, MemoryHMM
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Posterior:
+    """Exact posterior of the hidden states given text.
+
+    Attributes
+    ----------
+    log_evidence
+        (P…,B): log P(x) = log Σ_{h₀..h_T} π₀(h₀) ∏_t A[h_{t-1},h_t] w_t(h_t), in nats.
+    initial
+        (P…,B,K): P(H₀=h | x) ∝ π₀(h) f(x)_h.
+    smoothed
+        (P…,B,T,K): P(H_t=h | x) over the text positions; past an end, the predictive law.
+    possible
+        (P…,B): whether P(x) > 0; where it is not, the rows above are zero.
+    names
+        The model's names of states and memory values, which a task with names is aligned to.
+    """
+
+    log_evidence: Tensor
+    initial: Tensor
+    smoothed: Tensor
+    possible: Tensor
+    names: Names = dataclasses.field(default_factory=dict, kw_only=True, repr=False)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemoryPosterior(Posterior):
+    """Exact posterior of the hidden states and the memory given text; states are averaged over memories.
+
+    Attributes
+    ----------
+    memory
+        (P…,B,N,m): P(M_j=a | x).
+    """
+
+    memory: Tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BestPath:
+    """Most probable path. ``states`` (P…,B,T), ``initial_state`` (P…,B), ``log_probability`` (P…,B) = log P(h,x).
+
+    For memory models the most probable pair of a memory (``memory`` (P…,B,N)) and a path, and log P(M,h,x).
+    """
+
+    states: Tensor
+    initial_state: Tensor
+    log_probability: Tensor
+    memory: Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PosteriorDraws:
+    """Draws from P(H₀..H_T | x): ``states`` (P…,B,n_draws,T) and ``initial_state`` (P…,B,n_draws).
+
+    For memory models from P(M, H₀..H_T | x), with ``memory`` (P…,B,n_draws,N).
+    """
+
+    states: Tensor
+    initial_state: Tensor
+    memory: Tensor | None = None
+
+
+def posterior(
+    model: Model,
+    tokens: Text,
+    *,
+    prompt: Prompt | None = None,
+    lengths: Text | None = None,
+    impossible: Impossible = "raise",
+) -> Posterior:
+    """Return the exact :class:`Posterior` of states given tokens (B,T), or (P…,B,T), after an optional prompt.
+
+    Parameters
+    ----------
+    model
+        :class:`~ppl_hmm.HMM` or :class:`~ppl_hmm.MemoryHMM`: K states, V tokens, optional leading batch dimensions P….
+    tokens
+        Integers 0..V−1, or ``MASK`` (−1) where nothing is observed.
+    prompt
+        :class:`SoftPrompt` or rows of likelihoods, put before the text: (L,K), or (L,m,K) for a memory model.
+    lengths
+        (B,): later positions count as ``MASK``.
+    impossible
+        What to do with text of probability zero: ``'raise'``, or ``'mask'`` for zero rows and ``possible=False``.
+
+    Raises
+    ------
+    InvalidInput, ImpossibleText
+        Bad arguments; impossible text (which sequence, its first impossible position).
+
+    Notes
+    -----
+    Cost O(B·(L+T)·K²) time, O(B·T·K) memory; with a memory m^N times the time, and the same memory.
+    """
+    rows = LikelihoodRows.of(model, tokens, prompt, lengths)
+    result = mixture.forward_backward(rows.text, rows.text_positions)
+    possible = result.log_evidence > -torch.inf
+    if not masks(impossible):
+        rows.require_possible(possible, can_mask=True)
+    log_evidence, initial, smoothed, of_memory = (rows.unflatten(field) for field in result)
+    states = Posterior(log_evidence, initial, smoothed, rows.unflatten(possible), names=model.names)
+    return MemoryPosterior(**vars(states), memory=of_memory) if isinstance(model, MemoryHMM) else states
+
+
+@torch.no_grad()
+def initial_posterior(model: HMM, tokens: Text, *, lengths: Text | None = None) -> Tensor:
+    """Return P(H₀|x) (P…,B,K) alone: what tasks need, by one backward pass.
+
+    P(H₀=h|x) ∝ π₀(h) f(x)_h. Parameters and errors as in :func:`posterior`, whose ``initial`` it equals; as there, the
+    result has no autograd graph. Cost O(B·T·K²) time, O(B·K) memory.
+    """
+    rows = LikelihoodRows.of(model, tokens, None, lengths)
+    arrays = rows.text.only_chain
+    messages, _ = chain.messages_at(*arrays[1:], positions=[-1])
+    joint = rows.text.initial[:, None] * messages[:, :, 0]
+    total = joint.sum(-1, keepdim=True)
+    limits = torch.finfo(total.dtype)
+    faint = total[..., 0] < limits.tiny / limits.eps  # near underflow, or impossible
+    law = joint / torch.where(total > 0, total, 1)
+    possible = torch.ones_like(faint)
+    for few, picked in chain.few_at_a_time(faint, *arrays):
+        exact = chain.forward_backward(*picked, positions=[])
+        law[few], possible[few] = exact.initial[:, 0], exact.log_evidence[:, 0] > -torch.inf
+    rows.require_possible(possible)
+    return rows.unflatten(law)
+
+
+def state_posterior(model: Model, tokens: Text, columns: Tensor) -> Tensor:
+    """Return P(H_t|x) (P…,B,K) at one position of each text: ``columns`` (B,) or (P…,B).
+
+    Equals ``posterior(model, tokens).smoothed`` there; errors as there. Cost O(B·T·K²) time, O(B·n·K) memory for n
+    different positions.
+    """
+    rows = LikelihoodRows.of(model, tokens)
+    different = columns.unique()
+    result = mixture.forward_backward(rows.text, different.tolist())
+    rows.require_possible(result.log_evidence > -torch.inf)
+    return at_columns(rows.unflatten(result.smoothed), torch.searchsorted(different, columns))
+
+
+@torch.no_grad()
+def memory_posterior(
+    model: MemoryHMM, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None, joint: bool = False
+) -> Tensor:
+    """Return P(M_j=a | x) (P…,B,N,m) alone: what tasks need, by one forward pass.
+
+    Parameters and errors as in :func:`posterior`, whose ``memory`` it equals. With ``joint``, P(M|x) (P…,B,m,…,m): one
+    dimension for each of the N cells. Cost O(m^N·B·(L+T)·K²) time, O(m^N·B) memory.
+    """
+    foreign.require(model, MemoryHMM, "memory_posterior", "a MemoryHMM")
+    rows = LikelihoodRows.of(model, tokens, prompt, lengths)
+    log_joint = mixture.log_joint_memory(rows.text)
+    rows.require_possible((log_joint > -torch.inf).any(-1))
+    law = rows.unflatten(log_joint.softmax(-1)).unflatten(-1, (model.n_memory_values,) * model.n_cells)
+    if joint:
+        return law
+    cells = range(-model.n_cells, 0)
+    others = [[other for other in cells if other != cell] for cell in cells]
+    return torch.stack([law.sum(rest) if rest else law for rest in others], dim=-2)  # sum over no cell is the law
+
+
+def masked_conditionals(
+    model: Model,
+    tokens: Text,
+    *,
+    prompt: Prompt | None = None,
+    positions: Sequence[int] | None = None,
+    lengths: Text | None = None,
+    impossible: Impossible = "raise",
+) -> Tensor:
+    """Return G (P…,B,positions,V): G_i(x)[v] = P(X_i=v | x_{-i}), what a perfect masked language model outputs.
+
+    The token at i itself is left out, whether observed or masked. ``positions`` default to all; negative ones count
+    from the end. Other parameters as in :func:`posterior`; here *impossible* means the context x_{-i}.
+
+    Raises
+    ------
+    InvalidInput, ImpossibleText
+        Bad arguments; an impossible context (which sequence, which position).
+
+    Notes
+    -----
+    Cost O(B·(L+T)·K² + B·positions·K·V); with a memory m^N times that.
+    Source: Wei, Xie & Ma (2021), §2, the masked LM G.
+    """
+    rows = LikelihoodRows.of(model, tokens, prompt, lengths)
+    chosen = rows.positions(positions)
+    different = sorted(set(chosen))
+    conditionals = mixture.conditionals(rows.text, different, model.vocabulary_size)
+    if chosen != different:
+        conditionals = conditionals[:, :, [different.index(t) for t in chosen]]
+    possible = conditionals.sum(-1) > 0
+    if not masks(impossible) and not possible.all():
+        model_number, sequence, slot = (~possible).nonzero()[0].tolist()
+        raise ImpossibleText(
+            f"context of position {chosen[slot] - rows.n_prompt} in {rows.name_of(model_number, sequence)}",
+            "a context of positive probability",
+            "probability 0",
+            "drop the sequence, or pass impossible='mask' for zero rows",
+        )
+    return rows.unflatten(conditionals)
+
+
+def log_likelihood(model: Model, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None) -> Tensor:
+    """Return log P(x) (P…,B) in nats, differentiable in the model's parameters and the prompt's rows.
+
+    Impossible text gives −inf with gradient zero. Gradients are right at exact zeros, where they are one-sided
+    derivatives, and inf where those are larger than any float. They can be differentiated again; near underflow, an
+    entry that is exactly zero then counts as a constant. Parameters as in :func:`posterior`.
+    Cost O(B·(L+T)·K²).
+    """
+    rows = LikelihoodRows.of(model, tokens, prompt, lengths)
+    return rows.unflatten(evidence.log_evidence(rows.text))
+
+
+def viterbi(
+    model: Model,
+    tokens: Text,
+    *,
+    prompt: Prompt | None = None,
+    lengths: Text | None = None,
+    impossible: Impossible = "raise",
+) -> BestPath:
+    """Return the most probable path of hidden states, with its memory where there is one; ties to the lowest.
+
+    With ``impossible='mask'`` the states of impossible text are −1 and its log-probability −inf. Parameters and errors
+    as in :func:`posterior`. Cost O(B·(L+T)·K²).
+    """
+    rows = LikelihoodRows.of(model, tokens, prompt, lengths)
+    best, remembered, log_probability = mixture.best_path(rows.text)
+    possible = log_probability > -torch.inf
+    if not masks(impossible):
+        rows.require_possible(possible, can_mask=True)
+    states, remembered = (rows.unflatten(torch.where(possible[..., None], found, -1)) for found in (best, remembered))
+    return BestPath(
+        states[..., 1 + rows.n_prompt :],
+        states[..., 0],
+        rows.unflatten(log_probability),
+        remembered if isinstance(model, MemoryHMM) else None,
+    )
+
+
+def sample_posterior(
+    model: Model, tokens: Text, n_draws: int, seed: Seed, *, prompt: Prompt | None = None, lengths: Text | None = None
+) -> PosteriorDraws:
+    """Return ``n_draws`` exact, independent draws from P(H₀..H_T | x), or P(M, H₀..H_T | x), for each sequence.
+
+    Parameters and errors as in :func:`posterior`; the same seed gives the same draws. At most
+    :data:`~ppl_hmm.base.randomness.LARGEST_DRAW` states are drawn at once. Cost O(B·T·K·(K+n_draws)).
+    """
+    n_draws = at_least("n_draws", n_draws, 1)
+    rows = LikelihoodRows.of(model, tokens, prompt, lengths)
+    require_room("states of sample_posterior", *rows.text.ids.shape, n_draws)
+    rows.require_possible(evidence.log_evidence(rows.text) > -torch.inf)
+    drawn = mixture.sample_paths(rows.text, n_draws, generator(seed, "posterior"))
+    states, remembered = map(rows.unflatten, drawn)
+    return PosteriorDraws(
+        states[..., 1 + rows.n_prompt :], states[..., 0], remembered if isinstance(model, MemoryHMM) else None
+    )

@@ -1,0 +1,127 @@
+"""Draw text with its hidden states from a model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from ppl_hmm import schema
+from ppl_hmm._version import __version__
+from ppl_hmm.base.randomness import Laws, Seed, generator, require_room
+from ppl_hmm.base.tokens import as_tokens
+from ppl_hmm.errors import at_least
+from ppl_hmm.inference.rows import Model, Text, by_memory_value, require_kind
+from ppl_hmm.models import HMM
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sample:
+    """Text and the hidden states that emitted it.
+
+    Attributes
+    ----------
+    tokens
+        (B,T), ``MASK`` past each length.
+    states
+        (B,T): H_1..H_T.
+    initial_state
+        (B,): H₀.
+    memory
+        (B,N): M_1..M_N of a memory model; None without a memory.
+    """
+
+    tokens: Tensor
+    states: Tensor
+    initial_state: Tensor
+    memory: Tensor | None = None
+
+
+def sample(model: Model, n_sequences: int, length: int, seed: Seed, lengths: Text | None = None) -> Sample:
+    """Return ``n_sequences`` independent texts of ``length`` tokens from the model, with their hidden states.
+
+    H₀ ∼ π₀, then for t = 1..T: H_t ∼ A[H_{t-1}], X_t ∼ W[H_t]; with a memory M ∼ P(M) first, and X_t ∼ W[M_cell, H_t]
+    where cell is the one that H_t reads. A batch of models P… gives (P…,B,…). The same seed
+    gives the same sample on every device.
+
+    Parameters
+    ----------
+    lengths
+        (B,): tokens past each length become ``MASK``.
+
+    Raises
+    ------
+    InvalidInput
+        A size below one, a length beyond ``length``, more than :data:`~ppl_hmm.base.randomness.LARGEST_DRAW` tokens.
+
+    Notes
+    -----
+    Cost O(B·T·log(K·V) + K·(K+V)) time; O(B·T + K·(K+V)) memory, with a memory m times the part of V.
+    """
+    require_kind("model to sample from", model)
+    n_sequences, length = at_least("n_sequences", n_sequences, 1), at_least("length", length, 1)
+    require_room("tokens of sample", *model.batch_shape, n_sequences, length)
+    stream = generator(seed, "sample")
+    n_states, device = model.n_states, model.device
+    emission = by_memory_value(model, model.emission.detach()).mT  # (P…,m,K,V), m = 1 without a memory
+    of_start, of_moves, of_tokens = (
+        Laws.of(part.reshape(-1, part.shape[-1]))
+        for part in (model.initial.detach(), model.transition.detach(), emission)
+    )
+    n_models, n_values = len(of_start.cumulative), emission.shape[-3]
+    each_model = torch.arange(n_models, device=device)[:, None].expand(-1, n_sequences)
+    if isinstance(model, HMM):
+        memory, cell_of_state = None, torch.zeros(n_models, n_states, dtype=torch.int64, device=device)
+        held = cell_of_state.new_zeros(n_models, n_sequences, 1)
+    else:
+        of_cells = Laws.of(model.memory_prior.detach().reshape(-1, n_values))
+        cells = torch.arange(model.n_cells, device=device)
+        held = memory = of_cells.draw(each_model[..., None] * model.n_cells + cells, stream)
+        cell_of_state = model.cell_of_state.reshape(-1, n_states)
+    state = of_start.draw(each_model, stream)
+    path, tokens = [state], []
+    for _ in range(length):
+        state = of_moves.draw(each_model * n_states + state, stream)
+        path.append(state)
+        value = torch.take_along_dim(held, cell_of_state[each_model, state][..., None], dim=-1)[..., 0]
+        tokens.append(of_tokens.draw((each_model * n_values + value) * n_states + state, stream))
+    shape = (*model.batch_shape, n_sequences)
+    text = as_tokens(
+        torch.stack(tokens, -1).reshape(*shape, length),
+        model.vocabulary_size,
+        lengths=lengths,
+        batch_shape=model.batch_shape,
+    )
+    return Sample(
+        text,
+        torch.stack(path[1:], -1).reshape(*shape, length),
+        path[0].reshape(shape),
+        None if memory is None else memory.reshape(*shape, -1),
+    )
+
+
+def as_tree(model: Model, drawn: Sample, seed: int) -> xr.DataTree:
+    """Return a sample as a tree: ``/model``, ``/observed_data`` (tokens) and ``/latent`` (states, memory).
+
+    For a single model; −1 among the tokens is ``MASK``.
+    """
+    require_kind("model of a sample", model)
+    model.require_single("as_tree")
+    sequence, text = (schema.SEQUENCE,), (schema.SEQUENCE, schema.POSITION)
+    latent = {
+        "states": (text, drawn.states.cpu().numpy()),
+        "initial_state": (sequence, drawn.initial_state.cpu().numpy()),
+    }
+    if drawn.memory is not None:
+        latent["memory"] = ((schema.SEQUENCE, schema.CELL), drawn.memory.cpu().numpy())
+    tree = xr.DataTree.from_dict(
+        {
+            f"/{schema.MODEL}": model.to_dataset(),
+            f"/{schema.OBSERVED_DATA}": xr.Dataset({"tokens": (text, drawn.tokens.cpu().numpy())}),
+            f"/{schema.LATENT}": xr.Dataset(latent),
+        }
+    )
+    tree.attrs = {"package": "ppl_hmm", "version": __version__, "seed": seed}
+    return tree

@@ -1,0 +1,1 @@
+"""Pyro programs of the models, and the same inference by Pyro's own enumeration."""

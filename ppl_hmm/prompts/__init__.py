@@ -1,0 +1,8 @@
+"""Prompts that are learned, or constructed from a certificate."""
+
+from typing import TYPE_CHECKING
+
+from ppl_hmm import _moved
+
+if not TYPE_CHECKING:
+    __getattr__ = _moved.former_names(__name__)

@@ -1,0 +1,280 @@
+"""Soft prompts: learned together with their heads, or constructed by Theorem P.
+
+For any prompt the best head on G is a convex problem of V weights. So the head is not trained beside the prompt but
+solved for: one damped Newton step of logistic regression for each gradient step on the prompt (variable projection).
+By the envelope theorem the gradient of the loss in the prompt is then the partial one, the head held fixed.
+docs/decisions/0004-prompts-by-variable-projection.md says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ppl_hmm.base.randomness import CPU, Seed, generator
+from ppl_hmm.errors import InvalidInput, at_least
+from ppl_hmm.heads.labelled import LabelledText
+from ppl_hmm.heads.linear import LinearHead
+from ppl_hmm.inference.rows import Model, Prompt, Text
+from ppl_hmm.language_models.probe import probe_features
+from ppl_hmm.language_models.protocol import MaskedLM, require_members
+from ppl_hmm.models import HMM, MemoryPrompt, SoftPrompt, prompt_rows
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
+from ppl_hmm.recoverability.memory import memory_prompt_certificate
+from ppl_hmm.recoverability.prompt import prompt_certificate
+from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
+
+_STEPS = 150
+_LEARNING_RATE = 0.3
+# Training needs enough texts to place K likelihoods; the head is fitted to all of them afterwards.
+_TRAINING_TEXTS = 1000
+_WARM_UP = 5  # Newton steps before the first gradient
+_FINAL_STEPS = 10
+# Restarts begin between nearly uniform and nearly one-hot prompts.
+_NARROWEST, _WIDEST = 0.5, 3.0
+_FAINTEST_START = 1e-4  # what a zero of a given start becomes, beside 1: training can still raise it
+
+
+def constructed_prompt(
+    model: Model,
+    task: Task,
+    *,
+    prompt_length: int | None = None,
+    support_threshold: float = 0.0,
+    tolerance: float = RESIDUAL_TOLERANCE,
+) -> SoftPrompt:
+    """Return a prompt after which a constructed head recovers the task.
+
+    For an HMM that of Theorem P, for ``constructed_head(model, task, prompt)``; with a memory one that restricts the
+    cell to the values that the task needs, for ``constructed_attention(model, task, prompt)``.
+
+    Parameters
+    ----------
+    model, task
+        One model and one task of its kind.
+    prompt_length
+        L ≥ 1 for an HMM, 1 by default. A memory's prompt has one token or two, as the model asks.
+    support_threshold, tolerance
+        As in :func:`ppl_hmm.recoverability.prompt.prompt_certificate` and
+        :func:`ppl_hmm.recoverability.memory.memory_certificate`; pass the same to the head.
+
+    Raises
+    ------
+    ConditionNotMet
+        No prompt was found that meets the condition; ``.certificate`` is that of the best one.
+    InvalidInput
+        As the certificates; a ``prompt_length`` for a memory model.
+
+    Notes
+    -----
+    Source: Wei, Xie & Ma (2021), Theorems 3.6 and 4.6. No prompt found is no proof that none exists.
+    """
+    options = {"support_threshold": support_threshold, "tolerance": tolerance}
+    if isinstance(model, HMM):
+        length = 1 if prompt_length is None else prompt_length
+        certificate = prompt_certificate(model, cast(PosteriorTask, task), prompt_length=length, **options)
+    elif prompt_length is not None:
+        raise InvalidInput("prompt_length for a memory model", "None", str(prompt_length), "leave it out")
+    else:
+        certificate = memory_prompt_certificate(model, cast(MemoryTask, task), **options)
+    if not certificate.recoverable or certificate.prompt is None:
+        raise ConditionNotMet(certificate, "learn a prompt instead, or allow a support threshold")
+    return certificate.prompt
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PromptFit:
+    """A learned prompt with its head.
+
+    Attributes
+    ----------
+    prompt
+        Rows (P…,L,*prompt_shape), the best restart on validation text.
+    head
+        :class:`LinearHead` refitted on all training text after this prompt; a list of P for a batch of P models.
+    history
+        (steps, restarts, P…): logistic loss in nats of each restart along training.
+    validation_score
+        (P…): accuracy of the head on validation text.
+    """
+
+    prompt: SoftPrompt
+    head: LinearHead | list[LinearHead]
+    history: Tensor
+    validation_score: np.ndarray
+
+
+def fit_prompt(
+    lm: MaskedLM,
+    tokens: Text,
+    labels: ArrayLike | Tensor,
+    *,
+    validation: tuple[Any, ...],
+    lengths: Text | None = None,
+    prompt_length: int = 1,
+    restarts: int = 8,
+    seed: Seed | Sequence[Seed],
+    start: Prompt | None = None,
+) -> PromptFit:
+    """Learn a soft prompt and a linear head for labels of raw text.
+
+    Parameters
+    ----------
+    lm
+        A masked language model, or a batch of P of them, trained together.
+    tokens, labels
+        Raw text (B,T) and its labels (B,), of two classes or more with any names; (P,B,T) and (P,B) for a batch.
+    validation
+        Text and labels, or text, labels and lengths, for choosing the restart and the head's penalty.
+    lengths
+        (B,) or (P,B): text from position ``lengths[b]`` on is not read.
+    prompt_length
+        L, number of prompt tokens.
+    restarts
+        Prompts trained side by side from random starts.
+    seed
+        One seed, or P seeds; each model draws from its own stream, so a batch changes the training by rounding only.
+
+    start
+        Prompt (P…,L,*prompt_shape) that takes the place of the first random start, e.g. a constructed one; zeros of
+        likelihood rows become small.
+
+    Raises
+    ------
+    InvalidInput
+        Shapes that do not match, labels of one class or of real numbers, a size below one, too few seeds.
+
+    Notes
+    -----
+    Text is encoded once. For an exact model each of 150 steps costs O(restarts·P·1000·V·(K+V)), whatever T is; V·C² in
+    place of V with C > 2 classes.
+    Source: Wei, Xie & Ma (2021), §3.2: prompt tuning.
+    """
+    at_least("prompt_length", prompt_length, 1)
+    at_least("restarts", restarts, 1)
+    require_members("fit_prompt", lm, "encode", "prompt_shape", "prompt_constraint")
+    batch_shape = lm.batch_shape
+    if len(batch_shape) > 1:
+        raise InvalidInput("batch of language models", "one batch dimension", str(batch_shape), "flatten the batch")
+    train, held_out = LabelledText.of(lm, tokens, labels, lengths), LabelledText.of(lm, *_checked(validation))
+    if (train.labels == train.labels[:, :1]).all(-1).any():
+        raise InvalidInput(
+            "training labels", "at least two classes, for every model", "one class", "relabel, or redraw the task"
+        )
+    classes = np.unique(train.labels)
+    free_rows = _random_starts(lm, prompt_length, restarts, seed)
+    if start is not None:
+        free_rows[0] = _start(lm, start, free_rows[0])
+    with torch.device(free_rows.device):  # the optimiser's own tensors, wherever others are placed by default
+        free_rows, history = _train(lm, train.first(lm, _TRAINING_TEXTS), classes, free_rows)
+    with torch.no_grad():
+        rows = _to_rows(free_rows, lm)
+        chosen = _best_restart(rows, train, held_out, classes)
+    models = torch.arange(rows.shape[1], device=rows.device)
+    kind = MemoryPrompt if len(lm.prompt_shape) == 2 else SoftPrompt
+    prompt = kind(rows[chosen, models].reshape(*batch_shape, *rows.shape[2:]))
+    features, held_out_features = (
+        probe_features(lm, text.tokens, prompt=prompt, impossible="mask")
+        .reshape(len(models), -1, lm.vocabulary_size)
+        .detach()
+        .cpu()
+        .numpy()
+        for text in (train, held_out)
+    )
+    y, held_out_y = train.labels, held_out.labels
+    heads = [LinearHead.select(features[p], y[p], held_out_features[p], held_out_y[p]) for p in range(len(models))]
+    scores = np.array([head.score(held_out_features[p], held_out_y[p]) for p, head in enumerate(heads)])
+    return PromptFit(
+        prompt,
+        heads if batch_shape else heads[0],
+        history.reshape(*history.shape[:2], *batch_shape),
+        scores.reshape(batch_shape),
+    )
+
+
+def _random_starts(lm: MaskedLM, prompt_length: int, restarts: int, seed: Seed | Sequence[Seed]) -> Tensor:
+    """Return unconstrained rows (R,P,L,*prompt_shape)."""
+    n_models = lm.batch_shape[0] if lm.batch_shape else 1
+    seeds = list(seed) if isinstance(seed, Sequence) else [seed] * n_models
+    if len(seeds) != n_models:
+        raise InvalidInput(
+            "seed",
+            f"one seed, or {n_models}, one for each model",
+            f"{len(seeds)} seeds",
+            "give as many seeds as models",
+        )
+    shape = (restarts, prompt_length, *lm.prompt_shape)
+    drawn = {"dtype": torch.float64, "device": CPU}
+    spread = torch.linspace(_NARROWEST, _WIDEST, restarts, **drawn).reshape(-1, *[1] * (len(shape) - 1))
+    starts = [spread * torch.randn(shape, generator=generator(one, "prompt"), **drawn) for one in seeds]
+    return torch.stack(starts, dim=1)
+
+
+def _start(lm: MaskedLM, start: Prompt, like: Tensor) -> Tensor:
+    """Return unconstrained rows (P,L,*prompt_shape) of a given prompt."""
+    nonnegative = lm.prompt_constraint == "nonnegative"
+    names = getattr(lm, "names", {})  # not asked of every language model: only exact ones name their states
+    rows = prompt_rows(start, lm.prompt_shape, lm.batch_shape, nonnegative=nonnegative, like=like, names=names)
+    rows = rows.expand(*lm.batch_shape, *rows.shape[-1 - len(lm.prompt_shape) :]).reshape(
+        len(like), -1, *lm.prompt_shape
+    )
+    if rows.shape != like.shape:
+        raise InvalidInput("start", f"{like.shape[1]} prompt tokens", f"{rows.shape[1]}", "set prompt_length to match")
+    if not nonnegative:
+        return rows
+    largest = rows.flatten(2).amax(-1).clamp(min=torch.finfo(rows.dtype).tiny)
+    relative = rows / largest.reshape(*largest.shape, *[1] * len(lm.prompt_shape))  # the scale of a row means nothing
+    return relative.clamp(min=_FAINTEST_START).log()
+
+
+def _to_rows(free: Tensor, lm: MaskedLM) -> Tensor:
+    """Return prompt rows (R,P,L,*prompt_shape): as they are, or positive and summing to one (scale does not matter)."""
+    return free if lm.prompt_constraint == "real" else free.flatten(3).softmax(-1).view_as(free)
+
+
+def _checked(validation: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return text and labels, with lengths or without."""
+    if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
+        got = f"{len(validation)} values" if isinstance(validation, tuple | list) else type(validation).__name__
+        raise InvalidInput("validation", "(tokens, labels) or (tokens, labels, lengths)", got, "pass such a tuple")
+    return tuple(validation)
+
+
+def _train(lm: MaskedLM, text: LabelledText, classes: np.ndarray, free_rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the best rows met and the loss (steps,R,P): Adam on the prompt, the head solved for at every step."""
+    problem = text.problem(classes, free_rows)
+    free_rows = free_rows.requires_grad_()
+    optimiser = torch.optim.Adam([free_rows], lr=_LEARNING_RATE)
+    weights: Tensor | None = None
+    best_rows, best_loss = free_rows.detach().clone(), free_rows.new_full(free_rows.shape[:2], torch.inf)
+    history = []
+    for _ in range(_STEPS):
+        features = text.features(_to_rows(free_rows, lm))
+        given = features.detach()
+        if weights is None:
+            weights = problem.improve(given, problem.start(given), steps=_WARM_UP)
+        else:
+            weights = problem.improve(given, weights, steps=1)
+        loss = problem.loss(features, weights)
+        better = loss.detach() < best_loss
+        best_loss = torch.where(better, loss.detach(), best_loss)
+        best_rows[better] = free_rows.detach()[better]
+        # Not backward(): a model whose parameters require gradients must not collect any here.
+        (free_rows.grad,) = torch.autograd.grad(loss.sum(), free_rows)
+        optimiser.step()
+        history.append(loss.detach())
+    return best_rows, torch.stack(history)
+
+
+def _best_restart(rows: Tensor, train: LabelledText, held_out: LabelledText, classes: np.ndarray) -> Tensor:
+    """Return the restart (P,) whose head, fitted on all training text, is most accurate on validation text."""
+    features, problem = train.features(rows), train.problem(classes, rows)
+    weights = problem.improve(features, problem.start(features), steps=_FINAL_STEPS)
+    right = problem.predict(held_out.features(rows), weights) == held_out.numbers(classes, rows)
+    return right.double().mean(-1).argmax(0)
