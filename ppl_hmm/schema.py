@@ -1,6 +1,29 @@
-"""Names of groups, dimensions and coordinates: spelled here and nowhere else."""
+"""Names of groups, dimensions, variables, verdicts and causes: spelled here and nowhere else."""
 
 from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """The answer to a question of recoverability."""
+
+    RECOVERABLE = "recoverable"
+    NOT_RECOVERABLE = "not recoverable"
+    UNDECIDED = "undecided"
+
+
+class Cause(StrEnum):
+    """What decided a verdict. Advice and reports follow from it."""
+
+    CONDITION_HOLDS = "condition holds"  # a theorem's sufficient condition
+    CONDITION_FAILS = "condition fails"  # which proves nothing
+    CONSTANT_LABEL = "constant label"  # every text has the same label
+    WITNESS = "witness"  # texts that no head classifies
+    ROUNDING = "rounding"  # a head exists in exact arithmetic, and float64 cannot read what it reads
+    TOO_LARGE = "too large"  # the condition was not computed
+    CONTRADICTED = "contradicted"  # the texts that were read contradict the verdict, which is withdrawn
+
 
 # Dimensions.
 SEQUENCE = "sequence"
