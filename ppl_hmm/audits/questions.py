@@ -16,14 +16,16 @@ from ppl_hmm.inference.rows import Model
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.protocol import EncodedText
 from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
-from ppl_hmm.recoverability.certificate import Certificate, SignAgreement, surely_scored
+from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.constant import constant_certificate
 from ppl_hmm.recoverability.flattened import flattened_pair
 from ppl_hmm.recoverability.head import exists_on_paper, head_certificate
+from ppl_hmm.recoverability.linear import HeadCertificate, surely_scored
 from ppl_hmm.recoverability.memory import memory_certificate, memory_prompt_certificate
 from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.recoverability.witness import find_witness, separability
+from ppl_hmm.schema import Cause, Verdict
 from ppl_hmm.tasks import Answers, MemoryTask, PosteriorTask, Task, latent_posterior
 
 #: Penalties that learned heads are chosen from: conditionals of nearly aliased states differ by little.
@@ -139,7 +141,7 @@ def _asked(
     ]
 
 
-def _ask_head(name: str, certificate: Certificate, readings: tuple[Reading, Reading, Reading]) -> Question:
+def _ask_head(name: str, certificate: HeadCertificate, readings: tuple[Reading, Reading, Reading]) -> Question:
     """Measure linear heads after the certificate's prompt; without one, look for a witness where nothing is proved."""
     texts, practice, fresh = readings
     features = texts.features(certificate.prompt)
@@ -185,7 +187,7 @@ def _contradiction(question: Question, texts: Reading) -> str | None:
     told = texts.told(question.features)
     if certificate.recoverable and not decidable and told.any():
         return f"what was constructed claims none of {int(told.sum())} decidable texts"
-    if certificate.verdict == "not recoverable":
+    if certificate.verdict is Verdict.NOT_RECOVERABLE:
         heads = {"constructed": LinearHead.from_weights(certificate.weights.cpu().numpy()), "learned": question.learned}
         features, labels = question.features[told], texts.answers.labels[told]
         for name, head in heads.items():
@@ -218,7 +220,7 @@ def _learn(examples: Examples, test: Examples) -> tuple[LinearHead | None, float
     return head, float(head.score(*test))
 
 
-def _unless_constant(certificate: Certificate) -> Certificate:
+def _unless_constant(certificate: HeadCertificate) -> HeadCertificate:
     """Return the certificate, or that of the constant head where it proves nothing and all labels are the same."""
     if certificate.recoverable:
         return certificate
@@ -228,14 +230,14 @@ def _unless_constant(certificate: Certificate) -> Certificate:
     return constant or certificate
 
 
-def _flattened_certificate(model: MemoryHMM, task: MemoryTask, tolerance: float) -> Certificate:
+def _flattened_certificate(model: MemoryHMM, task: MemoryTask, tolerance: float) -> HeadCertificate:
     """Return what Theorem H says of a memory model, of one state where the flattened model would be too large."""
     n_flattened = model.n_memory_values**model.n_cells * model.n_states
     if n_flattened <= FLATTENED_LIMIT:
         return _unless_constant(head_certificate(*flattened_pair(model, task), tolerance=tolerance))
     reason = f"the flattened model has {n_flattened} states: Theorem H was not asked for more than {FLATTENED_LIMIT}"
     infinite = float("inf")
-    return Certificate(
+    return HeadCertificate(
         theorem="Theorem H (3.3)",
         weights=model.emission.new_zeros(model.vocabulary_size),
         residual=infinite,
@@ -243,7 +245,7 @@ def _flattened_certificate(model: MemoryHMM, task: MemoryTask, tolerance: float)
         sigma_min=float("nan"),
         support_threshold=0.0,
         tolerance=tolerance,
-        verdict="undecided",
+        cause=Cause.TOO_LARGE,
         reasons=(reason,),
         model=model,
         task=task,
