@@ -24,6 +24,7 @@ from ppl_hmm.base.records import Record
 from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.rounding import message_rounding
+from ppl_hmm.exact.support import possible_states
 from ppl_hmm.inference.queries import MemoryPosterior, Posterior, initial_posterior, memory_posterior, state_posterior
 from ppl_hmm.models import HMM, MemoryHMM
 
@@ -398,22 +399,10 @@ def _possible_values(model: HMM | MemoryHMM, task: Task) -> Tensor:
     """Return which values (n,) the latent can have; at any length of text, if its position is counted from the end."""
     if not isinstance(task, PosteriorTask) or not isinstance(model, HMM):
         return latent_prior(model, task) > 0
-    possible, moves = model.initial > 0, model.transition > 0
     if task.position is None:
-        return possible
-    possible = reached_from(possible, moves)
-    if task.position >= 0:
-        for _ in range(task.position):
-            possible = reached_from(possible, moves)
-        return possible
-    for _ in range(model.n_states):
-        possible = possible | reached_from(possible, moves)
-    return possible
-
-
-def reached_from(states: Tensor, moves: Tensor) -> Tensor:
-    """Return which states (K,) can follow some of ``states`` (K,), as ``moves`` (K,K) allow."""
-    return (states[:, None] & moves).any(0)
+        return model.initial > 0
+    n_moves = 1 + task.position if task.position >= 0 else None
+    return possible_states(model.initial, model.transition, n_moves)
 
 
 def _cell(task: Task) -> int:

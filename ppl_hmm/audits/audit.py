@@ -22,7 +22,7 @@ from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate
-from ppl_hmm.recoverability.head import entering_law, task_targets
+from ppl_hmm.recoverability.entering import entering_law, task_targets
 from ppl_hmm.recoverability.memory import MemoryCertificate
 from ppl_hmm.recoverability.transfer import smallest_half_range
 from ppl_hmm.recoverability.witness import Witness

@@ -20,10 +20,11 @@ from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.constant import constant_certificate
 from ppl_hmm.recoverability.flattened import flattened_pair
 from ppl_hmm.recoverability.head import exists_on_paper, head_certificate
-from ppl_hmm.recoverability.linear import HeadCertificate, surely_scored
+from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.memory import memory_certificate, memory_prompt_certificate
 from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
+from ppl_hmm.recoverability.rounding import surely_scored
 from ppl_hmm.recoverability.witness import find_witness, separability
 from ppl_hmm.schema import Cause, Verdict
 from ppl_hmm.tasks import Answers, MemoryTask, PosteriorTask, Task, latent_posterior

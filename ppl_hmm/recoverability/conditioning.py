@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.recoverability.arguments import require_model
-from ppl_hmm.recoverability.head import states_entered
+from ppl_hmm.recoverability.entering import states_entered
 
 #: Shares of the largest singular value below which singular values are not counted.
 RANK_TOLERANCES = (1e-12, 1e-9, 1e-6, 1e-3)

@@ -16,7 +16,7 @@ from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.arguments import require_pair
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
-from ppl_hmm.recoverability.head import smallest_row_singular_value
+from ppl_hmm.recoverability.entering import smallest_row_singular_value
 from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.schema import Cause
 from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain

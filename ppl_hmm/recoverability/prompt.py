@@ -31,7 +31,8 @@ from ppl_hmm.errors import at_least
 from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.recoverability.arguments import require_pair
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
-from ppl_hmm.recoverability.head import head_certificate, smallest_row_singular_value, task_targets
+from ppl_hmm.recoverability.entering import smallest_row_singular_value, task_targets
+from ppl_hmm.recoverability.head import head_certificate
 from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.tasks import PosteriorTask, require_uncertain
 
