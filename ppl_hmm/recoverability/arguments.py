@@ -6,8 +6,8 @@ from numbers import Real
 
 from ppl_hmm.base import foreign
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.inference.rows import Model
 from ppl_hmm.models import HMM, MemoryHMM
+from ppl_hmm.models.kinds import Model
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
 

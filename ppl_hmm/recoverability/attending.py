@@ -12,8 +12,8 @@ from torch import Tensor
 from ppl_hmm import schema
 from ppl_hmm.base.tokens import as_text
 from ppl_hmm.inference.queries import Posterior, masked_conditionals, posterior
-from ppl_hmm.inference.rows import Text
 from ppl_hmm.models import MemoryHMM, MemoryPrompt
+from ppl_hmm.models.kinds import Text
 from ppl_hmm.recoverability.attention import hard_attention, observed, of_token, read
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.mixtures import form_rounding

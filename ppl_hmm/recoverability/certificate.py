@@ -10,8 +10,8 @@ import xarray as xr
 from torch import Tensor
 
 from ppl_hmm.errors import PplHmmError
-from ppl_hmm.inference.rows import Model, Text
 from ppl_hmm.models import SoftPrompt
+from ppl_hmm.models.kinds import Model, Text
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.schema import Cause, Verdict
 from ppl_hmm.tasks import Task

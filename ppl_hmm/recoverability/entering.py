@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.exact.wide import Wide, wide_product
-from ppl_hmm.inference.rows import Prompt, model_prompt
+from ppl_hmm.inference.rows import model_prompt
 from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.tasks import PosteriorTask
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from ppl_hmm.base.quiet import stdout_to_stderr
 from ppl_hmm.errors import PplHmmError
 from ppl_hmm.exact.wide import Wide
-from ppl_hmm.inference.rows import Prompt
 from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.entering import margin_error, states_entered, task_targets, wide_law

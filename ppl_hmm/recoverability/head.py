@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.exact.wide import Wide, wide_product
-from ppl_hmm.inference.rows import Prompt
 from ppl_hmm.models import HMM, SoftPrompt
+from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.entering import (

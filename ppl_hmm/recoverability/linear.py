@@ -13,7 +13,7 @@ from torch import Tensor
 from ppl_hmm import schema
 from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.inference.queries import masked_conditionals
-from ppl_hmm.inference.rows import Text
+from ppl_hmm.models.kinds import Text
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.rounding import surely_scored
 from ppl_hmm.recoverability.witness import Witness

@@ -26,8 +26,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ppl_hmm.inference.rows import Prompt, model_prompt
+from ppl_hmm.inference.rows import model_prompt
 from ppl_hmm.models import MemoryHMM, MemoryPrompt
+from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
 from ppl_hmm.recoverability.attending import MemoryCertificate
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.exact.rounding import message_rounding
-from ppl_hmm.inference.rows import Model
 from ppl_hmm.models import HMM, SoftPrompt
+from ppl_hmm.models.kinds import Model
 
 #: Rounding of bᵀG in float64, relative to ‖b‖₁: scores within it have no sign.
 SCORE_ROUNDING = 4e-16

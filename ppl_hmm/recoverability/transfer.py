@@ -35,8 +35,8 @@ from ppl_hmm.base.checks import check_distributions
 from ppl_hmm.base.labels import read
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.wide import Wide, wide_product
-from ppl_hmm.inference.rows import Prompt
 from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.arguments import require_model
 from ppl_hmm.recoverability.entering import wide_law
 from ppl_hmm.recoverability.half_range import SmallestHalfRange as SmallestHalfRange
