@@ -18,7 +18,7 @@ non-stationary models are ours.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -108,14 +108,14 @@ def exists_on_paper(certificate: HeadCertificate) -> bool:
     That is so where the rows W[S] of the states entered are independent, their smallest singular value being above
     rounding, and S holds all states that the task needs.
     """
-    model, task = certificate.model, certificate.task
-    if not isinstance(model, HMM) or not isinstance(task, PosteriorTask):
+    if certificate.cause is Cause.TOO_LARGE or certificate.sigma_min <= _SIGMA_ROUNDING:
         return False
-    if task.position is not None:
-        return certificate.sigma_min > _SIGMA_ROUNDING  # of the rows that the task's head reads
+    if certificate.task.place.position is not None:
+        return True  # all states that its rows are of can be read
+    model, task = cast(HMM, certificate.model), cast(PosteriorTask, certificate.task)
     needed = (task_targets(model, task) != 0).any(0)
     entered = states_entered(model, certificate.prompt, certificate.support_threshold)
-    return certificate.sigma_min > _SIGMA_ROUNDING and not bool((needed & ~entered).any())
+    return not bool((needed & ~entered).any())
 
 
 class _Head(NamedTuple):
