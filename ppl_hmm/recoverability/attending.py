@@ -45,6 +45,23 @@ class MemoryCertificate(Certificate):
         holds.
     support_threshold
         δ: positions whose score is within δ of the best are attended to as well.
+
+    See Also
+    --------
+    memory_certificate : The certificate of a model and a task.
+    constructed_attention : The attention head that it certifies.
+    Certificate : What all certificates have in common.
+
+    Examples
+    --------
+    >>> from ppl_hmm import example, memory_certificate
+    >>> certificate = memory_certificate(*example("memory"))
+    >>> certificate.recoverable_states
+    (1,)
+    >>> certificate.sign_agreement([[0, 0, 3], [4, 1, 0], [0, 1, 0]])
+    SignAgreement(agreeing=2, decidable=2, undecidable=1)
+    >>> certificate.coverage([[0, 0, 3], [0, 1, 0]]).numpy().round(3).tolist()
+    [1.0, 0.0]
     """
 
     recoverable_states: tuple[int, ...]

@@ -127,7 +127,22 @@ class Certificate(abc.ABC):
 
 
 class ConditionNotMet(PplHmmError, ValueError):
-    """A theorem's condition fails; ``certificate`` carries the quantities that say so."""
+    """A theorem's condition fails; ``certificate`` carries the quantities that say so.
+
+    See Also
+    --------
+    constructed_head : Raises it where no head is certified.
+    constructed_prompt : Raises it where no prompt is.
+
+    Examples
+    --------
+    >>> from ppl_hmm import ConditionNotMet, constructed_head, example
+    >>> try:
+    ...     constructed_head(*example("aliased"))
+    ... except ConditionNotMet as error:
+    ...     print(error.certificate.cause)
+    condition fails
+    """
 
     def __init__(self, certificate: Certificate, remedy: str) -> None:
         super().__init__(

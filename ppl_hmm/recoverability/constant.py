@@ -40,10 +40,23 @@ def constant_certificate(
     InvalidInput
         Batches, different numbers of states.
 
+    See Also
+    --------
+    head_certificate : Of a head that reads the text.
+
     Notes
     -----
     Cost O(V·C·K²) for each beginning of a text that has to be looked at, at most :data:`FORM_LIMIT` at each of 16
     depths; most tasks are settled at the second.
+
+    Examples
+    --------
+    >>> from ppl_hmm import PosteriorTask, constant_certificate, example
+    >>> model, task = example("aliased")
+    >>> print(constant_certificate(model, task))
+    None
+    >>> constant_certificate(model, PosteriorTask([[0, 0, 0], [1, 2, 3]])).reasons
+    ('every text has class 1: the head is constant',)
     """
     require_pair("constant_certificate", model, task, HMM)
     require_uncertain("constant_certificate", model, task)

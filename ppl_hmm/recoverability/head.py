@@ -72,9 +72,26 @@ def head_certificate(
     InvalidInput
         Batches, different numbers of states, a negative threshold or tolerance.
 
+    See Also
+    --------
+    constructed_head : The head of a certificate whose condition holds.
+    prompt_certificate : With the best prompt found.
+    position_certificate : For a task on a position.
+    find_witness : Texts that no head classifies, where there are some.
+
     Notes
     -----
     Cost O(K·V·min(K,V)).
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, PosteriorTask, head_certificate
+    >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+    >>> certificate = head_certificate(model, PosteriorTask([[1, 0], [0, 1]]))
+    >>> print(certificate.verdict)
+    recoverable
+    >>> certificate.sign_agreement([[0, 1], [2, 2], [0, 0]])
+    SignAgreement(agreeing=3, decidable=3, undecidable=0)
     """
     require_pair("head_certificate", model, task, HMM)
     require_uncertain("head_certificate", model, task)

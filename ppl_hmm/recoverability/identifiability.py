@@ -65,6 +65,19 @@ class LawSpectrum:
         ``'free'``: π₀, A and W move. ``'doubly stochastic'``: A among doubly stochastic matrices, W; π₀ stays uniform.
     tolerance
         Singular values of at most this share of the largest count as zero.
+
+    See Also
+    --------
+    pair_spectrum : Of laws of pairs.
+    triple_spectrum : Of the law of triples.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, pair_spectrum
+    >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+    >>> found = pair_spectrum(model)
+    >>> found.n_parameters, found.nullity
+    (7, 1)
     """
 
     singular_values: Tensor
@@ -91,6 +104,18 @@ class TripleViews:
         singular value exceeds ``tolerance``. A lower bound where :data:`SUBSET_LIMIT` sets of rows do not settle it.
     tolerance
         See there.
+
+    See Also
+    --------
+    triple_views : Of a model.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, triple_views
+    >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+    >>> views = triple_views(model)
+    >>> views.k_ranks, views.identifies
+    ((2, 2, 2), True)
     """
 
     sigma_min: tuple[float, float, float]
@@ -131,10 +156,22 @@ def pair_spectrum(
         A batch of models, a memory model, no lag or one below one, a model outside the family, a negative tolerance, a
         Jacobian of more than :data:`JACOBIAN_LIMIT` entries.
 
+    See Also
+    --------
+    triple_spectrum : Of the law of triples, which leaves less open.
+    pairwise_twin : A model in a direction that pairs leave open.
+
     Notes
     -----
     Where V ≥ K the nullity is generically (K−1)(K−2)/2 in the doubly stochastic family and K(K−1)/2 in the free one
     with several lags, (K−1)² and K(K−1) with lag 1 alone. Cost O(n·m·min(n,m)), n parameters, m probabilities.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, pair_spectrum
+    >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+    >>> pair_spectrum(model).nullity, pair_spectrum(model, lags=[1]).nullity
+    (1, 2)
     """
     require_model("pair_spectrum", model, HMM)
     checked = [at_least("lag", lag, 1) for lag in lags]
@@ -149,10 +186,22 @@ def pair_spectrum(
 def triple_spectrum(model: HMM, *, family: Family = "free", tolerance: float = RANK_TOLERANCE) -> LawSpectrum:
     """Return the singular values of the Jacobian of the law of X_1, X_2, X_3; arguments as in :func:`pair_spectrum`.
 
+    See Also
+    --------
+    pair_spectrum : Of laws of pairs.
+    triple_views : Kruskal's condition, beyond the first order.
+
     Notes
     -----
     Where V ≥ K the nullity is generically 0. Where V < K it is at least (K−V)², as A moves freely between the kernels
     of W and Wᵀdiag(p), and at least the parameters less the equations: V³ − 1, or V³ − V² for a stationary law.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, triple_spectrum
+    >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+    >>> triple_spectrum(model).nullity
+    0
     """
     require_model("triple_spectrum", model, HMM)
     return _spectrum(model, triple_law_of, family, tolerance)
@@ -168,9 +217,20 @@ def triple_views(model: HMM, *, tolerance: float = RANK_TOLERANCE) -> TripleView
     InvalidInput
         A batch of models, a memory model, a negative tolerance.
 
+    See Also
+    --------
+    triple_spectrum : The same question to first order.
+
     Notes
     -----
     Where the rows of a view are dependent, the cost is that of at most :data:`SUBSET_LIMIT` small decompositions.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, triple_views
+    >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+    >>> triple_views(model).identifies
+    True
     """
     require_model("triple_views", model, HMM)
     require_thresholds(0.0, tolerance)

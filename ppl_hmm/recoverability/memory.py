@@ -73,9 +73,21 @@ def memory_certificate(
     InvalidInput
         Batches, a task of another size or kind, states that do not exist, a negative threshold or tolerance.
 
+    See Also
+    --------
+    constructed_attention : The attention head of a certificate whose condition holds.
+    memory_prompt_certificate : The same after the best prompt that restricts the memory.
+
     Notes
     -----
     Cost O((mK)²·V), and O(m^N·L·K²) with a prompt.
+
+    Examples
+    --------
+    >>> from ppl_hmm import example, memory_certificate
+    >>> certificate = memory_certificate(*example("memory"))
+    >>> print(certificate.verdict, certificate.recoverable_states)
+    recoverable (1,)
     """
     require_pair("memory_certificate", model, task, MemoryHMM)
     require_uncertain("memory_certificate", model, task)
@@ -127,6 +139,19 @@ def memory_prompt_certificate(
     prompt can restrict the memory; the verdict is then that without one.
 
     Parameters and errors as in :func:`memory_certificate`.
+
+    See Also
+    --------
+    memory_certificate : After a given prompt, or none.
+    restricting_prompt : The prompt that it looks for.
+    constructed_prompt : The prompt alone.
+
+    Examples
+    --------
+    >>> from ppl_hmm import example, memory_prompt_certificate
+    >>> certificate = memory_prompt_certificate(*example("memory"))
+    >>> print(certificate.verdict, certificate.memory_values)
+    recoverable (0, 1)
     """
     require_pair("memory_prompt_certificate", model, task, MemoryHMM)
     cell = int(task.target_cell)

@@ -81,6 +81,11 @@ def position_certificate(
     InvalidInput
         Batches, different numbers of states, a task on H₀, a state that is certain, a negative tolerance.
 
+    See Also
+    --------
+    head_certificate : For a task on H₀.
+    probe_features : What its head reads.
+
     Notes
     -----
     The condition is necessary as well for the score to be the margin, up to the factor G[x_t]; a head may still get

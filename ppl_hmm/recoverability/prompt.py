@@ -71,10 +71,23 @@ def prompt_certificate(
     InvalidInput
         Batches, different numbers of states, a length below one, a negative threshold or tolerance.
 
+    See Also
+    --------
+    constructed_prompt : The prompt of a certificate whose condition holds.
+    head_certificate : Of a given prompt, or none.
+    fit_prompt : A learned prompt, where none is found.
+
     Notes
     -----
     Verdict ``'undecided'`` means that no prompt was found: no proof that none exists. The search for covers is exact
     up to :data:`COVER_LIMIT` sets; each costs a singular value decomposition of at most V rows.
+
+    Examples
+    --------
+    >>> from ppl_hmm import example, head_certificate, prompt_certificate
+    >>> model, task = example("aliased")
+    >>> print(head_certificate(model, task).verdict, prompt_certificate(model, task).verdict)
+    undecided recoverable
     """
     at_least("prompt_length", prompt_length, 1)
     require_pair("prompt_certificate", model, task, HMM)

@@ -30,6 +30,18 @@ def restricting_prompt(model: MemoryHMM, cell: int, values: Sequence[int]) -> Me
     ------
     InvalidInput
         No memory model or a batch, a cell or values that do not exist, no value.
+
+    See Also
+    --------
+    memory_prompt_certificate : With the values that a task needs.
+    MemoryPrompt : What it returns.
+
+    Examples
+    --------
+    >>> from ppl_hmm import example, restricting_prompt
+    >>> model, _ = example("memory")
+    >>> restricting_prompt(model, 0, values=[0]).rows.numpy().round(2).tolist()
+    [[[1.0, 0.87], [0.0, 0.0]]]
     """
     require_model("restricting_prompt", model, MemoryHMM)
     (cell,) = as_indices("cell", [cell], model.n_cells)

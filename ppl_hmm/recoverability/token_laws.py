@@ -31,16 +31,42 @@ def pair_law(model: HMM, lag: int) -> Tensor:
     InvalidInput
         A batch of models, a memory model, a lag below one.
 
+    See Also
+    --------
+    triple_law : Of three consecutive tokens.
+    pairwise_twin : Another model with the same laws of pairs.
+
     Notes
     -----
     Cost O(log(lag)·K³ + K·V·(K+V)).
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, pair_law
+    >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+    >>> pair_law(model, lag=1).numpy().round(3).tolist()
+    [[0.104, 0.09, 0.106], [0.084, 0.09, 0.126], [0.092, 0.12, 0.188]]
     """
     require_model("pair_law", model, HMM)
     return pair_law_of(*arrays_of(model), at_least("lag", lag, 1))
 
 
 def triple_law(model: HMM) -> Tensor:
-    """Return P(X_1=x, X_2=y, X_3=z) (V,V,V); time and errors as in :func:`pair_law`. Cost O(K·V²·(K+V))."""
+    """Return P(X_1=x, X_2=y, X_3=z) (V,V,V); time and errors as in :func:`pair_law`. Cost O(K·V²·(K+V)).
+
+    See Also
+    --------
+    pair_law : Of two tokens.
+    triple_spectrum : How far it determines the model.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, pair_law, triple_law
+    >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+    >>> law = triple_law(model)
+    >>> bool((law.sum(1) - pair_law(model, lag=2)).abs().max() < 1e-15)
+    True
+    """
     require_model("triple_law", model, HMM)
     return triple_law_of(*arrays_of(model))
 

@@ -66,6 +66,17 @@ class TransferBounds:
         min_t P(|s| < t) + ‖b‖_∞√(2ε)/t, (E,).
     half_range
         h.
+
+    See Also
+    --------
+    transfer_bounds : The bounds as functions of ε.
+
+    Examples
+    --------
+    >>> from ppl_hmm import transfer_bounds
+    >>> bounds = transfer_bounds([[0.7, 0.3], [0.4, 0.6]], head=[1.0, -1.0], excess=[0.0, 0.01])
+    >>> bounds.half_range, bounds.sharp_bound.numpy().round(3).tolist()
+    (1.0, [0.0, 0.5])
     """
 
     excess: Tensor
@@ -81,6 +92,18 @@ class Transfer:
     """The error of a head on Ĝ beside its bounds, each with the meaning it has in :class:`TransferBounds`.
 
     ``excess`` is E KL(G‖Ĝ) in nats; ``error`` the share of texts that the head classifies otherwise on Ĝ than on G.
+
+    See Also
+    --------
+    transfer : Of a head and two language models.
+
+    Examples
+    --------
+    >>> from ppl_hmm import transfer
+    >>> exact, approximate = [[0.7, 0.3], [0.4, 0.6]], [[0.6, 0.4], [0.45, 0.55]]
+    >>> found = transfer(exact, approximate, head=[1.0, -1.0])
+    >>> found.error, round(found.excess, 3), round(found.sharp_bound, 2)
+    (0.0, 0.013, 0.54)
     """
 
     error: float
@@ -132,9 +155,22 @@ def transfer(conditionals: Array, approximate: Array, head: Array, weights: Arra
         Shapes that do not match, a row that is no distribution, a head or weights that are not finite, negative
         weights, or none that is positive.
 
+    See Also
+    --------
+    transfer_bounds : The bounds alone, for any ε.
+    law_ratio : From the loss on a language model's own text to ε.
+
     Notes
     -----
     ε = ∞, where Ĝ gives no probability to a token that has some, bounds nothing: all bounds are 1. Cost O(B·C·V).
+
+    Examples
+    --------
+    >>> from ppl_hmm import transfer
+    >>> exact, approximate = [[0.7, 0.3], [0.4, 0.6]], [[0.6, 0.4], [0.45, 0.55]]
+    >>> found = transfer(exact, approximate, head=[1.0, -1.0])
+    >>> found.error <= found.sharp_bound <= found.bound <= found.norm_bound
+    True
     """
     read, kept = _read(conditionals, head, weights)
     approximated = _distributions("approximate", approximate)
@@ -168,9 +204,21 @@ def transfer_bounds(conditionals: Array, head: Array, excess: Array, weights: Ar
     InvalidInput
         As in :func:`transfer`; an ε that is negative or NaN.
 
+    See Also
+    --------
+    transfer : With the error itself, of a given Ĝ.
+    smallest_half_range : The head whose bounds are least.
+
     Notes
     -----
     Cost O(B·C·V + E·B).
+
+    Examples
+    --------
+    >>> from ppl_hmm import transfer_bounds
+    >>> bounds = transfer_bounds([[0.7, 0.3], [0.4, 0.6]], head=[1.0, -1.0], excess=[0.0, 0.01])
+    >>> bounds.bound.numpy().round(3).tolist()
+    [0.0, 0.5]
     """
     values = torch.atleast_1d(as_tensor(excess, torch.device("cpu"), what="excess").to(torch.float64))
     if values.ndim != 1 or not (values >= 0).all():
@@ -228,6 +276,16 @@ def law_ratio(model: HMM, prompt: Prompt | None = None) -> float:
     ------
     InvalidInput
         A batch of models, a memory model, a prompt that does not fit.
+
+    See Also
+    --------
+    transfer_bounds : What ε bounds.
+
+    Examples
+    --------
+    >>> from ppl_hmm import example, law_ratio
+    >>> round(law_ratio(example("aliased")[0]), 3)
+    1.429
     """
     require_model("law_ratio", model, HMM)
     model = model.detach().to(torch.float64)

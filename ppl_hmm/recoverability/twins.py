@@ -50,6 +50,18 @@ class Twin:
         Largest total variation between the laws of X_1, X_{1+l} of the two models, l = 1..8: rounding, measured.
     triple_distance
         Total variation between the two laws of X_1, X_2, X_3: the best test on a triple tells them apart by so much.
+
+    See Also
+    --------
+    pairwise_twin : The twin of a model.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, pairwise_twin
+    >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+    >>> twin = pairwise_twin(model, seed=0)
+    >>> twin.pair_distance < 1e-12, round(twin.triple_distance, 3)
+    (True, 0.014)
     """
 
     model: HMM
@@ -78,10 +90,22 @@ def pairwise_twin(model: HMM, *, family: Family = "free", n_directions: int = 64
     InvalidInput
         A batch of models, a memory model, too few states, an entry that is zero, a model outside the family.
 
+    See Also
+    --------
+    pair_spectrum : How many directions of twins there are.
+    triple_law : The law that tells twins apart.
+
     Notes
     -----
     The twin is no mere relabelling if ``triple_distance`` > 0; W with equal rows everywhere has none that differs.
     Cost O(n_directions·(40·K²·(K+V) + K·V²·(K+V))).
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, pairwise_twin
+    >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+    >>> pairwise_twin(model, seed=0).pair_distance < 1e-12
+    True
     """
     require_model("pairwise_twin", model, HMM)
     require_family("pairwise_twin", model, family)

@@ -43,7 +43,18 @@ _AXIS_SHARE = 1 / 8
 
 
 class Separability(NamedTuple):
-    """Best margin of linear heads with ‖b‖_∞ ≤ 1: ``separable`` iff it exceeds :data:`SEPARATION`."""
+    """Best margin of linear heads with ‖b‖_∞ ≤ 1: ``separable`` iff it exceeds :data:`SEPARATION`.
+
+    See Also
+    --------
+    separability : Of features and labels.
+
+    Examples
+    --------
+    >>> from ppl_hmm import separability
+    >>> separability([[0.7, 0.3], [0.4, 0.6]], [0, 1]).separable
+    True
+    """
 
     separable: bool
     margin: float  # max over b of the smallest (b_{y_i} − b_c)ᵀG_i, or y_i bᵀG_i for two classes; 0 at least
@@ -71,10 +82,21 @@ def separability(features: ArrayLike, labels: ArrayLike) -> Separability:
     InvalidInput
         Shapes that do not match, rows of other names, labels that are no classes, non-finite features.
 
+    See Also
+    --------
+    find_witness : Texts that prove that no head does.
+    probe_features : The features of texts.
+
     Notes
     -----
     Solved by HiGHS with tolerances 1e-10, or its own where those fail; 5000 texts of V = 10 take some hundredths of a
     second.
+
+    Examples
+    --------
+    >>> from ppl_hmm import separability
+    >>> round(separability([[0.7, 0.3], [0.4, 0.6]], [0, 1]).margin, 3)
+    0.273
     """
     rows, classes = _checked(features, labels)
     _, forms = _margins(rows, classes)
@@ -118,6 +140,19 @@ class Witness:
         (n,): classes y_i in 0..C−1.
     weights
         λ (n,C) ≥ 0 with Σλ = 1; λ_ic weighs text i against class c, and λ_{i,y_i} = 0.
+
+    See Also
+    --------
+    find_witness : Finds one.
+
+    Examples
+    --------
+    >>> from ppl_hmm import find_witness
+    >>> witness = find_witness([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [0, 0, 1])  # the third is the others' middle
+    >>> witness.weights.tolist()
+    [[0.0, 0.25], [0.0, 0.25], [0.5, 0.0]]
+    >>> witness.own_side.tolist() == witness.other_side.tolist()
+    True
     """
 
     texts: np.ndarray
@@ -177,12 +212,25 @@ def find_witness(
     InvalidInput
         Shapes that do not match, labels that are no classes, or more than ``n_classes``, non-finite features.
 
+    See Also
+    --------
+    separability : The margin of the best head, where there is one.
+    head_certificate : Of heads that classify all texts.
+
     Notes
     -----
     The weights are a basic solution, by non-negative least squares (Lawson & Hanson 1974) for its accuracy: at most
     V+1 texts for two classes, corrected in rationals to a relative residual of about 1e-16. Each coordinate counts in
     its own unit: separability does not depend on units, and a coordinate of 1e-15 may be what tells texts apart. 5000
     texts of V = 10 take some hundredths of a second.
+
+    Examples
+    --------
+    >>> from ppl_hmm import find_witness
+    >>> find_witness([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.2, 0.8]], [0, 0, 1, 0]).texts.tolist()
+    [0, 1, 2]
+    >>> print(find_witness([[1.0, 0.0], [0.0, 1.0]], [0, 1]))
+    None
     """
     rows, classes = _checked(features, labels)
     n_seen = max(int(classes.max()) + 1, 2)

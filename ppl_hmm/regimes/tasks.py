@@ -50,6 +50,18 @@ def random_task(
     InvalidInput
         The latent has one possible value only, so that its posterior is the same for every text; no balanced task in
         1000 draws; a position for a memory model, or one that a text does not have.
+
+    See Also
+    --------
+    random_hmm : A random model.
+    PosteriorTask : A task of given weights.
+
+    Examples
+    --------
+    >>> from ppl_hmm import random_hmm, random_task
+    >>> model = random_hmm("dirichlet", n_states=3, vocabulary_size=5, seed=0)
+    >>> random_task(model, seed=0).weights.shape
+    torch.Size([2, 3])
     """
     require_kind("model of random_task", model)
     model.require_single("random_task")

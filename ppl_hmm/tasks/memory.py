@@ -34,6 +34,19 @@ class MemoryTask(Task):
     InvalidInput
         Fewer than two classes, a non-finite weight, a difference of weights that overflows, a cell that is no integer
         or negative.
+
+    See Also
+    --------
+    PosteriorTask : On a state.
+    latent_posterior : The law that its labels are of.
+
+    Examples
+    --------
+    >>> from ppl_hmm import MemoryTask, example, latent_posterior
+    >>> model, _ = example("memory")
+    >>> task = MemoryTask([[1, 0], [0, 1]], target_cell=0)  # is value 1 likelier than value 0?
+    >>> task.labels(latent_posterior(model, task, [[0, 3], [0, 4]])).tolist()
+    [0, 1]
     """
 
     target_cell: Tensor

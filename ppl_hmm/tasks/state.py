@@ -43,6 +43,12 @@ class PosteriorTask(Task):
         Fewer than two classes, a non-finite weight, or a difference of weights that overflows; a position that is no
         integer, a ``given`` that is unknown, or other than ``'text'`` without a position.
 
+    See Also
+    --------
+    MemoryTask : On a cell of a memory.
+    latent_posterior : The law that its labels are of.
+    random_task : A random one.
+
     Examples
     --------
     >>> from ppl_hmm import HMM, PosteriorTask, latent_posterior
