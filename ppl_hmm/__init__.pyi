@@ -86,16 +86,10 @@ from .recoverability.identifiability import (
     LawSpectrum as LawSpectrum,
 )
 from .recoverability.identifiability import (
-    TripleViews as TripleViews,
-)
-from .recoverability.identifiability import (
     pair_spectrum as pair_spectrum,
 )
 from .recoverability.identifiability import (
     triple_spectrum as triple_spectrum,
-)
-from .recoverability.identifiability import (
-    triple_views as triple_views,
 )
 from .recoverability.memory import (
     memory_certificate as memory_certificate,
@@ -106,6 +100,8 @@ from .recoverability.memory import (
 from .recoverability.position import position_certificate as position_certificate
 from .recoverability.prompt import prompt_certificate as prompt_certificate
 from .recoverability.restriction import restricting_prompt as restricting_prompt
+from .recoverability.separation import Separability as Separability
+from .recoverability.separation import separability as separability
 from .recoverability.token_laws import pair_law as pair_law
 from .recoverability.token_laws import triple_law as triple_law
 from .recoverability.transfer import (
@@ -125,17 +121,13 @@ from .recoverability.transfer import (
 )
 from .recoverability.twins import Twin as Twin
 from .recoverability.twins import pairwise_twin as pairwise_twin
-from .recoverability.witness import (
-    Separability as Separability,
-)
+from .recoverability.views import TripleViews as TripleViews
+from .recoverability.views import triple_views as triple_views
 from .recoverability.witness import (
     Witness as Witness,
 )
 from .recoverability.witness import (
     find_witness as find_witness,
-)
-from .recoverability.witness import (
-    separability as separability,
 )
 from .regimes import random_hmm as random_hmm
 from .regimes import random_memory_hmm as random_memory_hmm

@@ -12,6 +12,9 @@ from ppl_hmm.errors import InvalidInput, at_least, one_of
 from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.arguments import require_model
 
+#: Singular values within this share of the largest count as zero, by default.
+RANK_TOLERANCE = 1e-10
+
 Family = Literal["free", "doubly stochastic"]
 _UNIFORM_TOLERANCE = 1e-12
 

@@ -23,16 +23,11 @@ Source: Saunshi, Malladi & Arora (2021), arXiv 2010.03648 (the norm bound); the 
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
 
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ppl_hmm import schema
 from ppl_hmm.base.arrays import as_tensor
-from ppl_hmm.base.checks import check_distributions
-from ppl_hmm.base.labels import read
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.wide import Wide, wide_product
 from ppl_hmm.models import HMM
@@ -40,12 +35,9 @@ from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.arguments import require_model
 from ppl_hmm.recoverability.entering import wide_law
 from ppl_hmm.recoverability.half_range import SmallestHalfRange as SmallestHalfRange
-from ppl_hmm.recoverability.half_range import class_pairs
 from ppl_hmm.recoverability.half_range import smallest_half_range as smallest_half_range
-from ppl_hmm.recoverability.rounding import SCORE_ROUNDING
+from ppl_hmm.recoverability.head_reading import Array, HeadReading, distributions, read_head
 from ppl_hmm.tasks import decide
-
-Array = ArrayLike | Tensor
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -115,28 +107,6 @@ class Transfer:
     half_range: float
 
 
-class _Read(NamedTuple):
-    """Exact conditionals as a head reads them, without the texts of weight zero."""
-
-    conditionals: Tensor  # (B,V)
-    head: Tensor  # (C,V); zeros and b for two classes
-    shares: Tensor  # (B,), sum to one
-
-    @property
-    def differences(self) -> Tensor:
-        """b_c' − b_c for each pair of classes (pairs,V)."""
-        first, second = class_pairs(len(self.head))
-        return self.head[second] - self.head[first]
-
-    def margins(self) -> tuple[Tensor, Tensor]:
-        """Return the distinct |s| in ascending order, ties at 0, and the share of texts that has each."""
-        top = (self.conditionals @ self.head.mT).topk(2, dim=-1).values
-        margins = top[:, 0] - top[:, 1]
-        rounding = SCORE_ROUNDING * self.head.abs().sum(-1).max()
-        sizes, index = torch.unique(torch.where(margins > rounding, margins, 0), return_inverse=True)
-        return sizes, torch.zeros_like(sizes).index_add(0, index, self.shares)
-
-
 def transfer(conditionals: Array, approximate: Array, head: Array, weights: Array | None = None) -> Transfer:
     """Return the error of a head on Ĝ, and the bounds that the excess loss of Ĝ gives.
 
@@ -172,8 +142,8 @@ def transfer(conditionals: Array, approximate: Array, head: Array, weights: Arra
     >>> found.error <= found.sharp_bound <= found.bound <= found.norm_bound
     True
     """
-    read, kept = _read(conditionals, head, weights)
-    approximated = _distributions("approximate", approximate)
+    read, kept = read_head(conditionals, head, weights)
+    approximated = distributions("approximate", approximate)
     if approximated.shape != (len(kept), read.conditionals.shape[1]):
         raise InvalidInput(
             "approximate",
@@ -223,10 +193,10 @@ def transfer_bounds(conditionals: Array, head: Array, excess: Array, weights: Ar
     values = torch.atleast_1d(as_tensor(excess, torch.device("cpu"), what="excess").to(torch.float64))
     if values.ndim != 1 or not (values >= 0).all():
         raise InvalidInput("excess", "numbers (E,) of at least 0", f"{values.tolist()}", "pass losses in nats")
-    return _bounds(_read(conditionals, head, weights)[0], values)
+    return _bounds(read_head(conditionals, head, weights)[0], values)
 
 
-def _bounds(read: _Read, excess: Tensor) -> TransferBounds:
+def _bounds(read: HeadReading, excess: Tensor) -> TransferBounds:
     sizes, shares = read.margins()
     half_range = float((read.differences.amax(-1) - read.differences.amin(-1)).max()) / 2
     noise = torch.where(excess < torch.inf, (2 * excess).sqrt(), torch.inf)[:, None]
@@ -292,48 +262,3 @@ def law_ratio(model: HMM, prompt: Prompt | None = None) -> float:
     moves = Wide.of(model.transition)
     first, second = (wide_product(law[None], moves)[0] for law in (Wide.of(model.initial), wide_law(model, prompt)))
     return float((first[first.positive] / second[first.positive]).floats().max())
-
-
-def _read(conditionals: Array, head: Array, weights: Array | None) -> tuple[_Read, Tensor]:
-    """Return the checked arguments, and which texts (B,) have positive weight."""
-    exact = _distributions("conditionals", conditionals)
-    checked = as_tensor(head, torch.device("cpu"), what="head").detach().to(torch.float64)
-    if checked.ndim not in (1, 2) or checked.shape[-1] != exact.shape[1] or not torch.isfinite(checked).all():
-        raise InvalidInput(
-            "head",
-            f"finite weights ({exact.shape[1]},), or (C, {exact.shape[1]}) for C classes",
-            f"shape {tuple(checked.shape)}" + ("" if torch.isfinite(checked).all() else " with NaN or infinity"),
-            "give one weight for each token",
-        )
-    checked = torch.atleast_2d(checked)
-    if len(checked) == 1:
-        checked = torch.cat([torch.zeros_like(checked), checked])
-    if weights is None:
-        shares = exact.new_ones(len(exact))
-    else:
-        shares = as_tensor(weights, torch.device("cpu"), what="weights").detach().to(torch.float64)
-    total = float(shares.sum())
-    if shares.shape != exact.shape[:1] or not (shares >= 0).all() or not 0 < total < float("inf"):
-        raise InvalidInput(
-            "weights",
-            f"finite numbers ({len(exact)},) of at least 0, not all 0",
-            f"shape {tuple(shares.shape)} with sum {total:g}",
-            "pass e.g. the probability of each text",
-        )
-    kept = shares > 0
-    return _Read(exact[kept], checked, shares[kept] / total), kept
-
-
-def _distributions(what: str, rows: Array) -> Tensor:
-    """Return rows (B,V), divided by their sums: float64 may not have had them so."""
-    array = read(rows, (schema.SEQUENCE, schema.TOKEN), what)
-    checked = as_tensor(array.values, torch.device("cpu"), what=what).detach().to(torch.float64)
-    if checked.ndim != 2 or not torch.isfinite(checked).all():
-        raise InvalidInput(
-            what,
-            "distributions (B, V)",
-            f"shape {tuple(checked.shape)}" + (" with NaN or infinity" if checked.ndim == 2 else ""),
-            "give one row of conditionals for each text",
-        )
-    check_distributions(what, checked)
-    return checked / checked.sum(-1, keepdim=True)
