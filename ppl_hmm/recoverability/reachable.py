@@ -45,7 +45,6 @@ class Reachable(NamedTuple):
     possible: Tensor
     basis: Tensor
 
-
     def to(self, device: torch.device) -> Reachable:
         """Return the same on another device."""
         return Reachable(self.possible.to(device), self.basis.to(device))

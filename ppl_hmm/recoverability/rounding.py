@@ -24,9 +24,7 @@ def law_rounding(model: HMM, prompt: SoftPrompt | None = None) -> float:
     return message_rounding(n_prompt, model.n_states) + reading_rounding(model)
 
 
-def surely_scored(
-    features: Tensor, weights: Tensor, model: Model, n_tokens: int, score_error: float = 0.0
-) -> Tensor:
+def surely_scored(features: Tensor, weights: Tensor, model: Model, n_tokens: int, score_error: float = 0.0) -> Tensor:
     """Say which scores of heads b (V,) or (C,V) on G (B,V) of T tokens differ by more than rounding and an error.
 
     Each entry of G has a relative rounding error, so a score bᵀG is off by at most that share of |b|ᵀG. The bound is

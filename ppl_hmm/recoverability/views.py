@@ -18,7 +18,6 @@ from ppl_hmm.recoverability.token_laws import RANK_TOLERANCE, arrays_of
 SUBSET_LIMIT = 1 << 14
 
 
-
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class TripleViews:
     """The three tokens of a triple as views of its middle state, in the order previous, own, next.
