@@ -313,7 +313,7 @@ def test_the_text_holds_all_sentences_once(name):
     bare = [line[14:] if line.startswith("  ") else line for line in lines]
     assert bare == expected
     assert {line[:14].strip() for line in lines if line.startswith("  ")} - {""} == set(titles)
-    assert report(tree) == tree.ppl_hmm.audits.report()
+    assert report(tree) == tree.ppl_hmm.report()
 
 
 def numbers(value):

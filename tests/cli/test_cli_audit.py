@@ -250,7 +250,7 @@ def test_files_only_with_out(options, name, call, tmp_path, monkeypatch):
     assert len(figures) >= 4
     assert files == {name, "audit.nc", *(f"{figure}{suffix}" for figure in figures for suffix in (".png", ".svg"))}
     with xr.open_datatree(out / "audit.nc", engine="h5netcdf") as file:
-        assert_same_report(file.load().ppl_hmm.audits.report(), report(audit_of_example()))
+        assert_same_report(file.load().ppl_hmm.report(), report(audit_of_example()))
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
 
 

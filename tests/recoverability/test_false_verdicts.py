@@ -233,7 +233,7 @@ def assert_withdrawn(tree, table, messages, question, verdict):
     assert f"/recoverability/{question}/witness" not in tree.groups
     assert f"/head/{question}" not in tree.groups
     validate(tree)
-    assert "withdrawn" in tree.ppl_hmm.audits.report()
+    assert "withdrawn" in tree.ppl_hmm.report()
     (message,) = [each for each in messages if f"question {question!r}" in each]
     assert "please report" in message
 
