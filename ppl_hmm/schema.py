@@ -68,6 +68,10 @@ WITNESS = "witness"
 DIAGNOSTICS = "diagnostics"
 DRAWS = "draws"
 
+# Variables of /recoverability that decide what is said of a question.
+VERDICT = "verdict"
+CAUSE = "cause"
+
 # Groups of an experiment's tree.
 RESULTS = "results"
 PUBLISHED = "published"
