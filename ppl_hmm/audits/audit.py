@@ -23,9 +23,9 @@ from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.inference.rows import Model, Text
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models import HMM, MemoryHMM
-from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair, require_thresholds
+from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate
 from ppl_hmm.recoverability.head import entering_law, task_targets
-from ppl_hmm.recoverability.memory import MemoryCertificate
 from ppl_hmm.recoverability.transfer import smallest_half_range
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.tasks import PosteriorTask, Task, on_possible_values, require_uncertain
@@ -150,7 +150,8 @@ def _summary(questions: list[Question]) -> xr.Dataset:
     """Return a row for each question."""
     certificates = [question.certificate for question in questions]
     columns = {
-        "verdict": [certificate.verdict for certificate in certificates],
+        schema.VERDICT: [str(certificate.verdict) for certificate in certificates],
+        schema.CAUSE: [str(certificate.cause) for certificate in certificates],
         "theorem": [certificate.theorem for certificate in certificates],
         "reasons": ["\n".join(certificate.reasons) for certificate in certificates],
         "residual": [certificate.residual for certificate in certificates],
@@ -179,7 +180,7 @@ def _details(questions: list[Question], reading: Reading) -> dict[str, xr.Datase
             datasets[group] = _witness(certificate.witness, reading, groups.feature_dimension(certificate.task))
         if certificate.prompt is not None:
             datasets[f"{schema.PROMPT}/{question.name}"] = certificate.prompt.to_dataset()
-        if certificate.recoverable and not isinstance(certificate, MemoryCertificate):
+        if certificate.recoverable and question.features is not None:  # of a linear head
             constructed = LinearHead.from_weights(certificate.weights.cpu().numpy())
             datasets[f"{schema.HEAD}/{question.name}"] = constructed.to_dataset()
         if question.learned is not None:
@@ -192,15 +193,7 @@ def _details(questions: list[Question], reading: Reading) -> dict[str, xr.Datase
 def _certificate(certificate: Certificate) -> xr.Dataset:
     """Return what a certificate says of single states."""
     model, task = certificate.model, certificate.task
-    if isinstance(certificate, MemoryCertificate):
-        states = list(certificate.recoverable_states)
-        dims = (schema.MEMORY_VALUE, schema.STATE, schema.TOKEN)
-        return xr.Dataset({"weights": (dims, certificate.weights.cpu().numpy())}, coords={schema.STATE: states})
-    weights = np.atleast_2d(certificate.weights.cpu().numpy())
-    if task.place.sees_token:
-        weights = weights.reshape(len(weights), -1, model.vocabulary_size)
-        return xr.Dataset({"weights": ((schema.SCORE, schema.OBSERVED_TOKEN, schema.TOKEN), weights)})
-    dataset = xr.Dataset({"weights": ((schema.SCORE, schema.TOKEN), weights)})
+    dataset = certificate.to_dataset()
     if isinstance(model, HMM) and isinstance(task, PosteriorTask) and task.position is None:
         dataset["entering_law"] = (schema.STATE, entering_law(model, certificate.prompt).cpu().numpy())
         dataset["needed"] = (schema.STATE, (task_targets(model, task) != 0).any(0).cpu().numpy().astype(np.int8))

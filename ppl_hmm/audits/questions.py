@@ -16,14 +16,16 @@ from ppl_hmm.base.randomness import Seed
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.inference.rows import Model
 from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
-from ppl_hmm.recoverability.certificate import Certificate, SignAgreement, surely_scored
+from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.constant import constant_certificate
 from ppl_hmm.recoverability.flattened import flattened_pair
 from ppl_hmm.recoverability.head import exists_on_paper, head_certificate
+from ppl_hmm.recoverability.linear import HeadCertificate, surely_scored
 from ppl_hmm.recoverability.memory import memory_certificate, memory_prompt_certificate
 from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.recoverability.witness import find_witness, separability
+from ppl_hmm.schema import Cause, Verdict
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
 #: States of a flattened memory model, at most, for Theorem H.
@@ -112,7 +114,7 @@ def _asked(
 
 
 def _ask_head(
-    name: str, certificate: Certificate, readings: Readings, learned: SoftPrompt | None = None
+    name: str, certificate: HeadCertificate, readings: Readings, learned: SoftPrompt | None = None
 ) -> Question:
     """Measure linear heads after a prompt; look for a witness where nothing is proved of heads without one."""
     texts = readings.texts
@@ -132,7 +134,7 @@ def _ask_head(
     return Question(name, certificate, agreement, features, *learned_head(practised, test), margin, learned)
 
 
-def _refuted(certificate: Certificate, texts: Reading, features: Tensor) -> Certificate:
+def _refuted(certificate: HeadCertificate, texts: Reading, features: Tensor) -> HeadCertificate:
     """Return the certificate with its witness, if some of the decidable texts are one."""
     examples = Examples.of(texts, features)
     if not len(examples.labels):
@@ -170,7 +172,7 @@ def _contradiction(question: Question, texts: Reading) -> str | None:
     told = texts.told(question.features)
     if certificate.recoverable and not decidable and told.any():
         return f"what was constructed claims none of {int(told.sum())} decidable texts"
-    if certificate.verdict == "not recoverable":
+    if certificate.verdict is Verdict.NOT_RECOVERABLE:
         heads = {"constructed": LinearHead.from_weights(certificate.weights.cpu().numpy()), "learned": question.learned}
         features, labels = question.features[told], texts.answers.labels[told]
         for name, head in heads.items():
@@ -188,7 +190,7 @@ def _surely_right(
     return bool(right.all()) and bool(surely_scored(features, weights, certificate.model, n_tokens).all())
 
 
-def _unless_constant(certificate: Certificate) -> Certificate:
+def _unless_constant(certificate: HeadCertificate) -> HeadCertificate:
     """Return the certificate, or that of the constant head where it proves nothing and all labels are the same."""
     if certificate.recoverable:
         return certificate
@@ -198,14 +200,14 @@ def _unless_constant(certificate: Certificate) -> Certificate:
     return constant or certificate
 
 
-def _flattened_certificate(model: MemoryHMM, task: MemoryTask, tolerance: float) -> Certificate:
+def _flattened_certificate(model: MemoryHMM, task: MemoryTask, tolerance: float) -> HeadCertificate:
     """Return what Theorem H says of a memory model, of one state where the flattened model would be too large."""
     n_flattened = model.n_memory_values**model.n_cells * model.n_states
     if n_flattened <= FLATTENED_LIMIT:
         return _unless_constant(head_certificate(*flattened_pair(model, task), tolerance=tolerance))
     reason = f"the flattened model has {n_flattened} states: Theorem H was not asked for more than {FLATTENED_LIMIT}"
     infinite = float("inf")
-    return Certificate(
+    return HeadCertificate(
         theorem="Theorem H (3.3)",
         weights=model.emission.new_zeros(model.vocabulary_size),
         residual=infinite,
@@ -213,7 +215,7 @@ def _flattened_certificate(model: MemoryHMM, task: MemoryTask, tolerance: float)
         sigma_min=float("nan"),
         support_threshold=0.0,
         tolerance=tolerance,
-        verdict="undecided",
+        cause=Cause.TOO_LARGE,
         reasons=(reason,),
         model=model,
         task=task,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.models import HMM, SoftPrompt
-from ppl_hmm.recoverability.certificate import require_model
+from ppl_hmm.recoverability.arguments import require_model
 from ppl_hmm.recoverability.head import states_entered
 
 #: Shares of the largest singular value below which singular values are not counted.

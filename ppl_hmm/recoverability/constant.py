@@ -14,8 +14,11 @@ from torch import Tensor
 
 from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.models import HMM
-from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair
+from ppl_hmm.recoverability.arguments import require_pair
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.head import smallest_row_singular_value
+from ppl_hmm.recoverability.linear import HeadCertificate
+from ppl_hmm.schema import Cause
 from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
 
 #: Forms that are looked at, at most, at one depth.
@@ -27,7 +30,7 @@ ROUNDING = 1e-14
 
 def constant_certificate(
     model: HMM, task: PosteriorTask, *, tolerance: float = RESIDUAL_TOLERANCE
-) -> Certificate | None:
+) -> HeadCertificate | None:
     """Return the certificate of the constant head, None where the task is not proved to have one label for all texts.
 
     Its residual is float64's rounding, about 1e-14: texts whose margin is within it, relative to ‖μ‖_∞, are left out.
@@ -54,7 +57,7 @@ def constant_certificate(
         weights += 1 if label else -1
     else:
         weights[label] = 1
-    return Certificate(
+    return HeadCertificate(
         theorem="constant label",
         weights=weights[0] if task.n_classes == 2 else weights,
         residual=rounding,
@@ -62,7 +65,7 @@ def constant_certificate(
         sigma_min=smallest_row_singular_value(model.emission),
         support_threshold=0.0,
         tolerance=tolerance,
-        verdict="recoverable",
+        cause=Cause.CONSTANT_LABEL,
         reasons=(f"every text has class {label}: the head is constant",),
         model=model,
         task=task,

@@ -27,14 +27,10 @@ from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.exact.wide import Wide, wide_product
 from ppl_hmm.inference.rows import Prompt, model_prompt
 from ppl_hmm.models import HMM, SoftPrompt
-from ppl_hmm.recoverability.certificate import (
-    RESIDUAL_TOLERANCE,
-    Certificate,
-    Verdict,
-    reading_rounding,
-    require_pair,
-    require_thresholds,
-)
+from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
+from ppl_hmm.recoverability.linear import HeadCertificate, reading_rounding
+from ppl_hmm.schema import Cause
 from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
 
 # Singular values of rows that sum to one are off by no more.
@@ -82,7 +78,7 @@ def head_certificate(
     *,
     support_threshold: float = 0.0,
     tolerance: float = RESIDUAL_TOLERANCE,
-) -> Certificate:
+) -> HeadCertificate:
     """Return the certificate of Theorem H, or of Theorem P for a given ``prompt``.
 
     Parameters
@@ -115,8 +111,7 @@ def head_certificate(
     law, entered = wide_law(model, prompt), states_entered(model, prompt, support_threshold)
     rounding = law_rounding(model, prompt)
     best = _best_head(model, task, law, entered, tolerance, rounding)
-    verdict: Verdict = "recoverable" if best.residual <= tolerance else "undecided"
-    return Certificate(
+    return HeadCertificate(
         theorem="Theorem H (3.3)" if prompt is None else "Theorem P (3.6)",
         weights=best.weights[0] if task.n_classes == 2 else best.weights,
         residual=best.residual,
@@ -124,7 +119,7 @@ def head_certificate(
         sigma_min=smallest_row_singular_value(model.emission[entered]),
         support_threshold=support_threshold,
         tolerance=tolerance,
-        verdict=verdict,
+        cause=Cause.of_condition(best.residual <= tolerance),
         reasons=_reasons(best, task_targets(model, task), entered, support_threshold),
         model=model,
         task=task,
@@ -132,7 +127,7 @@ def head_certificate(
     )
 
 
-def exists_on_paper(certificate: Certificate) -> bool:
+def exists_on_paper(certificate: HeadCertificate) -> bool:
     """Say whether Theorem H's condition holds in exact arithmetic, be its head beyond float64 or not.
 
     That is so where the rows W[S] of the states entered are independent, their smallest singular value being above

@@ -35,7 +35,7 @@ from torch import Tensor
 from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least, one_of
 from ppl_hmm.models import HMM
-from ppl_hmm.recoverability.certificate import require_model, require_thresholds
+from ppl_hmm.recoverability.arguments import require_model, require_thresholds
 from ppl_hmm.recoverability.head import smallest_row_singular_value
 
 #: Singular values within this share of the largest count as zero, by default.

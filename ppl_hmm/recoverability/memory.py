@@ -23,28 +23,25 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+import typing
 from collections.abc import Sequence
 
 import torch
+import xarray as xr
 from torch import Tensor
 
+from ppl_hmm import schema
 from ppl_hmm.base.tokens import as_text
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.configurations import configurations, prior_of_cells, select_rows
 from ppl_hmm.inference.queries import Posterior, masked_conditionals, posterior
 from ppl_hmm.inference.rows import Prompt, Text, memory_arrays, model_prompt
 from ppl_hmm.models import MemoryHMM, MemoryPrompt
+from ppl_hmm.recoverability.arguments import require_model, require_pair, require_thresholds
 from ppl_hmm.recoverability.attention import hard_attention, observed, of_token, read
-from ppl_hmm.recoverability.certificate import (
-    RESIDUAL_TOLERANCE,
-    Certificate,
-    SignAgreement,
-    Verdict,
-    require_model,
-    require_pair,
-    require_thresholds,
-)
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, SignAgreement
 from ppl_hmm.recoverability.head import smallest_row_singular_value
+from ppl_hmm.schema import Cause
 from ppl_hmm.tasks import MemoryTask, decide, on_possible_values, require_uncertain
 
 # Singular values of R below these shares of the largest count as zero: rows that nearly coincide are taken as equal
@@ -58,6 +55,7 @@ _SURE = 100
 _RESTRICTION_TOLERANCE = 1e-12
 
 
+@typing.final
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class MemoryCertificate(Certificate):
     """The certificate of Theorem M, also after a prompt that restricts the memory.
@@ -154,6 +152,12 @@ class MemoryCertificate(Certificate):
         n_claimed = int(claimed.sum())
         return SignAgreement(int(agreeing.sum()), n_claimed, len(text) - n_claimed)
 
+    def to_dataset(self) -> xr.Dataset:
+        """Return Θ as a labelled dataset, by the states of H*."""
+        dimensions = (schema.MEMORY_VALUE, schema.STATE, schema.TOKEN)
+        states = {schema.STATE: list(self.recoverable_states)}
+        return xr.Dataset({"weights": (dimensions, self.weights.cpu().numpy())}, coords=states)
+
     def _text(self, tokens: Text, lengths: Text | None) -> tuple[Tensor, Tensor]:
         """Return checked text (B,T), and which positions are present: those before each length."""
         text, ends = as_text(tokens, self.model.vocabulary_size, lengths=lengths, device=self.model.device)
@@ -214,7 +218,6 @@ def memory_certificate(
     chosen = _as_states(recoverable_states, model) if recoverable_states is not None else None
     states, forms, residual = _best_reading(model, met, cell, chosen, tolerance)
     failures += _failures(model, met, cell, states, residual, tolerance)
-    verdict: Verdict = "undecided" if failures else "recoverable"
     reasons = failures or [f"states {_listed(states)} can be read off: residual {residual:.3g}, {int(met.sum())} rows"]
     if support_threshold > 0:
         reasons.append(f"support threshold {support_threshold:g}: right where the margin exceeds the bound")
@@ -227,7 +230,7 @@ def memory_certificate(
         sigma_min=_smallest_own_singular_value(model, met, states),
         support_threshold=support_threshold,
         tolerance=tolerance,
-        verdict=verdict,
+        cause=Cause.of_condition(not failures),
         reasons=tuple(reasons),
         model=model,
         task=task,

@@ -29,8 +29,10 @@ from torch import Tensor
 from ppl_hmm.base.quiet import stdout_to_stderr
 from ppl_hmm.errors import at_least
 from ppl_hmm.models import HMM, SoftPrompt
-from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair
+from ppl_hmm.recoverability.arguments import require_pair
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.head import head_certificate, smallest_row_singular_value, task_targets
+from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.tasks import PosteriorTask, require_uncertain
 
 #: Sets of states that the search for covers looks at, at most; it visits all of them in practice (K in the tens).
@@ -49,7 +51,7 @@ def prompt_certificate(
     prompt_length: int = 1,
     support_threshold: float = 0.0,
     tolerance: float = RESIDUAL_TOLERANCE,
-) -> Certificate:
+) -> HeadCertificate:
     """Return the certificate of Theorem P with the best prompt found, in its ``prompt`` and ``weights``.
 
     Parameters

@@ -42,14 +42,10 @@ from ppl_hmm.errors import InvalidInput, PplHmmError
 from ppl_hmm.exact.wide import Wide, wide_product
 from ppl_hmm.inference.rows import Prompt
 from ppl_hmm.models import HMM
-from ppl_hmm.recoverability.certificate import (
-    RESIDUAL_TOLERANCE,
-    SCORE_ROUNDING,
-    require_model,
-    require_pair,
-    require_thresholds,
-)
+from ppl_hmm.recoverability.arguments import require_model, require_pair, require_thresholds
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.head import law_rounding, margin_error, states_entered, task_targets, wide_law
+from ppl_hmm.recoverability.linear import SCORE_ROUNDING
 from ppl_hmm.tasks import PosteriorTask, decide, on_possible_values
 
 Array = ArrayLike | Tensor

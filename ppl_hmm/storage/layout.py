@@ -77,6 +77,9 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
     },
 }
 
+#: Variables that trees of version 0.1 lack, by group; where they are there, their dimensions are checked, too.
+LATER: dict[str, Variables] = {schema.RECOVERABILITY: {schema.CAUSE: (_OF_QUESTION,)}}
+
 #: Former names of dimensions: ``sel`` takes ``method=`` and ``tolerance=`` for options of its own, in silence.
 _FORMER = {"method": schema.APPROACH, "tolerance": schema.RANK_TOLERANCE}
 
@@ -120,6 +123,9 @@ def validate(tree: xr.DataTree) -> None:
         dataset = nodes[f"/{group}"].to_dataset()
         for name, allowed in variables.items():
             _check(dataset, group, name, allowed)
+        for name, allowed in LATER.get(group, {}).items():
+            if name in dataset:
+                _check(dataset, group, name, allowed)
 
 
 def kind_of(tree: xr.DataTree) -> str:
