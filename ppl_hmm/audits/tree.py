@@ -112,6 +112,16 @@ class Audited:
         """What was asked for: texts, seed, tolerance and the like."""
         return {str(name): value for name, value in self.tree.attrs.items()}
 
+    @property
+    def tolerance(self) -> float:
+        """Largest residual that counts as solved."""
+        return float(self.tree.attrs["tolerance"])
+
+    @property
+    def latent_asked(self) -> str | None:
+        """What the task asks of in words, where this is not the first state or a memory cell."""
+        return self.tree.attrs.get("latent")
+
     @cached_property
     def table(self) -> xr.Dataset:
         """A row for each question; causes follow from verdicts in an audit of version 0.1, which has none."""
@@ -127,7 +137,7 @@ class Audited:
         names = map(str, self.table[schema.QUESTION].values)
         return {name: Asked.of(self.table.sel({schema.QUESTION: name})) for name in names}
 
-    @property
+    @cached_property
     def diagnostics(self) -> dict[str, xr.Dataset]:
         """The diagnostics by name."""
         return {name: node.to_dataset(inherit=False) for name, node in self.tree[schema.DIAGNOSTICS].children.items()}
