@@ -78,7 +78,7 @@ def report(tree: xr.DataTree, *, verbose: bool = False, width: int = WIDTH) -> s
     lines = [_fold(answer.sentence, width, "- ") for answer in found]
     lines += ["", *(_fold(line, width) for line in _heading(audited, verbose))]
     for answer in found:
-        lines += ["", f"{answer.name} ({answer.question}): {answer.verdict.upper()}"]
+        lines += ["", _fold(f"{answer.name} ({answer.question}): {answer.verdict.upper()}", width)]
         parts = {
             "why": answer.why if verbose else [],
             "how stable": answer.stability if verbose else answer.measured,
