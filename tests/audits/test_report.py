@@ -207,8 +207,8 @@ def test_conditioning_and_learned_heads_are_true(name, question):
             if found.verdict == "recoverable" and question == "attention":
                 assert 1 / float(value) == pytest.approx(tree["diagnostics/memory/theta_norm"].item(), rel=0.06)
     accuracy = find(
-        r"(a learned prompt of (\d+) tokens? with its head|a learned head|the one label that was seen) is right on (\S+)%"
-        r" of new text with a clear label",
+        r"(a learned prompt of (\d+) tokens? with its head|a learned head|the one label that was seen) is right on "
+        r"(\S+)% of new text with a clear label",
         found.stability,
     )
     assert (accuracy is None) == bool(np.isnan(row["learned_accuracy"]))

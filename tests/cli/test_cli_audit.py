@@ -180,7 +180,7 @@ def test_without_a_task_a_random_one_and_its_seed(call, write):
         expected = report(audited(task.weights, seed=seed))
         assert_same_report(outputs[seed], expected.replace("\ntexts:", f"\ntask: random, seed {seed}\ntexts:") + "\n")
     assert call(path, *FEW)[1] == outputs[0] != outputs[7]
-    assert "task:" not in call(path, "--task", write(task_dataset(), "task.nc"), *FEW)[1]
+    assert "\ntask:" not in call(path, "--task", write(task_dataset(), "task.nc"), *FEW)[1]
 
 
 def test_options_are_those_of_the_function(call, write):
