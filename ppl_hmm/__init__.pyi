@@ -1,4 +1,5 @@
 # Every public name, and the module that defines it. Names are imported when they are first used.
+from .audits.accessor import open_audit as open_audit
 from .audits.audit import audit as audit
 from .base.tokens import MASK as MASK
 from .errors import (
