@@ -20,12 +20,12 @@ from ppl_hmm.base.records import Record
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.errors import at_least
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.inference.rows import Model, Text
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models import HMM, MemoryHMM
+from ppl_hmm.models.kinds import Model, Text
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate
-from ppl_hmm.recoverability.head import entering_law, task_targets
+from ppl_hmm.recoverability.entering import entering_law, task_targets
 from ppl_hmm.recoverability.transfer import smallest_half_range
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.tasks import PosteriorTask, Task, on_possible_values, require_uncertain

@@ -14,16 +14,17 @@ from ppl_hmm.audits.learning import learned_head, learned_prompt
 from ppl_hmm.audits.reading import Examples, Reading
 from ppl_hmm.base.randomness import Seed
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.inference.rows import Model
 from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
+from ppl_hmm.models.kinds import Model
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.constant import constant_certificate
 from ppl_hmm.recoverability.flattened import flattened_pair
 from ppl_hmm.recoverability.head import exists_on_paper, head_certificate
-from ppl_hmm.recoverability.linear import HeadCertificate, surely_scored
+from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.memory import memory_certificate, memory_prompt_certificate
 from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
+from ppl_hmm.recoverability.rounding import surely_scored
 from ppl_hmm.recoverability.witness import find_witness, separability
 from ppl_hmm.schema import Cause, Verdict
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task

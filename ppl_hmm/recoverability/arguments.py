@@ -6,8 +6,8 @@ from numbers import Real
 
 from ppl_hmm.base import foreign
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.inference.rows import Model
 from ppl_hmm.models import HMM, MemoryHMM
+from ppl_hmm.models.kinds import Model
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
 
@@ -32,26 +32,17 @@ def require_pair(
     Tasks on another state than H₀ are refused, too, unless ``any_position``.
     """
     require_model(function, model, model_type)
-    task_type, size = (
-        (PosteriorTask, f"{model.n_states} states")
-        if isinstance(model, HMM)
-        else (MemoryTask, f"{model.n_memory_values} values of a cell in 0..{model.n_cells - 1}")
-    )
-    n_values = model.n_states if isinstance(model, HMM) else model.n_memory_values
-    fits = isinstance(task, task_type) and not task.batch_shape and task.weights.shape[-1] == n_values
-    if fits and isinstance(task, MemoryTask) and isinstance(model, MemoryHMM):
-        fits = int(task.target_cell) < model.n_cells
-    if not fits:
+    task_type = _task_of(model_type)
+    if not isinstance(task, task_type) or task.batch_shape or not task.fits(model):
         got = type(task).__name__
         if isinstance(task, Task):
             got += f" with weights {tuple(task.weights.shape)}"
         if isinstance(task, MemoryTask):
             got += f" of cell {task.target_cell.tolist()}"
-        raise InvalidInput(
-            "task", f"one {task_type.__name__} on {size}", got, "use a task of the model's kind and size"
-        )
+        expected = f"one {task_type.__name__} on {task_type.sizes_of(model)}"
+        raise InvalidInput("task", expected, got, "use a task of the model's kind and size")
     if task.aligned_to(model) is not task:
-        latent = task.dimensions["weights"][-1]
+        latent = task.latent_dimension
         raise InvalidInput(
             f"names of dimension {latent!r} of the task",
             f"the model's order, {', '.join(map(str, model.names[latent]))}",
@@ -62,6 +53,10 @@ def require_pair(
         raise InvalidInput(
             function, "a task on the silent H₀", f"one on {task.place}", "use position_certificate, or audit"
         )
+
+
+def _task_of(model_type: type[HMM] | type[MemoryHMM]) -> type[Task]:
+    return next(kind for kind in (PosteriorTask, MemoryTask) if kind.model_type is model_type)
 
 
 def require_thresholds(support_threshold: float, tolerance: float) -> None:

@@ -10,8 +10,8 @@ import xarray as xr
 from torch import Tensor
 
 from ppl_hmm.errors import PplHmmError
-from ppl_hmm.inference.rows import Model, Text
 from ppl_hmm.models import SoftPrompt
+from ppl_hmm.models.kinds import Model, Text
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.schema import Cause, Verdict
 from ppl_hmm.tasks import Task
@@ -127,7 +127,22 @@ class Certificate(abc.ABC):
 
 
 class ConditionNotMet(PplHmmError, ValueError):
-    """A theorem's condition fails; ``certificate`` carries the quantities that say so."""
+    """A theorem's condition fails; ``certificate`` carries the quantities that say so.
+
+    See Also
+    --------
+    constructed_head : Raises it where no head is certified.
+    constructed_prompt : Raises it where no prompt is.
+
+    Examples
+    --------
+    >>> from ppl_hmm import ConditionNotMet, constructed_head, example
+    >>> try:
+    ...     constructed_head(*example("aliased"))
+    ... except ConditionNotMet as error:
+    ...     print(error.certificate.cause)
+    condition fails
+    """
 
     def __init__(self, certificate: Certificate, remedy: str) -> None:
         super().__init__(

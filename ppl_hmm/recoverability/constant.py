@@ -16,7 +16,7 @@ from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.arguments import require_pair
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
-from ppl_hmm.recoverability.head import smallest_row_singular_value
+from ppl_hmm.recoverability.entering import smallest_row_singular_value
 from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.schema import Cause
 from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
@@ -40,10 +40,23 @@ def constant_certificate(
     InvalidInput
         Batches, different numbers of states.
 
+    See Also
+    --------
+    head_certificate : Of a head that reads the text.
+
     Notes
     -----
     Cost O(V·C·K²) for each beginning of a text that has to be looked at, at most :data:`FORM_LIMIT` at each of 16
     depths; most tasks are settled at the second.
+
+    Examples
+    --------
+    >>> from ppl_hmm import PosteriorTask, constant_certificate, example
+    >>> model, task = example("aliased")
+    >>> print(constant_certificate(model, task))
+    None
+    >>> constant_certificate(model, PosteriorTask([[0, 0, 0], [1, 2, 3]])).reasons
+    ('every text has class 1: the head is constant',)
     """
     require_pair("constant_certificate", model, task, HMM)
     require_uncertain("constant_certificate", model, task)

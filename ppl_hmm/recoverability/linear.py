@@ -7,22 +7,18 @@ import typing
 from typing import Self
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import Tensor
 
 from ppl_hmm import schema
 from ppl_hmm.base.tokens import as_tokens
-from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.inference.queries import masked_conditionals
-from ppl_hmm.inference.rows import Model, Text
+from ppl_hmm.models.kinds import Text
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
+from ppl_hmm.recoverability.rounding import surely_scored
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.schema import Cause
 from ppl_hmm.tasks import Answers, decide, latent_posterior
-
-#: Rounding of bᵀG in float64, relative to ‖b‖₁: scores within it have no sign.
-SCORE_ROUNDING = 4e-16
 
 
 @typing.final
@@ -103,27 +99,3 @@ class HeadCertificate(Certificate):
         """Return the undecided certificate of a head that exists on paper, where rounding hides it from every text."""
         reason = f"a head exists on paper, σ_min(W) = {self.sigma_min:.1e}, but rounding hides what it reads in G"
         return dataclasses.replace(self, cause=Cause.ROUNDING, reasons=(*self.reasons, reason))
-
-
-def reading_rounding(model: Model) -> float:
-    """Return what rounding adds to a sum over states and tokens, as a share of what is summed."""
-    return torch.finfo(torch.float64).eps * (model.n_states + model.vocabulary_size + 3)
-
-
-def surely_scored(
-    features: Tensor, weights: Tensor, model: Model, n_tokens: int, score_error: float = 0.0
-) -> Tensor:
-    """Say which scores of heads b (V,) or (C,V) on G (B,V) of T tokens differ by more than rounding and an error.
-
-    Each entry of G has a relative rounding error, so a score bᵀG is off by at most that share of |b|ᵀG. The bound is
-    doubled, as solving for the weights b can add an error of the same size.
-    """
-    heads = weights.reshape(-1, weights.shape[-1])
-    scores, sizes = features @ heads.mT, (features @ heads.abs().mT).amax(-1)
-    if len(heads) == 1:
-        certainty = scores[:, 0].abs()
-    else:
-        top = scores.topk(2, dim=-1).values
-        certainty, sizes = top[:, 0] - top[:, 1], 2 * sizes
-    share = 2 * (message_rounding(n_tokens + 1, model.n_states) + 2 * reading_rounding(model))
-    return certainty > (share * sizes).clamp(min=score_error)

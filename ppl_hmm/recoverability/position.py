@@ -32,9 +32,11 @@ from ppl_hmm.errors import InvalidInput
 from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
-from ppl_hmm.recoverability.head import least_squares, smallest_row_singular_value
-from ppl_hmm.recoverability.linear import SCORE_ROUNDING, HeadCertificate
+from ppl_hmm.recoverability.entering import range_over_classes, smallest_row_singular_value
+from ppl_hmm.recoverability.head import least_squares
+from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.reachable import Reachable, reachable_laws
+from ppl_hmm.recoverability.rounding import SCORE_ROUNDING
 from ppl_hmm.schema import Cause
 from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
 
@@ -78,6 +80,11 @@ def position_certificate(
     ------
     InvalidInput
         Batches, different numbers of states, a task on H₀, a state that is certain, a negative tolerance.
+
+    See Also
+    --------
+    head_certificate : For a task on H₀.
+    probe_features : What its head reads.
 
     Notes
     -----
@@ -150,7 +157,7 @@ def _margin_error(equations: _Equations, reachable: Reachable, weights: Tensor, 
     """
     matrix, targets, sizes = equations
     error = (weights @ matrix.mT - targets) @ (reachable.basis @ reachable.basis.mT)
-    change = error[0].abs() if len(error) == 1 else error.amax(0) - error.amin(0)  # (J,K)
+    change = range_over_classes(error)  # (J,K)
     unbounded = torch.where(change > rounding, torch.inf, 0.0)
     bound = torch.where(sizes > 0, change / torch.where(sizes > 0, sizes, 1), unbounded)
     return float(bound[:, reachable.possible].max())

@@ -26,7 +26,7 @@ from ppl_hmm import (
 )
 from ppl_hmm.audits import questions
 from ppl_hmm.recoverability.conditioning import spectra
-from ppl_hmm.recoverability.head import entering_law, states_entered
+from ppl_hmm.recoverability.entering import entering_law, states_entered
 from ppl_hmm.schema import Cause
 from ppl_hmm.storage.layout import validate
 
