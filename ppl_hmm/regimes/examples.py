@@ -26,6 +26,18 @@ def example(name: str) -> tuple[Model, Task]:
     ------
     InvalidInput
         No such example (with the list).
+
+    See Also
+    --------
+    ppl_hmm.audit : every question about a model and a task
+    ppl_hmm.random_hmm, ppl_hmm.random_task : random models and tasks
+
+    Examples
+    --------
+    >>> from ppl_hmm import example
+    >>> model, task = example("aliased")
+    >>> task.weights.tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
     one_of("example", name, EXAMPLES)
     return EXAMPLES[name]()
