@@ -68,6 +68,10 @@ WITNESS = "witness"
 DIAGNOSTICS = "diagnostics"
 DRAWS = "draws"
 
+# Experiments of this package.
+HEAD_VS_PROMPT = "head-vs-prompt"
+MEMORY_VS_VANILLA = "memory-vs-vanilla"
+
 # Groups of an experiment's tree.
 RESULTS = "results"
 PUBLISHED = "published"

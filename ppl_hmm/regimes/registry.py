@@ -82,7 +82,7 @@ def _options(function: Callable[..., Any]) -> list[str]:
 
 
 def _place(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
+    return f"{function.__module__}.{getattr(function, '__qualname__', repr(function))}"
 
 
 def _listed(sizes: dict[str, int]) -> str:

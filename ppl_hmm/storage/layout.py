@@ -70,6 +70,7 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
             schema.UNDECIDABLE: (_OF_CELLS[1:],),
         },
     },
+    "own experiment": {schema.RESULTS: {}, schema.TIMINGS: {}},  # any columns
     "sample": {
         schema.MODEL: {"initial": ((schema.STATE,),)},
         schema.OBSERVED_DATA: {"tokens": (_TEXT,)},
@@ -101,6 +102,8 @@ def rename_former(dataset: xr.Dataset) -> xr.Dataset:
 def validate(tree: xr.DataTree) -> None:
     """Raise unless a tree has the groups, variables and dimensions of its kind: an audit, an experiment or a sample.
 
+    Of an experiment of one's own the columns are free.
+
     Raises
     ------
     InvalidInput
@@ -123,7 +126,7 @@ def validate(tree: xr.DataTree) -> None:
 
 
 def kind_of(tree: xr.DataTree) -> str:
-    """Return ``'audit'``, ``'experiment'`` or ``'sample'``: what a tree says it is, or what its groups say."""
+    """Return what a tree says it is, or what its groups say: a name of :data:`LAYOUTS`."""
     if not isinstance(tree, xr.DataTree):
         remedy = "pass what audit, an experiment or a sample returned"
         raise InvalidInput("result tree", "an xarray DataTree", type(tree).__name__, remedy)
@@ -140,6 +143,10 @@ def kind_of(tree: xr.DataTree) -> str:
 def _kinds(tree: xr.DataTree) -> Iterator[str]:
     telling = {"audit": schema.RECOVERABILITY, "experiment": schema.RESULTS, "sample": schema.LATENT}
     yield from (kind for kind in telling if tree.attrs.get("kind") == kind)
+    if {schema.RESULTS, schema.SETTINGS} <= tree.children.keys() and (
+        tree[schema.SETTINGS].attrs.get("experiment") not in (schema.HEAD_VS_PROMPT, schema.MEMORY_VS_VANILLA, None)
+    ):
+        yield "own experiment"
     yield from (kind for kind, group in telling.items() if group in tree.children)
 
 

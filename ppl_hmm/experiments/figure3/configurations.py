@@ -118,7 +118,7 @@ class HeadVsPrompt(Figure3Settings):
         δ of the second constructed prompt.
     """
 
-    experiment: ClassVar[str] = "head-vs-prompt"
+    experiment: ClassVar[str] = schema.HEAD_VS_PROMPT
     title: ClassVar[str] = (
         "Head tuning against prompt tuning: Figure 3 (left), with exact conditionals in place of a transformer."
     )
@@ -141,7 +141,7 @@ class HeadVsPrompt(Figure3Settings):
 class MemoryVsVanilla(Figure3Settings):
     """Settings of ``memory-vs-vanilla``: those of both panels; size S is S/4 memory values of 4 states each."""
 
-    experiment: ClassVar[str] = "memory-vs-vanilla"
+    experiment: ClassVar[str] = schema.MEMORY_VS_VANILLA
     title: ClassVar[str] = (
         "Attention with a memory against a linear head without: Figure 3 (right), with exact conditionals."
     )
