@@ -1,6 +1,7 @@
 """Any axes and any columns: checked first, stored by cell, labelled in the results."""
 
 import dataclasses
+import inspect
 import json
 
 import numpy as np
@@ -138,6 +139,14 @@ def test_bad_axes(dimension, values, message):
         Axis(dimension, values)
 
 
+def test_no_axis_is_an_option_of_xarray():
+    methods = [getattr(kind, name) for kind in (xr.Dataset, xr.DataArray) for name in ("sel", "isel")]
+    options = {option for method in methods for option in inspect.signature(method).parameters}
+    for option in {*options, "coords", "assume_sorted", "method_non_numeric"} - {"self", "indexers_kwargs"}:
+        with pytest.raises(InvalidInput, match="name of an axis"):
+            Axis(option, (1,))
+
+
 @dataclasses.dataclass(frozen=True)
 class Crossed(Settings):
     experiment = "crossed"
@@ -191,6 +200,12 @@ def test_an_axis_that_is_not_there_is_named():
 def test_columns_that_do_not_fit_are_named(returned, message, tmp_path):
     with pytest.raises(InvalidInput, match=message):
         run_experiment(Named(), lambda *_: returned, tmp_path / "out", workers=1)
+
+
+def test_an_error_says_in_which_cell_it_was(tmp_path):
+    with pytest.raises(ZeroDivisionError) as caught:
+        run_experiment(Named(), lambda *_: 1 / 0, tmp_path / "out", workers=1)
+    assert caught.value.__notes__ == ["in cell kind-a%2Fb-shift-2.0-seeds-0-2 of experiment named"]
 
 
 def test_columns_of_several_sizes_are_named(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ppl_hmm import open_results
+from ppl_hmm.regimes.registry import HMM_REGIMES
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "own-experiment.md"
 CELLS = re.findall(r"^```\{code-cell\} ipython3\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
@@ -18,6 +19,7 @@ def page(tmp_path_factory):
     out, names = tmp_path_factory.mktemp("page"), {"__name__": "own_experiment_page"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(out)
+        patch.setattr(HMM_REGIMES, "_functions", dict(HMM_REGIMES._functions))  # the page adds one
         for cell in CELLS:
             exec(compile(cell, str(PAGE), "exec"), names)
     return out, names

@@ -38,6 +38,9 @@ def compute_cell(compute: Compute, settings: Settings, cell: Cell) -> xr.Dataset
     try:
         with threadpool_limits(settings.threads):
             results = _as_cell(compute(settings, cell), cell)
+    except Exception as error:
+        error.add_note(f"in cell {cell.name} of experiment {settings.experiment}")
+        raise
     finally:
         torch.set_num_threads(threads)
     seconds = np.full([len(labels) for labels in cell.labels.values()], time.perf_counter() - started)

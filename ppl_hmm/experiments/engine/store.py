@@ -146,12 +146,27 @@ def open_results(path: str | Path) -> xr.DataTree:
     Parameters
     ----------
     path
-        The directory given as ``out``. Cells that a running experiment still lacks are NaN, or −1 for yes-or-no.
+        The directory given as ``out``. Where a running experiment lacks cells, numbers are NaN, strings are empty and
+        yes-or-no is −1.
 
     Raises
     ------
     ForeignFile
-        There is no experiment of this package there, or a part of it is damaged (which).
+        There is no experiment of this package there, a part of it is damaged (which), or the module that defines it
+        has not been imported.
+
+    See Also
+    --------
+    ppl_hmm.head_vs_prompt, ppl_hmm.memory_vs_vanilla : the experiments of this package
+    ppl_hmm.experiments.run_experiment : an experiment of one's own
+
+    Examples
+    --------
+    >>> import tempfile, ppl_hmm
+    >>> out, little = tempfile.mkdtemp(), {"length": 8, "n_train": 60, "n_validation": 30, "n_test": 50}
+    >>> tree = ppl_hmm.memory_vs_vanilla([8], 1, out, workers=1, **little)
+    >>> ppl_hmm.open_results(out).identical(tree)
+    True
     """
     path = atomic.as_path(path, "store")
     configuration = _read_configuration(path)
