@@ -193,7 +193,12 @@ def test_an_axis_that_is_not_there_is_named():
         ({"x": 1.0}, "column 'x' of cell .*: expected a list or array with an entry a seed"),
         ({"x": ("exponent", [1, 2])}, "column 'x' of cell .*: expected a dimension 'seed' of 3"),
         ({"x": [None] * 3}, "column 'x' of cell .*: expected numbers, truth values or strings, got object"),
-        ({"seconds": [1] * 3}, "column 'seconds' of cell .*: expected another name"),
+        ({"seconds": [1] * 3}, "column 'seconds' of cell .*: expected a string that no axis and no file has"),
+        ({"shift": [1] * 3}, "column 'shift' of cell .*: expected a string that no axis"),
+        ({"a/b": [1] * 3}, "column 'a/b' of cell .*: expected a string that no axis"),
+        ({3: [1] * 3}, "column 3 of cell .*: expected a string that no axis"),
+        ({"x": (("shift", "seed"), np.ones((2, 3)))}, "column 'x' of cell .*: expected a dimension 'seed' of 3, got"),
+        ({"x": (1, 2, 3)}, "column 'x' of cell .*: expected a list or array with an entry a seed"),
         (xr.Dataset({"x": ("seed", range(3))}, {"seed": range(1, 4)}), "labels 'seed' of cell"),
     ],
 )

@@ -53,13 +53,14 @@ def _as_cell(results: Mapping[str, Any] | xr.Dataset, cell: Cell) -> xr.Dataset:
     """Return columns with the dimensions of the grid: (…, *axes, seed)."""
     dataset = _as_dataset(results, cell)
     for name, column in dataset.data_vars.items():
-        _require_column(str(name), column, cell)
+        _require_column(name, column, cell)
     for dimension, labels in cell.labels.items():
         if dimension in dataset.coords and dataset[dimension].values.tolist() != labels:
             got = str(dataset[dimension].values.tolist())
             raise InvalidInput(f"labels {dimension!r} of cell {cell.name}", str(labels), got, "leave them out")
-    axes = {name: [value] for name, value in cell.point.items() if name not in dataset.dims}
-    dataset = dataset.assign_coords({schema.SEED: list(cell.seeds)}).expand_dims(axes)
+    there = {name: labels for name, labels in cell.labels.items() if name in dataset.dims}
+    others = {name: labels for name, labels in cell.labels.items() if name not in dataset.dims}
+    dataset = dataset.assign_coords(there).expand_dims(others)
     truths = [name for name, column in dataset.data_vars.items() if column.dtype.kind == "b"]
     flags = {name: dataset[name].astype(np.int8).assign_attrs(schema.FLAGS) for name in truths}
     return dataset.assign(flags).transpose(..., *cell.labels)
@@ -86,12 +87,12 @@ def _as_dataset(results: Mapping[str, Any] | xr.Dataset, cell: Cell) -> xr.Datas
         raise InvalidInput(f"results of cell {cell.name}", expected, str(error), remedy) from None
 
 
-def _require_column(name: str, column: xr.DataArray, cell: Cell) -> None:
+def _require_column(name: object, column: xr.DataArray, cell: Cell) -> None:
     """Raise :class:`InvalidInput` unless a column has an entry for each seed, of a kind that a store holds."""
     what, n_seeds = f"column {name!r} of cell {cell.name}", len(cell.seeds)
-    if name == schema.SECONDS:
-        raise InvalidInput(what, "another name than the wall time's", name, "rename it")
-    if column.sizes.get(schema.SEED) != n_seeds:
+    if not isinstance(name, str) or "/" in name or name in {schema.SECONDS, *cell.labels}:
+        raise InvalidInput(what, "a string that no axis and no file has for a name", repr(name), "rename it")
+    if column.sizes.get(schema.SEED) != n_seeds or any(column.sizes.get(axis, 1) != 1 for axis in cell.point):
         expected = f"a dimension {schema.SEED!r} of {n_seeds}"
         raise InvalidInput(what, expected, str(dict(column.sizes)), "return an entry for each of cell.seeds")
     if column.dtype.kind not in _KINDS:
