@@ -3,6 +3,8 @@
 import dataclasses
 import inspect
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from ppl_hmm import InvalidInput, open_results, schema, validate
 from ppl_hmm.errors import ForeignFile
 from ppl_hmm.experiments import Axis, Settings, run_experiment
 from ppl_hmm.experiments.engine.store import Store
+from ppl_hmm.experiments.figure3.configurations import HeadVsPrompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,3 +251,11 @@ def test_settings_of_a_store_that_make_no_grid_are_foreign(tmp_path):
     (tmp_path / "out" / "settings.json").write_text(json.dumps(configuration))
     with pytest.raises(ForeignFile, match="expected an experiment of this package"):
         open_results(tmp_path / "out")
+
+
+def test_experiments_of_the_package_are_defined_without_asking(tmp_path):
+    """In a new interpreter that imports nothing of Figure 3."""
+    Store(tmp_path / "out", HeadVsPrompt((3,), 1))
+    code = f"import ppl_hmm\ntry: ppl_hmm.open_results({str(tmp_path / 'out')!r})\nexcept Exception as e: print(e)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("experiment head-vs-prompt: expected a finished cell, got none yet")
