@@ -1,4 +1,5 @@
 # Every public name, and the module that defines it. Names are imported when they are first used.
+from .audits.accessor import open_audit as open_audit
 from .audits.audit import audit as audit
 from .base.tokens import MASK as MASK
 from .errors import (
@@ -73,41 +74,23 @@ from .programs.memory import memory_program as memory_program
 from .prompts.fitted import PromptFit as PromptFit
 from .prompts.fitted import constructed_prompt as constructed_prompt
 from .prompts.fitted import fit_prompt as fit_prompt
+from .recoverability.attending import MemoryCertificate as MemoryCertificate
 from .recoverability.certificate import Certificate as Certificate
 from .recoverability.certificate import ConditionNotMet as ConditionNotMet
 from .recoverability.conditioning import Spectrum as Spectrum
 from .recoverability.conditioning import spectra as spectra
 from .recoverability.constant import constant_certificate as constant_certificate
+from .recoverability.half_range import SmallestHalfRange as SmallestHalfRange
+from .recoverability.half_range import smallest_half_range as smallest_half_range
 from .recoverability.head import head_certificate as head_certificate
 from .recoverability.identifiability import (
     LawSpectrum as LawSpectrum,
 )
 from .recoverability.identifiability import (
-    TripleViews as TripleViews,
-)
-from .recoverability.identifiability import (
-    Twin as Twin,
-)
-from .recoverability.identifiability import (
-    pair_law as pair_law,
-)
-from .recoverability.identifiability import (
     pair_spectrum as pair_spectrum,
 )
 from .recoverability.identifiability import (
-    pairwise_twin as pairwise_twin,
-)
-from .recoverability.identifiability import (
-    triple_law as triple_law,
-)
-from .recoverability.identifiability import (
     triple_spectrum as triple_spectrum,
-)
-from .recoverability.identifiability import (
-    triple_views as triple_views,
-)
-from .recoverability.memory import (
-    MemoryCertificate as MemoryCertificate,
 )
 from .recoverability.memory import (
     memory_certificate as memory_certificate,
@@ -115,14 +98,13 @@ from .recoverability.memory import (
 from .recoverability.memory import (
     memory_prompt_certificate as memory_prompt_certificate,
 )
-from .recoverability.memory import (
-    restricting_prompt as restricting_prompt,
-)
 from .recoverability.position import position_certificate as position_certificate
 from .recoverability.prompt import prompt_certificate as prompt_certificate
-from .recoverability.transfer import (
-    SmallestHalfRange as SmallestHalfRange,
-)
+from .recoverability.restriction import restricting_prompt as restricting_prompt
+from .recoverability.separation import Separability as Separability
+from .recoverability.separation import separability as separability
+from .recoverability.token_laws import pair_law as pair_law
+from .recoverability.token_laws import triple_law as triple_law
 from .recoverability.transfer import (
     Transfer as Transfer,
 )
@@ -133,25 +115,20 @@ from .recoverability.transfer import (
     law_ratio as law_ratio,
 )
 from .recoverability.transfer import (
-    smallest_half_range as smallest_half_range,
-)
-from .recoverability.transfer import (
     transfer as transfer,
 )
 from .recoverability.transfer import (
     transfer_bounds as transfer_bounds,
 )
-from .recoverability.witness import (
-    Separability as Separability,
-)
+from .recoverability.twins import Twin as Twin
+from .recoverability.twins import pairwise_twin as pairwise_twin
+from .recoverability.views import TripleViews as TripleViews
+from .recoverability.views import triple_views as triple_views
 from .recoverability.witness import (
     Witness as Witness,
 )
 from .recoverability.witness import (
     find_witness as find_witness,
-)
-from .recoverability.witness import (
-    separability as separability,
 )
 from .regimes import random_hmm as random_hmm
 from .regimes import random_memory_hmm as random_memory_hmm

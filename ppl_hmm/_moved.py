@@ -87,7 +87,7 @@ def former_names(module: str) -> Callable[[str], Any]:
     def getattribute(name: str) -> Any:
         if not name.startswith("_"):
             found = getattr(import_module(new), name, None)
-            if found is not None:
+            if found is not None and not isinstance(found, ModuleType):
                 _warn(f"{module}.{name}", f"{new}.{name}")
                 return found
         raise AttributeError(f"module {module!r} has no attribute {name!r}")

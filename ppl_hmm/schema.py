@@ -24,6 +24,18 @@ class Cause(StrEnum):
     TOO_LARGE = "too large"  # the condition was not computed
     CONTRADICTED = "contradicted"  # the texts that were read contradict the verdict, which is withdrawn
 
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict that it leads to."""
+        if self in (Cause.CONDITION_HOLDS, Cause.CONSTANT_LABEL):
+            return Verdict.RECOVERABLE
+        return Verdict.NOT_RECOVERABLE if self is Cause.WITNESS else Verdict.UNDECIDED
+
+    @classmethod
+    def of_condition(cls, holds: bool) -> Cause:
+        """Return what a sufficient condition decides that holds, or fails."""
+        return cls.CONDITION_HOLDS if holds else cls.CONDITION_FAILS
+
 
 # Dimensions.
 SEQUENCE = "sequence"
@@ -67,6 +79,10 @@ RECOVERABILITY = "recoverability"
 WITNESS = "witness"
 DIAGNOSTICS = "diagnostics"
 DRAWS = "draws"
+
+# Variables of /recoverability that decide what is said of a question.
+VERDICT = "verdict"
+CAUSE = "cause"
 
 # Groups of an experiment's tree.
 RESULTS = "results"

@@ -32,9 +32,9 @@ from ppl_hmm.base.arrays import require_unmasked
 from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.heads import stored
 from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, logistic_loss, newton, probabilities
-from ppl_hmm.inference.rows import Prompt
 from ppl_hmm.language_models.probe import MaskedFeatures
 from ppl_hmm.models import MemoryHMM
+from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.attention import hard_attention, observed, of_token, read, soft_attention
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.memory import memory_certificate

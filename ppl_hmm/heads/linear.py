@@ -17,8 +17,8 @@ from ppl_hmm.base.labels import require_same_rows
 from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.heads import stored
 from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, probabilities
-from ppl_hmm.inference.rows import Prompt
 from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.head import head_certificate
 from ppl_hmm.recoverability.position import position_certificate

@@ -21,10 +21,10 @@ from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.heads.labelled import LabelledText
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.inference.rows import Model, Prompt, Text
 from ppl_hmm.language_models.probe import probe_features
 from ppl_hmm.language_models.protocol import MaskedLM, require_members
 from ppl_hmm.models import HMM, MemoryPrompt, SoftPrompt, prompt_rows
+from ppl_hmm.models.kinds import Model, Prompt, Text
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.memory import memory_prompt_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate

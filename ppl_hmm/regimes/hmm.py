@@ -42,6 +42,18 @@ def random_hmm(regime: str, n_states: int, vocabulary_size: int, seed: Seed, **o
     ------
     InvalidInput
         Unknown regime (with the list) or option, a size below one, sizes or options that do not fit the regime.
+
+    See Also
+    --------
+    random_task : A task for the model.
+    random_memory_hmm : A model with a memory.
+
+    Examples
+    --------
+    >>> from ppl_hmm import random_hmm
+    >>> model = random_hmm("dirichlet", n_states=3, vocabulary_size=5, seed=0)
+    >>> model.initial.numpy().round(2).tolist()
+    [0.83, 0.11, 0.05]
     """
     sizes = at_least("n_states", n_states, 1), at_least("vocabulary_size", vocabulary_size, 1)
     return build(_FAMILIES, regime, options, *sizes, generator(seed, f"model {regime}"))

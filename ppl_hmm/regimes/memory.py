@@ -48,6 +48,18 @@ def random_memory_hmm(
     ------
     InvalidInput
         Unknown regime (with the list) or option, a size below one, sizes that leave no room for what is asked.
+
+    See Also
+    --------
+    random_task : A task on one of its cells.
+    random_hmm : A model without a memory.
+
+    Examples
+    --------
+    >>> from ppl_hmm import random_memory_hmm
+    >>> model = random_memory_hmm("recoverable", n_states=3, n_memory_values=2, vocabulary_size=8, seed=0)
+    >>> model.n_cells, model.emission.shape
+    (1, torch.Size([2, 3, 8]))
     """
     sizes = (
         at_least("n_states", n_states, 1),

@@ -77,6 +77,9 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
     },
 }
 
+#: Variables that trees of version 0.1 lack, by group; where they are there, their dimensions are checked, too.
+LATER: dict[str, Variables] = {schema.RECOVERABILITY: {schema.CAUSE: (_OF_QUESTION,)}}
+
 #: Former names of dimensions: ``sel`` takes ``method=`` and ``tolerance=`` for options of its own, in silence.
 _FORMER = {"method": schema.APPROACH, "tolerance": schema.RANK_TOLERANCE}
 
@@ -99,12 +102,32 @@ def rename_former(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def validate(tree: xr.DataTree) -> None:
-    """Raise unless a tree has the groups, variables and dimensions of its kind: an audit, an experiment or a sample.
+    """Check that a tree has the groups, variables and dimensions of its kind.
+
+    Parameters
+    ----------
+    tree
+        That of an audit, an experiment or a sample.
 
     Raises
     ------
     InvalidInput
         The first thing that is wrong: the group, its variable, or the dimensions of that.
+
+    See Also
+    --------
+    open_audit, open_results : Read such trees.
+
+    Examples
+    --------
+    >>> from ppl_hmm import audit, example, validate
+    >>> tree = audit(*example("aliased"), length=3, seed=0)
+    >>> validate(tree)
+    >>> del tree["recoverability"]["verdict"]
+    >>> validate(tree)
+    Traceback (most recent call last):
+    ...
+    ppl_hmm.errors.InvalidInput: group '/recoverability': expected a variable 'verdict', got ...
     """
     kind = kind_of(tree)
     # Relative paths: the tree may be a branch of a larger one.
@@ -120,6 +143,9 @@ def validate(tree: xr.DataTree) -> None:
         dataset = nodes[f"/{group}"].to_dataset()
         for name, allowed in variables.items():
             _check(dataset, group, name, allowed)
+        for name, allowed in LATER.get(group, {}).items():
+            if name in dataset:
+                _check(dataset, group, name, allowed)
 
 
 def kind_of(tree: xr.DataTree) -> str:

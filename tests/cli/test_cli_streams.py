@@ -33,7 +33,7 @@ def run(*arguments, stdout=subprocess.PIPE, **environment):
     ],
 )
 def test_letters_that_a_terminal_lacks_are_replaced(encoding, environment, tmp_path):
-    process = run(*AUDIT, "--out", tmp_path / "out", **environment)
+    process = run(*AUDIT, "--verbose", "--out", tmp_path / "out", **environment)
     assert (process.returncode, process.stderr) == (0, b"")
     whole = (tmp_path / "out" / "report.txt").read_text(encoding="utf-8")
     printed = process.stdout.decode(encoding)

@@ -59,7 +59,7 @@ def test_an_audit_of_former_names_is_read(tree):
     old = tree.copy()
     old["diagnostics/conditioning"].dataset = formerly(old["diagnostics/conditioning"].to_dataset())
     assert "tolerance" in old["diagnostics/conditioning"].dims
-    assert old.ppl_hmm.audits.report() == tree.ppl_hmm.audits.report()
+    assert old.ppl_hmm.report() == tree.ppl_hmm.report()
     assert old.ppl_hmm.summary().equals(tree.ppl_hmm.summary())
     xr.testing.assert_identical(with_current_names(old), tree)
     assert "tolerance" in old["diagnostics/conditioning"].dims  # the caller's tree is left as it was
