@@ -84,8 +84,8 @@ def _pass(
     law = chain.initial[:, None] if start is None else start
     watch, filtered = Watch.over(algebra, chain), algebra.represent(law)
     watch.law(law)
-    log_totals = chain.table.new_empty(chain.ids.shape)
+    totals = chain.table.new_empty(chain.ids.shape)
     for t, (_, filtered, total) in enumerate(recursion.forward(algebra, chain, law)):
         watch.law(filtered)
-        log_totals[..., t] = algebra.logarithm(total[..., 0])
-    return log_totals, algebra.probabilities(filtered), watch.lost
+        totals[..., t] = total[..., 0]
+    return algebra.logarithm(totals), algebra.probabilities(filtered), watch.lost
