@@ -19,8 +19,7 @@ import ppl_hmm
 from ppl_hmm._version import __version__
 from ppl_hmm.base.positions import Given, Place
 from ppl_hmm.errors import ForeignFile, InvalidInput, PplHmmError
-from ppl_hmm.experiments.engine.grid import Settings
-from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS
+from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS, Figure3Settings
 
 # Plain messages: the package's errors are one line, and so must be bad usage.
 app = typer.Typer(
@@ -61,7 +60,7 @@ def _help_without_command(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-def _add_reproduction(configuration: type[Settings]) -> None:
+def _add_reproduction(configuration: type[Figure3Settings]) -> None:
     name = configuration.experiment
 
     @reproduce.command(name, help=configuration.title)

@@ -83,6 +83,9 @@ DRAWS = "draws"
 # Variables of /recoverability that decide what is said of a question.
 VERDICT = "verdict"
 CAUSE = "cause"
+# Experiments of this package.
+HEAD_VS_PROMPT = "head-vs-prompt"
+MEMORY_VS_VANILLA = "memory-vs-vanilla"
 
 # Groups of an experiment's tree.
 RESULTS = "results"
@@ -96,15 +99,16 @@ ACCURACY = "accuracy"
 SEPARABLE = "separable"
 CONDITION = "condition"
 UNDECIDABLE = "undecidable"
+REDRAWS = "redraws"
 
-# Methods of the head-vs-prompt experiment.
+# Approaches of the head-vs-prompt experiment.
 HEAD = "head"
 HEAD_LOG = "head-log"
 PROMPT = "prompt"
 PROMPT_THEOREM = "prompt-theorem"
 PROMPT_THEOREM_THRESHOLD = "prompt-theorem-threshold"
 
-# Methods of the memory-vs-vanilla experiment.
+# Approaches of the memory-vs-vanilla experiment.
 ATTENTION_SOFTMAX = "attention-softmax"
 ATTENTION_HARD = "attention-hard"
 ATTENTION_THEOREM = "attention-theorem"

@@ -22,6 +22,10 @@ _SMALLEST_CLASS = 0.05
 _TASK_ATTEMPTS = 1000
 
 
+class NoBalancedTask(InvalidInput):
+    """No random task divides the text: on nearly every text the posterior is the same."""
+
+
 def random_task(
     model: Model,
     seed: Seed,
@@ -48,20 +52,23 @@ def random_task(
     Raises
     ------
     InvalidInput
-        The latent has one possible value only, so that its posterior is the same for every text; no balanced task in
-        1000 draws; a position for a memory model, or one that a text does not have.
+        The latent has one possible value only, so that its posterior is the same for every text; a position for a
+        memory model, or one that a text does not have.
+    NoBalancedTask
+        No balanced task in 1000 draws.
 
     See Also
     --------
-    random_hmm : A random model.
-    PosteriorTask : A task of given weights.
+    ppl_hmm.random_hmm, ppl_hmm.random_memory_hmm : random models
+    ppl_hmm.PosteriorTask, ppl_hmm.MemoryTask : tasks that are chosen
 
     Examples
     --------
-    >>> from ppl_hmm import random_hmm, random_task
-    >>> model = random_hmm("dirichlet", n_states=3, vocabulary_size=5, seed=0)
-    >>> random_task(model, seed=0).weights.shape
-    torch.Size([2, 3])
+    >>> from ppl_hmm import random_hmm, random_task, sample
+    >>> model = random_hmm("dirichlet", 3, 4, seed=0)
+    >>> task = random_task(model, 0, sample(model, 100, 10, seed=0).tokens)
+    >>> tuple(task.weights.shape)
+    (2, 3)
     """
     require_kind("model of random_task", model)
     model.require_single("random_task")
@@ -78,7 +85,7 @@ def random_task(
         if min(positive, 1 - positive) >= _SMALLEST_CLASS:
             return task
         task = _draw_task(model, place, stream)
-    raise InvalidInput(
+    raise NoBalancedTask(
         f"random_task: {task.latent}, {task.n_values} values",
         f"a task whose smaller class has {_SMALLEST_CLASS:.0%} of the labels",
         f"none in {_TASK_ATTEMPTS} draws",

@@ -70,6 +70,7 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
             schema.UNDECIDABLE: (_OF_CELLS[1:],),
         },
     },
+    "own experiment": {schema.RESULTS: {}, schema.TIMINGS: {}},  # any columns
     "sample": {
         schema.MODEL: {"initial": ((schema.STATE,),)},
         schema.OBSERVED_DATA: {"tokens": (_TEXT,)},
@@ -108,6 +109,8 @@ def validate(tree: xr.DataTree) -> None:
     ----------
     tree
         That of an audit, an experiment or a sample.
+
+    Of an experiment of one's own the columns are free.
 
     Raises
     ------
@@ -149,7 +152,7 @@ def validate(tree: xr.DataTree) -> None:
 
 
 def kind_of(tree: xr.DataTree) -> str:
-    """Return ``'audit'``, ``'experiment'`` or ``'sample'``: what a tree says it is, or what its groups say."""
+    """Return what a tree says it is, or what its groups say: a name of :data:`LAYOUTS`."""
     if not isinstance(tree, xr.DataTree):
         remedy = "pass what audit, an experiment or a sample returned"
         raise InvalidInput("result tree", "an xarray DataTree", type(tree).__name__, remedy)
@@ -166,6 +169,10 @@ def kind_of(tree: xr.DataTree) -> str:
 def _kinds(tree: xr.DataTree) -> Iterator[str]:
     telling = {"audit": schema.RECOVERABILITY, "experiment": schema.RESULTS, "sample": schema.LATENT}
     yield from (kind for kind in telling if tree.attrs.get("kind") == kind)
+    if {schema.RESULTS, schema.SETTINGS} <= tree.children.keys() and (
+        tree[schema.SETTINGS].attrs.get("experiment") not in (schema.HEAD_VS_PROMPT, schema.MEMORY_VS_VANILLA, None)
+    ):
+        yield "own experiment"
     yield from (kind for kind, group in telling.items() if group in tree.children)
 
 

@@ -74,7 +74,7 @@ def test_names_of_a_current_tree_are_left(tree):
 
 def results_of(cell):
     shape = (2, 1, len(cell.seeds))
-    coords = {"approach": ["head", "prompt"], "n_states": [cell.n_states], "seed": list(cell.seeds)}
+    coords = {"approach": ["head", "prompt"], "n_states": [cell["n_states"]], "seed": list(cell.seeds)}
     values = {"accuracy": np.arange(np.prod(shape)).reshape(shape) / 10.0}
     values.update({name: np.ones(shape, np.int8) for name in ("separable", "condition")})
     dataset = xr.Dataset({name: (tuple(coords), array) for name, array in values.items()}, coords=coords)
