@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -16,17 +18,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import ppl_hmm
 from ppl_hmm._version import __version__
-from ppl_hmm.base.positions import Given, Place
 from ppl_hmm.errors import ForeignFile, InvalidInput, PplHmmError
 from ppl_hmm.experiments.engine.grid import Settings
 from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS
 
+# Commands import what they need: help and shell completion must not wait for torch.
+if TYPE_CHECKING:
+    from ppl_hmm.base.positions import Given, Place
+
 # Plain messages: the package's errors are one line, and so must be bad usage.
 app = typer.Typer(
     help="When do head tuning and prompt tuning recover a downstream label? Exact answers.",
+    epilog="Shell completion: ppl-hmm --install-completion",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 reproduce = typer.Typer(help="Compute a figure of Wei, Xie & Ma (2021) exactly.")
@@ -140,6 +145,8 @@ def audit(
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
 ) -> None:
     """Say whether a head, a prompt or attention recovers a task: a verdict, why, how stable, and what to do."""
+    from ppl_hmm.base.positions import Place
+
     if (model is None) == (example is None):
         raise InvalidInput("ppl-hmm audit", "a model file or --example", "both" if model else "neither", "give one")
     if example is not None and task is not None:
@@ -148,7 +155,7 @@ def audit(
         raise ForeignFile(f"--out {out}", "a new directory", "one that exists", "remove it, or choose another name")
     if position is not None and (example is not None or task is not None):
         raise InvalidInput("ppl-hmm audit", "--position for a random task", "a given task", "leave it out")
-    place = Place(position, cast(Given, given))
+    place = Place(position, cast("Given", given))
     source, question = _model_and_task(model, task, example, place, length, seed)
     with _waiting("reading texts"):
         tree = ppl_hmm.audit(source, question, n_sequences=sequences, length=length, seed=seed, tolerance=tolerance)
@@ -205,6 +212,17 @@ def _write(tree, out: Path, report_name: str, text: str) -> None:
                 drawing.save(catalogue.draw_audit(name, tree), aside / name)
     except ForeignFile as error:
         raise ForeignFile(f"--out {out}", *error.args[1:]) from None  # not the place where it is written aside
+
+
+@app.command("warm-up")
+def warm_up() -> None:
+    """Compile the loops of exact inference now, so that no later call on this machine waits for a compiler."""
+    from ppl_hmm.exact.backends import warming
+
+    started = time.monotonic()
+    with _waiting("compiling"):
+        warming.warm_up()
+    typer.echo(f"compiled loops: ready after {time.monotonic() - started:.0f} s")
 
 
 @contextmanager
@@ -271,6 +289,14 @@ def _parse_states(text: str) -> list[int]:
         raise InvalidInput("--states", "whole numbers separated by commas", repr(text), "write e.g. 8,28") from None
 
 
+def _command() -> Callable[..., Any]:
+    """Return the command line; the options of shell completion stand in no help but in its last line."""
+    command = typer.main.get_command(app)
+    for option in command.params:
+        option.hidden = option.hidden or option.name in ("install_completion", "show_completion")
+    return command
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line.
 
@@ -280,8 +306,10 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a closed one is None
             stream.reconfigure(errors="replace")  # not every terminal knows the letters of a report
+    # Threads that wait for work sleep: those of torch would spin, on a busy machine for most of a command's time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        status = app(args=arguments, prog_name="ppl-hmm", standalone_mode=False)
+        status = _command()(args=arguments, prog_name="ppl-hmm", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a failure can be told
     except PplHmmError as error:
