@@ -164,9 +164,7 @@ def audit(
     _report(tree, out, json)
 
 
-def _model_and_task(
-    model: Path | None, task: Path | None, example: str | None, place: Place, length: int, seed: int
-):
+def _model_and_task(model: Path | None, task: Path | None, example: str | None, place: Place, length: int, seed: int):
     """Return what to audit; a random task is one that divides sampled texts."""
     from ppl_hmm import regimes
     from ppl_hmm.inference import sampling

@@ -19,7 +19,7 @@ def warm_up() -> None:
 
     Notes
     -----
-    Takes the better part of a minute where nothing was compiled before, a second where everything was.
+    Takes about half a minute where nothing was compiled before, a second where everything was.
     """
     for precision in _PRECISIONS:
         initial, transition, table = (torch.ones(shape, dtype=precision) for shape in ((1, 1), (1, 1, 1), (1, 1, 1)))
