@@ -1,9 +1,9 @@
-"""The linear head on masked conditionals: learned by logistic regression, or constructed by a theorem."""
+"""The linear head on masked conditionals, learned by logistic regression."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import xarray as xr
@@ -11,18 +11,12 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ppl_hmm import schema
+from ppl_hmm import _moved, schema
 from ppl_hmm.base.arrays import require_unmasked
 from ppl_hmm.base.labels import require_same_rows
 from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.heads import stored
 from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, probabilities
-from ppl_hmm.inference.rows import Prompt
-from ppl_hmm.models import HMM
-from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
-from ppl_hmm.recoverability.head import head_certificate
-from ppl_hmm.recoverability.position import position_certificate
-from ppl_hmm.tasks import PosteriorTask, require_task
 
 _KIND = "a LinearHead"
 
@@ -209,36 +203,5 @@ def _checked_weights(sample_weight: ArrayLike, n_texts: int) -> np.ndarray:
     return weights
 
 
-def constructed_head(
-    model: HMM,
-    task: PosteriorTask,
-    prompt: Prompt | None = None,
-    *,
-    support_threshold: float = 0.0,
-    tolerance: float = RESIDUAL_TOLERANCE,
-) -> LinearHead:
-    """Return the head of Theorem H, or of Theorem P for a given prompt: 1(bᵀG ≥ 0) = F*(x).
-
-    So for every text whose |margin| exceeds the certificate's ``margin_error`` and whose score exceeds float64's
-    rounding, 4e-16·‖b‖₁. The head of a task on a position is that of :func:`~ppl_hmm.position_certificate`; it reads
-    :func:`~ppl_hmm.probe_features` with the task's ``position`` and ``given``, and takes no prompt.
-
-    Parameters as in :func:`ppl_hmm.recoverability.head.head_certificate`.
-
-    Raises
-    ------
-    ConditionNotMet
-        The theorem's condition fails; ``.certificate`` says which part, by how much.
-
-    Notes
-    -----
-    Source: Wei, Xie & Ma (2021), Theorem 3.3. Cost O(K·V·min(K,V)).
-    """
-    require_task(task)
-    if task.place.position is not None and prompt is None and support_threshold == 0:
-        certificate = position_certificate(model, task, tolerance=tolerance)
-    else:
-        certificate = head_certificate(model, task, prompt, support_threshold=support_threshold, tolerance=tolerance)
-    if not certificate.recoverable:
-        raise ConditionNotMet(certificate, "learn a head instead, or try a prompt")
-    return LinearHead.from_weights(certificate.weights.detach().cpu().numpy())
+if not TYPE_CHECKING:
+    __getattr__ = _moved.former_names(__name__)
