@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typer.core import TyperOption
 
 import ppl_hmm
 from ppl_hmm._version import __version__
@@ -291,7 +292,8 @@ def _command() -> Callable[..., Any]:
     """Return the command line; the options of shell completion stand in no help but in its last line."""
     command = typer.main.get_command(app)
     for option in command.params:
-        option.hidden = option.hidden or option.name in ("install_completion", "show_completion")
+        if isinstance(option, TyperOption) and option.name in ("install_completion", "show_completion"):
+            option.hidden = True
     return command
 
 

@@ -65,9 +65,27 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
     intercept_, classes_
         (1,) or (C,), and (C,).
 
+    See Also
+    --------
+    ppl_hmm.masked_features : The features that it reads.
+    ppl_hmm.constructed_attention : Its weights by a theorem, without training.
+    ppl_hmm.LinearHead : A head that reads one mask.
+
     Notes
     -----
     ``predict`` gives the higher class on ties. Training costs O(80·(1000·(T·V² + V⁴) + V⁶)): for tens of tokens.
+
+    Examples
+    --------
+    >>> from ppl_hmm import AttentionHead, OracleLM, example, masked_features, posterior
+    >>> model, task = example("memory")
+    >>> text = [[0, 3, 3], [1, 0, 3], [0, 4, 4], [4, 0, 1]]
+    >>> features, labels = masked_features(OracleLM(model), text), task.labels(posterior(model, text))
+    >>> head = AttentionHead(C=1e6).fit(features, labels)
+    >>> head.score(features, labels)
+    1.0
+    >>> head.attend(features).shape
+    (4, 3)
     """
 
     score_weights_: np.ndarray

@@ -37,9 +37,24 @@ def constructed_head(
     ConditionNotMet
         The theorem's condition fails; ``.certificate`` says which part, by how much.
 
+    See Also
+    --------
+    ppl_hmm.head_certificate : The condition, and what the head promises.
+    ppl_hmm.constructed_prompt : A prompt after which there is such a head.
+    ppl_hmm.LinearHead : The same head, learned.
+
     Notes
     -----
     Source: Wei, Xie & Ma (2021), Theorem 3.3. Cost O(K·V·min(K,V)).
+
+    Examples
+    --------
+    >>> from ppl_hmm import OracleLM, constructed_head, posterior, probe_features, random_hmm, random_task, sample
+    >>> model = random_hmm("dirichlet", n_states=4, vocabulary_size=10, seed=0)
+    >>> task, text = random_task(model, seed=0), sample(model, 1000, length=20, seed=0).tokens
+    >>> head = constructed_head(model, task)
+    >>> head.score(probe_features(OracleLM(model), text), task.labels(posterior(model, text)))
+    1.0
     """
     require_task(task)
     if task.place.position is not None and prompt is None and support_threshold == 0:
@@ -80,9 +95,27 @@ def constructed_attention(
     InvalidInput
         As the certificate; a support threshold with conditional scores.
 
+    See Also
+    --------
+    ppl_hmm.memory_certificate : The condition, and what the head promises.
+    ppl_hmm.constructed_prompt : A prompt after which there is such a head.
+    ppl_hmm.AttentionHead : The same head, learned.
+
     Notes
     -----
     Source: Wei, Xie & Ma (2021), Theorems 4.3 and 4.6; posterior scores are ours. Cost O((mK)²·V).
+
+    Examples
+    --------
+    >>> from ppl_hmm import OracleLM, constructed_attention, example, masked_features
+    >>> model, task = example("memory")
+    >>> features = masked_features(OracleLM(model), [[0, 3, 1], [0, 1, 4]])  # a good word, a bad one
+    >>> head = constructed_attention(model, task)
+    >>> head.attend(features)
+    array([[0., 1., 0.],
+           [0., 0., 1.]])
+    >>> head.predict(features)
+    array([1, 0])
     """
     one_of("value of 'scores'", scores, ("posterior", "conditional"))
     if scores == "conditional" and support_threshold != 0:

@@ -39,10 +39,26 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     coef_, intercept_, classes_, n_features_in_
         As in ``sklearn.linear_model.LogisticRegression``.
 
+    See Also
+    --------
+    ppl_hmm.probe_features : The features that it reads.
+    ppl_hmm.constructed_head : Its weights by a theorem, without training.
+    ppl_hmm.AttentionHead : A head that reads all positions.
+
     Notes
     -----
     ``predict`` gives the higher class on ties: score ≥ 0 for two classes. Training costs O(iterations·B·V²).
     Source: Wei, Xie & Ma (2021), §3: head tuning.
+
+    Examples
+    --------
+    >>> from ppl_hmm import LinearHead, OracleLM, example, posterior, probe_features, sample
+    >>> model, task = example("aliased")
+    >>> text = sample(model, 200, length=10, seed=0).tokens
+    >>> features, labels = probe_features(OracleLM(model), text), task.labels(posterior(model, text))
+    >>> head = LinearHead(C=1e6).fit(features, labels)
+    >>> head.score(features, labels)
+    0.72
     """
 
     coef_: np.ndarray
@@ -65,8 +81,9 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InvalidInput
-            Weights of another shape, negative or not finite; none above zero; masked entries. Labels or weights whose
-            rows are named as those of X are, in another order: rows are taken by position, as in scikit-learn.
+            Weights of another shape, negative or not finite; none above zero; masked entries; labels of one class.
+            Labels or weights whose rows are named as those of X are, in another order: rows are taken by position, as
+            in scikit-learn.
         """
         self._check_features()
         require_unmasked(X=X, y=y, sample_weight=sample_weight)
@@ -77,6 +94,9 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             weights = _checked_weights(sample_weight, len(labels))
             counted = weights > 0
             features, labels, weights = features[counted], labels[counted], weights[counted]
+        classes = np.unique(labels)
+        if len(classes) < 2:
+            raise InvalidInput("labels", "at least two classes", f"one class, {classes[0]}", "relabel")
         regression = fit_logistic(features, labels, self.C, weights)
         self.coef_, self.classes_ = regression.coef_, regression.classes_
         self.intercept_ = np.atleast_1d(regression.intercept_)

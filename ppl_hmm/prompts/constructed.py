@@ -43,9 +43,28 @@ def constructed_prompt(
     InvalidInput
         As the certificates; a ``prompt_length`` for a memory model.
 
+    See Also
+    --------
+    ppl_hmm.prompt_certificate, ppl_hmm.memory_prompt_certificate : The condition, and what it promises.
+    ppl_hmm.constructed_head, ppl_hmm.constructed_attention : The head to go with it.
+    ppl_hmm.fit_prompt : A learned prompt.
+
     Notes
     -----
     Source: Wei, Xie & Ma (2021), Theorems 3.6 and 4.6. No prompt found is no proof that none exists.
+
+    Examples
+    --------
+    >>> from ppl_hmm import OracleLM, constructed_head, constructed_prompt, example, posterior, probe_features
+    >>> model, task = example("aliased")
+    >>> prompt = constructed_prompt(model, task)
+    >>> prompt.rows.numpy()
+    array([[1., 0., 0.]])
+    >>> head, text = constructed_head(model, task, prompt), [[0, 1], [0, 2], [1, 1], [2, 2]]
+    >>> head.predict(probe_features(OracleLM(model), text, prompt=prompt))
+    array([0, 0, 0, 1])
+    >>> task.labels(posterior(model, text)).numpy()
+    array([0, 0, 0, 1])
     """
     options = {"support_threshold": support_threshold, "tolerance": tolerance}
     if isinstance(model, HMM):

@@ -51,6 +51,20 @@ class PromptFit:
         (steps, restarts, P…): logistic loss in nats of each restart along training.
     validation_score
         (P…): accuracy of the head on validation text.
+
+    See Also
+    --------
+    ppl_hmm.fit_prompt : Learns one, with an example.
+
+    Examples
+    --------
+    >>> from ppl_hmm import OracleLM, example, fit_prompt, posterior, sample
+    >>> model, task = example("aliased")
+    >>> text = sample(model, 100, length=10, seed=0).tokens
+    >>> labels = task.labels(posterior(model, text))
+    >>> fit = fit_prompt(OracleLM(model), text, labels, validation=(text, labels), restarts=2, seed=0)
+    >>> fit.history.shape  # 150 steps, two restarts
+    torch.Size([150, 2])
     """
 
     prompt: SoftPrompt
@@ -98,11 +112,28 @@ def fit_prompt(
     InvalidInput
         Shapes that do not match, labels of one class or of real numbers, a size below one, too few seeds.
 
+    See Also
+    --------
+    ppl_hmm.constructed_prompt : A prompt by a theorem, without training.
+    ppl_hmm.separability : Whether any head separates the text after a prompt.
+    ppl_hmm.LinearHead : The head without a prompt.
+
     Notes
     -----
     Text is encoded once. For an exact model each of 150 steps costs O(restarts·P·1000·V·(K+V)), whatever T is; V·C² in
     place of V with C > 2 classes.
     Source: Wei, Xie & Ma (2021), §3.2: prompt tuning.
+
+    Examples
+    --------
+    >>> from ppl_hmm import OracleLM, example, fit_prompt, posterior, sample
+    >>> model, task = example("aliased")
+    >>> text = sample(model, 100, length=10, seed=0).tokens
+    >>> labels = task.labels(posterior(model, text))
+    >>> held_out = (text[80:], labels[80:])
+    >>> fit = fit_prompt(OracleLM(model), text[:80], labels[:80], validation=held_out, restarts=2, seed=0)
+    >>> fit.validation_score.item()
+    1.0
     """
     at_least("prompt_length", prompt_length, 1)
     at_least("restarts", restarts, 1)
