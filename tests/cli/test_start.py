@@ -66,6 +66,15 @@ def test_the_script_of_completion(call):
     assert "_PPL_HMM_COMPLETE=complete_bash" in output
 
 
+@pytest.mark.parametrize(("given", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_environment_says_otherwise(given, kept, call, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    call("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == kept
+
+
 def test_warm_up(call, monkeypatch):
     called = []
     monkeypatch.setattr(warming, "warm_up", lambda: called.append(True))
