@@ -89,9 +89,10 @@ def former_names(module: str) -> Callable[[str], Any]:
     def getattribute(name: str) -> Any:
         if not name.startswith("_"):
             for home in homes:
-                if hasattr(found := import_module(home), name):
+                found = getattr(import_module(home), name, None)
+                if found is not None and not isinstance(found, ModuleType):
                     _warn(f"{module}.{name}", f"{home}.{name}")
-                    return getattr(found, name)
+                    return found
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     return getattribute
