@@ -196,8 +196,9 @@ class CategoricalHMM(HiddenMarkovModel):
         --------
         >>> from ppl_hmm import example
         >>> model, _ = example("aliased")
-        >>> model.to_categorical_hmm().initial_posterior([[0, 1, 1]]).sum(-1)
-        tensor([1.], dtype=torch.float64)
+        >>> posterior = model.to_categorical_hmm().initial_posterior([[0, 1, 1]])  # (1,K)
+        >>> round(float(posterior.sum()), 6)
+        1.0
         """
         arranged = self._arrange(value)
         return arranged.restore(chain.forward_backward(*arranged.arrays, []).initial)
