@@ -17,9 +17,9 @@ from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.base.records import Record
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.inference.rows import Model, Text
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models import HMM, MemoryHMM
+from ppl_hmm.models.kinds import Model, Text
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair, require_thresholds
 from ppl_hmm.recoverability.head import entering_law, task_targets
 from ppl_hmm.recoverability.memory import MemoryCertificate

@@ -12,10 +12,10 @@ from torch import Tensor
 from ppl_hmm import schema
 from ppl_hmm.base.positions import Probe
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.inference.rows import Model
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.protocol import EncodedText
 from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
+from ppl_hmm.models.kinds import Model
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement, surely_scored
 from ppl_hmm.recoverability.constant import constant_certificate
 from ppl_hmm.recoverability.flattened import flattened_pair

@@ -7,8 +7,8 @@ from typing import Literal
 from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.heads.attention import AttentionHead
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.inference.rows import Prompt
 from ppl_hmm.models import HMM, MemoryHMM
+from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.head import head_certificate
 from ppl_hmm.recoverability.memory import memory_certificate

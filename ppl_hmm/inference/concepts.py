@@ -23,8 +23,9 @@ from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.exact import chain, recursion
 from ppl_hmm.exact.algebra import LOG, SCALED, Algebra, Floor, log_sum_exp, safe_log
 from ppl_hmm.inference.queries import Impossible
-from ppl_hmm.inference.rows import LikelihoodRows, Text
+from ppl_hmm.inference.rows import LikelihoodRows
 from ppl_hmm.models import ConceptHMM
+from ppl_hmm.models.kinds import Text
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -18,8 +18,9 @@ from ppl_hmm.base.positions import at_columns
 from ppl_hmm.base.randomness import Seed, generator, require_room
 from ppl_hmm.errors import ImpossibleText, at_least
 from ppl_hmm.exact import chain, evidence, mixture
-from ppl_hmm.inference.rows import Impossible, LikelihoodRows, Model, Prompt, Text, masks
+from ppl_hmm.inference.rows import Impossible, LikelihoodRows, masks
 from ppl_hmm.models import HMM, MemoryHMM
+from ppl_hmm.models.kinds import Model, Prompt, Text
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

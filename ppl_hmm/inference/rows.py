@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm.base import foreign
@@ -21,11 +20,9 @@ from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.exact import mixture
 from ppl_hmm.exact.mixture import MemoryText
 from ppl_hmm.models import HMM, MemoryHMM, prompt_rows
+from ppl_hmm.models.kinds import Model, Prompt, Text, by_memory_value, prompt_shape
 
-Model = HMM | MemoryHMM
-Text = ArrayLike | Tensor
 Impossible = Literal["raise", "mask"]
-Prompt = object  # SoftPrompt, or rows as an array-like
 
 #: Memories that are summed over, at most: m^N.
 MEMORY_LIMIT = 1 << 16
@@ -125,11 +122,6 @@ def memory_arrays(model: Model) -> tuple[Tensor, Tensor]:
     return prior.reshape(-1, *prior.shape[-2:]), model.cell_of_state.reshape(-1, model.n_states)
 
 
-def prompt_shape(model: Model) -> tuple[int, ...]:
-    """Return the shape of a prompt token's row: (K,), or (m,K) with a memory."""
-    return (model.n_states,) if isinstance(model, HMM) else (model.n_memory_values, model.n_states)
-
-
 def model_prompt(model: Model, prompt: Prompt) -> Tensor:
     """Return checked rows (L,*prompt_shape), or (P…,L,*prompt_shape), in the order of the model's states."""
     return prompt_rows(
@@ -145,11 +137,6 @@ def model_prompt(model: Model, prompt: Prompt) -> Tensor:
 def require_kind(what: str, model: object) -> None:
     """Raise :class:`InvalidInput`, naming the conversion to use, unless this is a model of ours."""
     foreign.require(model, (HMM, MemoryHMM), what, "an HMM or MemoryHMM")
-
-
-def by_memory_value(model: Model, rows: Tensor) -> Tensor:
-    """Return rows (…,K,R) of an HMM, or (…,m,K,R) of a memory model, as (…,m,R,K); m = 1 for an HMM."""
-    return (rows[..., None, :, :] if isinstance(model, HMM) else rows).mT
 
 
 def _as_rows(ids: Tensor, mask_row: int) -> Tensor:

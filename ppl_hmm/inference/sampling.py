@@ -13,8 +13,9 @@ from ppl_hmm._version import __version__
 from ppl_hmm.base.randomness import Laws, Seed, generator, require_room
 from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.errors import at_least
-from ppl_hmm.inference.rows import Model, Text, by_memory_value, require_kind
+from ppl_hmm.inference.rows import require_kind
 from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Model, Text, by_memory_value
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

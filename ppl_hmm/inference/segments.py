@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ppl_hmm.errors import at_least
 from ppl_hmm.exact import segments
-from ppl_hmm.inference.rows import LikelihoodRows, Model, Prompt, Text
+from ppl_hmm.inference.rows import LikelihoodRows
+from ppl_hmm.models.kinds import Model, Prompt, Text
 
 #: The shortest segments by default: shorter ones cost more calls and save nothing worth having.
 SHORTEST_SEGMENT = 256

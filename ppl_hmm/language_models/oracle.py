@@ -16,16 +16,8 @@ from ppl_hmm.exact import chain, mixture, recursion
 from ppl_hmm.exact.algebra import LINEAR, SCALED, Floor
 from ppl_hmm.exact.configurations import select_rows
 from ppl_hmm.inference.queries import masked_conditionals
-from ppl_hmm.inference.rows import (
-    LikelihoodRows,
-    Model,
-    Prompt,
-    Text,
-    by_memory_value,
-    model_prompt,
-    prompt_shape,
-    require_kind,
-)
+from ppl_hmm.inference.rows import LikelihoodRows, model_prompt, require_kind
+from ppl_hmm.models.kinds import Model, Prompt, Text, by_memory_value, prompt_shape
 
 
 class OracleLM:

@@ -17,8 +17,8 @@ from ppl_hmm.base.positions import Given, Place
 from ppl_hmm.base.tokens import MASK, as_text, as_tokens
 from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.inference.queries import Impossible
-from ppl_hmm.inference.rows import Prompt, Text
 from ppl_hmm.language_models.protocol import MaskedLM, checked_conditionals, require_members
+from ppl_hmm.models.kinds import Prompt, Text
 
 _DIMENSIONS = {
     "conditionals": (schema.SEQUENCE, schema.POSITION, schema.TOKEN),

@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_hmm.base import foreign
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.inference.rows import Prompt, Text
+from ppl_hmm.models.kinds import Prompt, Text
 
 # How far a row of conditionals may sum from one; other types are of half precision.
 _ROW_SUM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}

@@ -20,8 +20,9 @@ from torch.nn.functional import pad
 from ppl_hmm.base.tokens import MASK, as_tokens
 from ppl_hmm.errors import ImpossibleText
 from ppl_hmm.inference.queries import MemoryPosterior, Posterior
-from ppl_hmm.inference.rows import Model, Prompt, Text, check_positions, memory_arrays, model_prompt, require_kind
+from ppl_hmm.inference.rows import check_positions, memory_arrays, model_prompt, require_kind
 from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Model, Prompt, Text
 from ppl_hmm.programs.hmm import hmm_program
 from ppl_hmm.programs.memory import memory_program
 

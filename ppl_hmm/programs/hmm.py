@@ -22,8 +22,9 @@ from torch import BoolTensor, Tensor
 
 from ppl_hmm.base import foreign
 from ppl_hmm.base.tokens import MASK, as_tokens
-from ppl_hmm.inference.rows import Model, Prompt, Text, check_positions, model_prompt
+from ppl_hmm.inference.rows import check_positions, model_prompt
 from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Model, Prompt, Text
 
 _ENUMERATE: InferDict = {"enumerate": "parallel"}
 

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from ppl_hmm.base import foreign
 from ppl_hmm.base.tokens import as_tokens
-from ppl_hmm.inference.rows import Prompt, Text, check_positions, model_prompt
+from ppl_hmm.inference.rows import check_positions, model_prompt
 from ppl_hmm.models import MemoryHMM
+from ppl_hmm.models.kinds import Prompt, Text
 from ppl_hmm.programs.hmm import latent, sample_chain
 
 

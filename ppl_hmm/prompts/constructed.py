@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import cast
 
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.inference.rows import Model
 from ppl_hmm.models import HMM, SoftPrompt
+from ppl_hmm.models.kinds import Model
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.memory import memory_prompt_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate

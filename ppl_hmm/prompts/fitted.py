@@ -21,10 +21,10 @@ from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.heads.labelled import LabelledText
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.inference.rows import Prompt, Text
 from ppl_hmm.language_models.probe import probe_features
 from ppl_hmm.language_models.protocol import MaskedLM, require_members
 from ppl_hmm.models import MemoryPrompt, SoftPrompt, prompt_rows
+from ppl_hmm.models.kinds import Prompt, Text
 
 _STEPS = 150
 _LEARNING_RATE = 0.3

@@ -14,8 +14,8 @@ from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.errors import InvalidInput, PplHmmError
 from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.inference.queries import masked_conditionals
-from ppl_hmm.inference.rows import Model, Text
 from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
+from ppl_hmm.models.kinds import Model, Text
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.tasks import Answers, MemoryTask, PosteriorTask, Task, decide, latent_posterior
 

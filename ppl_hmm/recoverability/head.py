@@ -25,8 +25,9 @@ from torch import Tensor
 
 from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.exact.wide import Wide, wide_product
-from ppl_hmm.inference.rows import Prompt, model_prompt
+from ppl_hmm.inference.rows import model_prompt
 from ppl_hmm.models import HMM, SoftPrompt
+from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.certificate import (
     RESIDUAL_TOLERANCE,
     Certificate,

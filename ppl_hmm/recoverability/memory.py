@@ -32,8 +32,9 @@ from ppl_hmm.base.tokens import as_text
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.configurations import configurations, prior_of_cells, select_rows
 from ppl_hmm.inference.queries import Posterior, masked_conditionals, posterior
-from ppl_hmm.inference.rows import Prompt, Text, memory_arrays, model_prompt
+from ppl_hmm.inference.rows import memory_arrays, model_prompt
 from ppl_hmm.models import MemoryHMM, MemoryPrompt
+from ppl_hmm.models.kinds import Prompt, Text
 from ppl_hmm.recoverability.attention import hard_attention, observed, of_token, read
 from ppl_hmm.recoverability.certificate import (
     RESIDUAL_TOLERANCE,

@@ -40,8 +40,8 @@ from ppl_hmm.base.labels import read
 from ppl_hmm.base.quiet import stdout_to_stderr
 from ppl_hmm.errors import InvalidInput, PplHmmError
 from ppl_hmm.exact.wide import Wide, wide_product
-from ppl_hmm.inference.rows import Prompt
 from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.certificate import (
     RESIDUAL_TOLERANCE,
     SCORE_ROUNDING,

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ppl_hmm.base.randomness import CPU
 from ppl_hmm.errors import one_of
-from ppl_hmm.inference.rows import Model
 from ppl_hmm.models import HMM, MemoryHMM
+from ppl_hmm.models.kinds import Model
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
 

@@ -9,8 +9,9 @@ from ppl_hmm.base.positions import Given, Place
 from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.inference.queries import memory_posterior
-from ppl_hmm.inference.rows import Model, Text, require_kind
+from ppl_hmm.inference.rows import require_kind
 from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Model, Text
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, latent_posterior, require_uncertain
 
 # The paper's: six standard-normal weights, and at least 5 % of the labels in the smaller class.
