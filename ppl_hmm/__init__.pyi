@@ -18,9 +18,9 @@ from .experiments.engine.store import open_results as open_results
 from .experiments.figure3.head_vs_prompt import head_vs_prompt as head_vs_prompt
 from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_vs_vanilla
 from .heads.attention import AttentionHead as AttentionHead
-from .heads.attention import constructed_attention as constructed_attention
+from .heads.constructed import constructed_attention as constructed_attention
+from .heads.constructed import constructed_head as constructed_head
 from .heads.linear import LinearHead as LinearHead
-from .heads.linear import constructed_head as constructed_head
 from .inference.queries import (
     log_likelihood as log_likelihood,
 )
@@ -71,8 +71,8 @@ from .models import (
 from .programs.distribution import CategoricalHMM as CategoricalHMM
 from .programs.hmm import hmm_program as hmm_program
 from .programs.memory import memory_program as memory_program
+from .prompts.constructed import constructed_prompt as constructed_prompt
 from .prompts.fitted import PromptFit as PromptFit
-from .prompts.fitted import constructed_prompt as constructed_prompt
 from .prompts.fitted import fit_prompt as fit_prompt
 from .recoverability.attending import MemoryCertificate as MemoryCertificate
 from .recoverability.certificate import Certificate as Certificate
