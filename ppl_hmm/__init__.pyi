@@ -97,6 +97,8 @@ from .recoverability.identifiability import (
 from .recoverability.identifiability import (
     triple_views as triple_views,
 )
+from .recoverability.masks import chain_certificate as chain_certificate
+from .recoverability.masks import masks_needed as masks_needed
 from .recoverability.memory import (
     memory_certificate as memory_certificate,
 )
