@@ -47,6 +47,7 @@ CELL = "cell"
 MEMORY_VALUE = "memory_value"
 OBSERVED_TOKEN = "observed_token"  # the V tokens, then the mask
 FEATURE = "feature"  # V+1 blocks of V: what a head reads that sees the token hidden by its mask
+MASK = "mask"  # the masks of a chain, in front of the text
 CLASS = "class"
 PROMPT_POSITION = "prompt_position"
 APPROACH = "approach"

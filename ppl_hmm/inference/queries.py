@@ -168,7 +168,7 @@ def state_posterior(model: Model, tokens: Text, columns: Tensor) -> Tensor:
     different = columns.unique()
     result = mixture.forward_backward(rows.text, different.tolist())
     rows.require_possible(result.log_evidence > -torch.inf)
-    return at_columns(rows.unflatten(result.smoothed), torch.searchsorted(different, columns))
+    return at_columns(rows.unflatten(result.smoothed), torch.searchsorted(different, columns)[..., None])[..., 0, :]
 
 
 @torch.no_grad()

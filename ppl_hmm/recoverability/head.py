@@ -107,7 +107,7 @@ def head_certificate(
         theorem="Theorem H (3.3)" if prompt is None else "Theorem P (3.6)",
         weights=best.weights[0] if task.n_classes == 2 else best.weights,
         residual=best.residual,
-        margin_error=margin_error(model, task, law, best.weights, rounding) + rounding * float(task.scale),
+        margin_error=margin_error(model, task, [law], best.weights[:, None], rounding) + rounding * float(task.scale),
         sigma_min=smallest_row_singular_value(model.emission[entered]),
         support_threshold=support_threshold,
         tolerance=tolerance,
@@ -154,7 +154,7 @@ def _best_head(model: HMM, task: PosteriorTask, law: Wide, entered: Tensor, tole
     heads: list[_Head] = []
     for equal_columns in (False, True):
         for equation, weights in _candidates(model, task, law, entered, equal_columns).items():
-            residual = margin_error(model, task, kept, weights, rounding) / scale
+            residual = margin_error(model, task, [kept], weights[:, None], rounding) / scale
             heads.append(_Head(equation, weights, residual))
         best = min(heads, key=lambda head: head.residual)
         if best.residual <= tolerance:

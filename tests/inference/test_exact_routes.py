@@ -9,8 +9,7 @@ import pytest
 import torch
 from beartype.roar import BeartypeCallHintViolation
 from comparisons import TOLERANCE, assert_equal
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.exact import chain
