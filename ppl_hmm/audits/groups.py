@@ -20,7 +20,7 @@ from ppl_hmm.recoverability.conditioning import RANK_TOLERANCES, Spectrum, spect
 from ppl_hmm.recoverability.identifiability import pair_spectrum, triple_spectrum, triple_views
 from ppl_hmm.recoverability.memory import MemoryCertificate, rows_met
 from ppl_hmm.recoverability.transfer import transfer_bounds
-from ppl_hmm.tasks import Answers, MemoryTask, Task, latent_posterior, latent_prior
+from ppl_hmm.tasks import Answers, Task, latent_posterior, latent_prior
 
 #: Probabilities at which quantiles are reported.
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -31,11 +31,6 @@ LAGS = (1, 2, 3)
 # Probabilities times parameters of the laws of triples, above which they are left out.
 _IDENTIFIABILITY_LIMIT = 1 << 21
 _NATS = {"units": "nats"}
-
-
-def latent_dimension(task: Task) -> str:
-    """Return the dimension of the latent that the task asks of: states, or values of a memory cell."""
-    return schema.MEMORY_VALUE if isinstance(task, MemoryTask) else schema.STATE
 
 
 def feature_dimension(task: Task) -> str:
@@ -97,7 +92,7 @@ def margins(task: Task, answers: Answers, weights: Weights = None) -> xr.Dataset
 
 def linear_map(features: np.ndarray, law: np.ndarray, task: Task, weights: Weights = None) -> xr.Dataset:
     """Return the best linear map from G to the posterior, E‖P − CG‖², and the share of variance kept by value."""
-    best, latent = arrays.best_linear_map(features, law, weights), latent_dimension(task)
+    best, latent = arrays.best_linear_map(features, law, weights), task.latent_dimension
     return xr.Dataset(
         {
             "matrix": ((latent, feature_dimension(task)), best.matrix),

@@ -34,7 +34,7 @@ def exact_posterior(task: Task, reading: Reading) -> xr.Dataset:
     labels, margins, decidable = (part.cpu().numpy() for part in reading.answers)
     return xr.Dataset(
         {
-            name: ((schema.SEQUENCE, groups.latent_dimension(task)), reading.law.cpu().numpy()),
+            name: ((schema.SEQUENCE, task.latent_dimension), reading.law.cpu().numpy()),
             "label": (schema.SEQUENCE, labels),
             "margin": (schema.SEQUENCE, margins),
             "decidable": (schema.SEQUENCE, decidable.astype(np.int8)),

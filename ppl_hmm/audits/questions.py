@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -91,20 +92,29 @@ def ask(
     return [_held_to_counts(question, readings.texts) for question in asked]
 
 
+@functools.singledispatch
 def _asked(
-    model: Model, task: Task, readings: Readings, tolerance: float, n_prompt_tokens: int, seed: Seed
+    model: Model, task: Any, readings: Readings, tolerance: float, n_prompt_tokens: int, seed: Seed
 ) -> list[Question]:
-    """Return the questions, each answered by theorem, witness and what is learned."""
+    """Return the questions of a kind of models, each answered by theorem, witness and what is learned."""
+    raise NotImplementedError(type(model))
+
+
+@_asked.register
+def _(
+    model: HMM, task: PosteriorTask, readings: Readings, tolerance: float, n_prompt_tokens: int, seed: Seed
+) -> list[Question]:
+    if task.position is not None:
+        return [_ask_head(schema.HEAD, position_certificate(model, task, tolerance=tolerance), readings)]
+    head = _unless_constant(head_certificate(model, task, tolerance=tolerance), model, task)
+    prompt = _unless_constant(prompt_certificate(model, task, tolerance=tolerance), model, task)
+    learned = None if prompt.recoverable else learned_prompt(model, readings.practice, n_prompt_tokens, seed)
+    return [_ask_head(schema.HEAD, head, readings), _ask_head(schema.PROMPT, prompt, readings, learned)]
+
+
+@_asked.register
+def _(model: MemoryHMM, task: MemoryTask, readings: Readings, tolerance: float, *_: object) -> list[Question]:
     texts = readings.texts
-    if isinstance(model, HMM) and isinstance(task, PosteriorTask):
-        if task.position is not None:
-            return [_ask_head(schema.HEAD, position_certificate(model, task, tolerance=tolerance), readings)]
-        head = _unless_constant(head_certificate(model, task, tolerance=tolerance))
-        prompt = _unless_constant(prompt_certificate(model, task, tolerance=tolerance))
-        learned = None if prompt.recoverable else learned_prompt(model, readings.practice, n_prompt_tokens, seed)
-        return [_ask_head(schema.HEAD, head, readings), _ask_head(schema.PROMPT, prompt, readings, learned)]
-    assert isinstance(model, MemoryHMM)
-    assert isinstance(task, MemoryTask)  # both checked by the caller
     attention = memory_certificate(model, task, tolerance=tolerance)
     prompted = memory_prompt_certificate(model, task, tolerance=tolerance)
     return [
@@ -191,21 +201,19 @@ def _surely_right(
     return bool(right.all()) and bool(surely_scored(features, weights, certificate.model, n_tokens).all())
 
 
-def _unless_constant(certificate: HeadCertificate) -> HeadCertificate:
+def _unless_constant(certificate: HeadCertificate, model: HMM, task: PosteriorTask) -> HeadCertificate:
     """Return the certificate, or that of the constant head where it proves nothing and all labels are the same."""
     if certificate.recoverable:
         return certificate
-    assert isinstance(certificate.model, HMM)
-    assert isinstance(certificate.task, PosteriorTask)  # Theorems H and P are about these
-    constant = constant_certificate(certificate.model, certificate.task, tolerance=certificate.tolerance)
-    return constant or certificate
+    return constant_certificate(model, task, tolerance=certificate.tolerance) or certificate
 
 
 def _flattened_certificate(model: MemoryHMM, task: MemoryTask, tolerance: float) -> HeadCertificate:
     """Return what Theorem H says of a memory model, of one state where the flattened model would be too large."""
     n_flattened = model.n_memory_values**model.n_cells * model.n_states
     if n_flattened <= FLATTENED_LIMIT:
-        return _unless_constant(head_certificate(*flattened_pair(model, task), tolerance=tolerance))
+        flattened = flattened_pair(model, task)
+        return _unless_constant(head_certificate(*flattened, tolerance=tolerance), *flattened)
     reason = f"the flattened model has {n_flattened} states: Theorem H was not asked for more than {FLATTENED_LIMIT}"
     infinite = float("inf")
     return HeadCertificate(

@@ -10,7 +10,7 @@ import xarray as xr
 
 from ppl_hmm import schema
 from ppl_hmm.audits.tree import Asked, Audited
-from ppl_hmm.audits.words import NAMES, OF_ATTENTION, accuracy, advice, sentence
+from ppl_hmm.audits.words import ILL_CONDITIONED, NAMES, OF_ATTENTION, accuracy, advice, sentence
 from ppl_hmm.recoverability.witness import SEPARATION
 from ppl_hmm.schema import Cause, Verdict
 
@@ -18,8 +18,6 @@ from ppl_hmm.schema import Cause, Verdict
 WIDTH = 80
 #: The error on an inexact language model that a stable answer must stay below.
 _ERROR = 0.05
-#: Singular values below this are as good as zero for anything that is trained.
-_ILL_CONDITIONED = 1e-6
 
 _OFF_OTHERS = "the rows that are read, off the span of all others,"
 _ROWS_IN_FRONT = "W on the states that enter the mask"
@@ -181,7 +179,7 @@ def _rows(audited: Audited, asked: Asked) -> str:
 
 
 def _conditioned(rows: str, sigma: float) -> str:
-    ill = ": as good as dependent for anything that is trained" if 0 < sigma < _ILL_CONDITIONED else ""
+    ill = ": as good as dependent for anything that is trained" if 0 < sigma < ILL_CONDITIONED else ""
     return f"the smallest singular value of {rows} is {sigma:.1e}{ill}"
 
 

@@ -166,7 +166,7 @@ class Audited:
     @property
     def latent(self) -> str:
         """What the task asks of, in a word."""
-        return "value" if isinstance(self.task, MemoryTask) else "state"
+        return self.task.value
 
     @property
     def law(self) -> np.ndarray:

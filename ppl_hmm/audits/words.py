@@ -26,6 +26,8 @@ _SUBJECTS = {
     schema.ATTENTION: "attention over all positions",
     schema.ATTENTION_PROMPT: "a prompt with attention",
 }
+#: Singular values below this are as good as zero for anything that is trained.
+ILL_CONDITIONED = 1e-6
 #: The questions whose answers hold for texts that show the memory cell.
 OF_ATTENTION = (schema.ATTENTION, schema.ATTENTION_PROMPT)
 
@@ -82,7 +84,7 @@ def sentence(audited: Audited, asked: Asked) -> str:
     if cause is Cause.CONSTANT_LABEL:
         return f"{_capital(subject)} solves this task without reading: every text has the same label."
     if cause is Cause.CONDITION_HOLDS:
-        return f"{_capital(subject)} solves this task: {_constructed(asked)}."
+        return f"{_capital(subject)} solves this task: {_constructed(asked)}.{_hardly_learned(asked)}"
     if cause is Cause.WITNESS:
         n_texts = audited.group(f"{schema.RECOVERABILITY}/{asked.question}/{schema.WITNESS}").sizes[schema.WITNESS_TEXT]
         answer = f"{_capital(subject)} cannot solve this task, however it is trained: {n_texts} texts prove it."
@@ -133,6 +135,13 @@ def _constructed(asked: Asked) -> str:
     found = f"what was constructed from the model is right on {asked.agreeing} of {asked.decidable} texts {clear}"
     others = "other" if asked.undecidable == 1 else "others"
     return found + (f", and claims nothing of {asked.undecidable} {others}" if asked.undecidable else "")
+
+
+def _hardly_learned(asked: Asked) -> str:
+    """Warn of weights that read the faintest differences."""
+    if not 0 < asked.sigma_min < ILL_CONDITIONED:
+        return ""
+    return f" It reads differences as small as {asked.sigma_min:.0e}, which training may not find."
 
 
 def _learned(audited: Audited, asked: Asked) -> list[str]:
