@@ -38,6 +38,11 @@ def generator(seed: Seed, purpose: str) -> torch.Generator:
     return torch.Generator(CPU).manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
 
 
+def derived_seed(seed: int, purpose: str) -> int:
+    """Return an integer seed for all that is drawn again for a purpose."""
+    return int(torch.randint(_SEEDS - 1, (), generator=generator(seed, purpose), device=CPU))
+
+
 def require_room(what: str, *sizes: int) -> None:
     """Raise :class:`InvalidInput` for arrays of these sizes with more than :data:`LARGEST_DRAW` entries."""
     if math.prod(sizes) > LARGEST_DRAW:

@@ -11,6 +11,7 @@ from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.head import head_certificate
+from ppl_hmm.recoverability.masks import chain_certificate
 from ppl_hmm.recoverability.memory import memory_certificate
 from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, require_task
@@ -21,6 +22,7 @@ def constructed_head(
     task: PosteriorTask,
     prompt: Prompt | None = None,
     *,
+    n_masks: int | None = None,
     support_threshold: float = 0.0,
     tolerance: float = RESIDUAL_TOLERANCE,
 ) -> LinearHead:
@@ -30,7 +32,8 @@ def constructed_head(
     rounding, 4e-16·‖b‖₁. The head of a task on a position is that of :func:`~ppl_hmm.position_certificate`; it reads
     :func:`~ppl_hmm.probe_features` with the task's ``position`` and ``given``, and takes no prompt.
 
-    Parameters as in :func:`ppl_hmm.recoverability.head.head_certificate`.
+    Parameters as in :func:`ppl_hmm.recoverability.head.head_certificate`; with ``n_masks`` the head is that of
+    :func:`~ppl_hmm.chain_certificate` and reads ``probe_features(…, n_masks=…)``, flattened to (B,J·V).
 
     Raises
     ------
@@ -40,6 +43,7 @@ def constructed_head(
     See Also
     --------
     ppl_hmm.head_certificate : The condition, and what the head promises.
+    ppl_hmm.chain_certificate : The condition for several masks.
     ppl_hmm.constructed_prompt : A prompt after which there is such a head.
     ppl_hmm.LinearHead : The same head, learned.
 
@@ -57,12 +61,16 @@ def constructed_head(
     1.0
     """
     require_task(task)
-    if task.place.position is not None and prompt is None and support_threshold == 0:
+    if n_masks is not None:
+        if support_threshold != 0:
+            raise InvalidInput("support_threshold for several masks", "0", str(support_threshold), "leave it out")
+        certificate = chain_certificate(model, task, n_masks, prompt, tolerance=tolerance)
+    elif task.place.position is not None and prompt is None and support_threshold == 0:
         certificate = position_certificate(model, task, tolerance=tolerance)
     else:
         certificate = head_certificate(model, task, prompt, support_threshold=support_threshold, tolerance=tolerance)
     if not certificate.recoverable:
-        raise ConditionNotMet(certificate, "learn a head instead, or try a prompt")
+        raise ConditionNotMet(certificate, "learn a head instead, or try a prompt or more masks")
     return LinearHead.from_weights(certificate.weights.detach().cpu().numpy())
 
 
@@ -98,6 +106,7 @@ def constructed_attention(
     See Also
     --------
     ppl_hmm.memory_certificate : The condition, and what the head promises.
+    ppl_hmm.chain_certificate : The condition for several masks.
     ppl_hmm.constructed_prompt : A prompt after which there is such a head.
     ppl_hmm.AttentionHead : The same head, learned.
 

@@ -153,17 +153,7 @@ def initial_posterior(model: HMM, tokens: Text, *, lengths: Text | None = None) 
     result has no autograd graph. Cost O(B·T·K²) time, O(B·K) memory.
     """
     rows = LikelihoodRows.of(model, tokens, None, lengths)
-    arrays = rows.text.only_chain
-    messages, _ = chain.messages_at(*arrays[1:], positions=[-1])
-    joint = rows.text.initial[:, None] * messages[:, :, 0]
-    total = joint.sum(-1, keepdim=True)
-    limits = torch.finfo(total.dtype)
-    faint = total[..., 0] < limits.tiny / limits.eps  # near underflow, or impossible
-    law = joint / torch.where(total > 0, total, 1)
-    possible = torch.ones_like(faint)
-    for few, picked in chain.few_at_a_time(faint, *arrays):
-        exact = chain.forward_backward(*picked, positions=[])
-        law[few], possible[few] = exact.initial[:, 0], exact.log_evidence[:, 0] > -torch.inf
+    law, possible = chain.initial_posterior(rows.text.only_chain)
     rows.require_possible(possible)
     return rows.unflatten(law)
 
@@ -178,7 +168,7 @@ def state_posterior(model: Model, tokens: Text, columns: Tensor) -> Tensor:
     different = columns.unique()
     result = mixture.forward_backward(rows.text, different.tolist())
     rows.require_possible(result.log_evidence > -torch.inf)
-    return at_columns(rows.unflatten(result.smoothed), torch.searchsorted(different, columns))
+    return at_columns(rows.unflatten(result.smoothed), torch.searchsorted(different, columns)[..., None])[..., 0, :]
 
 
 @torch.no_grad()

@@ -42,6 +42,7 @@ def probe_features(
     impossible: Impossible = "raise",
     position: int | None = None,
     given: Given = "text",
+    n_masks: int | None = None,
 ) -> Tensor:
     """Return what a head reads (P…,B,V): G at a mask in front of, in, or after the text.
 
@@ -61,6 +62,8 @@ def probe_features(
         As of the task: a :class:`~ppl_hmm.PosteriorTask` on position t. ``'context'``: the mask hides x_t.
         ``'prefix'``: it stands after x_t, and the text ends there. ``'text'``: it hides x_t and the head sees x_t
         beside G: (P…,B,(V+1)·V), G in the block of that token, the last for ``MASK``, and zeros in all others.
+    n_masks
+        J masks in front of the text: G at each of them (P…,B,J,V). Heads take it flattened, mask by mask.
 
     Raises
     ------
@@ -89,7 +92,7 @@ def probe_features(
     """
     require_members("probe_features", lm)
     text = as_tokens(tokens, lm.vocabulary_size, lengths=lengths, batch_shape=lm.batch_shape)
-    probe = Place(position, given).probe(text)
+    probe = Place(position, given).probe(text, 1 if n_masks is None else n_masks)
 
     def conditionals(positions: list[int]) -> Tensor:
         shape = (*lm.batch_shape, probe.inputs.shape[-2], len(positions), lm.vocabulary_size)
@@ -97,7 +100,7 @@ def probe_features(
 
     features = probe.features(conditionals)
     _check_possible(features.detach().sum(-1) <= 0, impossible)
-    return features
+    return features if n_masks is None else features.unflatten(-1, (n_masks, lm.vocabulary_size))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
