@@ -1,14 +1,16 @@
 """Checks of the GPU's kernels that run anywhere: by Triton's interpreter, and by compiling for a GPU that is not there.
 
-``python tests/fused_checks.py NAME`` runs one in a process of its own, as Triton reads TRITON_INTERPRET when it is
-imported.
+``python tests/fused_checks.py`` runs each one that is named on standard input in a process of its own: Triton reads
+TRITON_INTERPRET when it is imported, and some checks change the package.
 """
 
 import functools
+import os
 import re
 import subprocess
 import sys
 import tempfile
+import traceback
 import unittest
 
 import numpy as np
@@ -238,5 +240,25 @@ INTERPRETED = (
     use_where_it_agrees_with_torch,
 )
 
+
+def run_in_a_fork(name):
+    """Run a check in a copy of this process, all that it imports being there; return the exit status."""
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    status = 1
+    try:
+        globals()[name]()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
 if __name__ == "__main__":
-    globals()[sys.argv[1]]()
+    for line in sys.stdin:
+        sys.stdout.write(f"{run_in_a_fork(line.strip())}\n")
+        sys.stdout.flush()

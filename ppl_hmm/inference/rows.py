@@ -20,7 +20,7 @@ from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.exact import mixture
 from ppl_hmm.exact.mixture import MemoryText
 from ppl_hmm.models import HMM, MemoryHMM, prompt_rows
-from ppl_hmm.models.kinds import Model, Prompt, Text, by_memory_value, prompt_shape
+from ppl_hmm.models.kinds import Model, Prompt, Text, by_memory_value, memory_of, prompt_shape
 
 Impossible = Literal["raise", "mask"]
 
@@ -100,21 +100,16 @@ class LikelihoodRows(NamedTuple):
 
 def memory_arrays(model: Model) -> tuple[Tensor, Tensor]:
     """Return the memory's prior (P,N,m) and the cell of each state (P,K); for an HMM, one cell of one value."""
-    if isinstance(model, HMM):
-        n_models = model.initial.shape[:-1].numel()
-        return model.initial.new_ones(n_models, 1, 1), torch.zeros(
-            n_models, model.n_states, dtype=torch.int64, device=model.device
-        )
-    n_memories = model.n_memory_values**model.n_cells
-    if n_memories > MEMORY_LIMIT:
+    prior, cell_of_state = memory_of(model)
+    n_cells, n_values = prior.shape[-2:]
+    if n_values**n_cells > MEMORY_LIMIT:
         raise InvalidInput(
             "memory",
             f"at most {MEMORY_LIMIT} memories to sum over",
-            f"m^N = {model.n_memory_values}^{model.n_cells} = {n_memories}",
+            f"m^N = {n_values}^{n_cells} = {n_values**n_cells}",
             "use fewer cells or values: exact inference costs m^N chains of K states",
         )
-    prior = model.memory_prior
-    return prior.reshape(-1, *prior.shape[-2:]), model.cell_of_state.reshape(-1, model.n_states)
+    return prior.reshape(-1, n_cells, n_values), cell_of_state.reshape(-1, model.n_states)
 
 
 def model_prompt(model: Model, prompt: Prompt) -> Tensor:

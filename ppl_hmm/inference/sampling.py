@@ -58,9 +58,23 @@ def sample(model: Model, n_sequences: int, length: int, seed: Seed, lengths: Tex
     InvalidInput
         A size below one, a length beyond ``length``, more than :data:`~ppl_hmm.base.randomness.LARGEST_DRAW` tokens.
 
+    See Also
+    --------
+    ppl_hmm.sample_posterior : Draws of states for given text.
+    ppl_hmm.random_hmm, ppl_hmm.random_memory_hmm : Models to sample from.
+
     Notes
     -----
     Cost O(B·T·log(K·V) + K·(K+V)) time; O(B·T + K·(K+V)) memory, with a memory m times the part of V.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, sample
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> drawn = sample(model, 2, length=5, seed=0)
+    >>> drawn.tokens
+    tensor([[1, 1, 0, 1, 1],
+            [1, 0, 0, 0, 0]])
     """
     require_kind("model to sample from", model)
     n_sequences, length = at_least("n_sequences", n_sequences, 1), at_least("length", length, 1)

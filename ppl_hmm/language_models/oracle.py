@@ -23,6 +23,22 @@ class OracleLM:
 
     G_i(x)[v] = Σ_h cavity_i(h) W[h,v]; prompt tokens are likelihood rows u_l, non-negative: (K,), or (m,K) for a
     :class:`~ppl_hmm.MemoryHMM`. Source: Wei, Xie & Ma (2021), §2.
+
+    See Also
+    --------
+    ppl_hmm.MaskedLM : What every language model offers.
+    ppl_hmm.probe_features, ppl_hmm.masked_features : Features for heads.
+    ppl_hmm.masked_conditionals : The same conditionals of a model.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, OracleLM
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> lm = OracleLM(model)
+    >>> lm.conditionals([[0, 1, 1]], positions=[0]).numpy().round(3)
+    array([[[0.256, 0.744]]])
+    >>> lm.prompt_shape  # a prompt token is a likelihood for each of two states
+    (2,)
     """
 
     def __init__(self, model: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,14 +13,17 @@ from pyro.distributions.hmm import HiddenMarkovModel
 from torch import Tensor
 from torch.distributions import constraints
 
+from ppl_hmm.base.checks import require_possible
 from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.base.tokens import MASK, as_tokens
-from ppl_hmm.errors import ImpossibleText, InvalidInput, at_least
+from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.exact import chain, filtering, paths
 from ppl_hmm.models import HMM
 from ppl_hmm.programs.logits import alike, require_floats
 from ppl_hmm.programs.plates import Arranged, arrange, broadcast, warn_of_plates_read_as_time, without_time
 from ppl_hmm.programs.tokens import whole_tokens
+
+_require_possible = functools.partial(require_possible, what="text [{}]")
 
 
 class CategoricalHMM(HiddenMarkovModel):
@@ -196,8 +200,9 @@ class CategoricalHMM(HiddenMarkovModel):
         --------
         >>> from ppl_hmm import example
         >>> model, _ = example("aliased")
-        >>> model.to_categorical_hmm().initial_posterior([[0, 1, 1]]).sum(-1)
-        tensor([1.], dtype=torch.float64)
+        >>> posterior = model.to_categorical_hmm().initial_posterior([[0, 1, 1]])  # (1,K)
+        >>> round(float(posterior.sum()), 6)
+        1.0
         """
         arranged = self._arrange(value)
         return arranged.restore(chain.forward_backward(arranged.chain, []).initial)
@@ -284,10 +289,3 @@ class CategoricalHMM(HiddenMarkovModel):
         ids = as_tokens(tokens[None].flatten(0, -2), n_tokens).reshape(tokens.shape)
         logits = (self.initial_logits, self.transition_logits, self.emission_logits)
         return arrange(ids, plates, self._of_parameters, *logits)
-
-
-def _require_possible(possible: Tensor) -> None:
-    """Raise :class:`ImpossibleText` unless all texts (…) are possible."""
-    if not possible.all():
-        where = (~possible).nonzero()[0].tolist()
-        raise ImpossibleText(f"text {where}", "a positive probability", "probability 0", "drop the text")

@@ -26,6 +26,18 @@ def example(name: str) -> tuple[Model, Task]:
     ------
     InvalidInput
         No such example (with the list).
+
+    See Also
+    --------
+    random_hmm : A random model.
+    audit : Every question asked of a model and a task.
+
+    Examples
+    --------
+    >>> from ppl_hmm import example
+    >>> model, task = example("aliased")
+    >>> model.n_states, task.n_classes
+    (3, 2)
     """
     one_of("example", name, EXAMPLES)
     return EXAMPLES[name]()

@@ -12,8 +12,7 @@ import torch
 from chains import TINY, arrays
 from comparisons import assert_equal
 from conftest import BACKENDS
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact import backends, chain, paths

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import BACKENDS
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ppl_hmm import HMM, MemoryHMM, log_likelihood, posterior
 from ppl_hmm.errors import InvalidInput

@@ -7,10 +7,9 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from beartype.roar import BeartypeCallHintViolation
 from comparisons import TOLERANCE, assert_equal
-from hypothesis import given
-from hypothesis import strategies as st
-from jaxtyping import TypeCheckError
+from hypothesis import given, strategies as st
 
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.exact import chain
@@ -58,7 +57,7 @@ def test_the_random_cases_cover_what_they_should():
 
 def test_shapes_of_the_kernels_execute():
     case = oracle.random_case(0)
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintViolation):
         chain.log_evidence(
             Chain(case.model.initial, case.model.transition, case.model.emission, torch.zeros(1, 1).long())
         )

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.exact.algebra import safe_log
-from ppl_hmm.exact.backends.compiled import passes, room, threads
-from ppl_hmm.exact.backends.compiled import paths as compiled_paths
+from ppl_hmm.exact.backends.compiled import passes, paths as compiled_paths, room, threads
 from ppl_hmm.exact.backends.compiled.gradient import gradient
 from ppl_hmm.exact.backends.compiled.steps import FEW, TILE
 from ppl_hmm.exact.backends.compiled.threads import Result
