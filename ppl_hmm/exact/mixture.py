@@ -12,6 +12,7 @@ Source: Wei, Xie & Ma (2021), §4.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -30,7 +31,8 @@ from ppl_hmm.exact.recursion import Chain, chunks
 BLOCK_BYTES = 1 << 26
 
 
-class MemoryText(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemoryText:
     """Text (P,B,T) as row numbers, and what P memory-augmented chains make of it."""
 
     memory_prior: Float[Tensor, "P N M"]
@@ -50,6 +52,11 @@ class MemoryText(NamedTuple):
         """The chain, where there is one memory only."""
         return Chain(self.initial, self.transition, self.table[:, 0], self.ids)
 
+    def of_one(self, model: int, sequence: int) -> MemoryText:
+        """Return one text under one model."""
+        own = {field.name: getattr(self, field.name)[model, None] for field in dataclasses.fields(self)}
+        return MemoryText(**own | {"ids": own["ids"][:, sequence, None]})
+
     @property
     def rows_of_text(self) -> Bool[Tensor, " R"]:
         """Whether each row of the table occurs in the text."""
@@ -60,7 +67,7 @@ class MemoryText(NamedTuple):
     def with_rows_of_text(self) -> MemoryText:
         """Return the same with a table of the rows that occur in the text, in their order."""
         occurs = self.rows_of_text
-        return self._replace(table=self.table[:, :, occurs], ids=(occurs.cumsum(0) - 1)[self.ids])
+        return dataclasses.replace(self, table=self.table[:, :, occurs], ids=(occurs.cumsum(0) - 1)[self.ids])
 
     def values_read(self, memories: Int[Tensor, "C N"]) -> Int[Tensor, "P C K"]:
         """Return the value that each state reads under each memory."""
@@ -91,7 +98,8 @@ class BestPath(NamedTuple):
     log_joint: Float[Tensor, "P B"]  # log P(M, h₀..h_T, x)
 
 
-class Block(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Block:
     """Some memories (C,N) as chains: C·B sequences over a table of C·R rows, memory by memory."""
 
     memories: Int[Tensor, "C N"]

@@ -84,8 +84,6 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
     >>> head = AttentionHead(C=1e6).fit(features, labels)
     >>> head.score(features, labels)
     1.0
-    >>> head.attend(features).shape
-    (4, 3)
     """
 
     score_weights_: np.ndarray
@@ -113,7 +111,7 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
         labels = self._checked(X, y)
         with torch.device("cpu"):  # the optimiser's own tensors, wherever others are placed by default
             self._fit_scores(X, labels)
-        return self._fit_values(self._pooled(X), labels)
+        return self._fit_values(pooled(X, self._attention).numpy(), labels)
 
     @classmethod
     def select(
@@ -135,7 +133,7 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
         labels = first._checked(X, y)
         with torch.device("cpu"):
             first._fit_scores(X, labels)
-        features, heads = first._pooled(X), []
+        features, heads = pooled(X, first._attention).numpy(), []
         for C in sorted(grid):
             head = cls(**{**options, "C": C})
             head.score_weights_, head.position_bias_ = first.score_weights_, first.position_bias_
@@ -239,7 +237,8 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
 
     def _fit_scores(self, X: MaskedFeatures, labels: np.ndarray) -> None:
         """Learn the scores; the values that they were learned with are left to :meth:`_fit_values`."""
-        of_class = torch.from_numpy(labels[None] == self._contrasted_classes[:, None])
+        contrasted = self.classes_[1:] if len(self.classes_) == 2 else self.classes_  # the higher of two, or all
+        of_class = torch.from_numpy(labels[None] == contrasted[:, None])
         learned = learn_scores(
             X,
             2.0 * of_class.double() - 1.0,
@@ -257,9 +256,6 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
         self.value_weights_ = regression.coef_.reshape(len(self.intercept_), *self.score_weights_.shape)
         return self
 
-    def _pooled(self, X: MaskedFeatures) -> np.ndarray:
-        return pooled(X, self._attention).numpy()
-
     def _attention(self, X: MaskedFeatures) -> Tensor:
         bias = None if self.position_bias_ is None else torch.from_numpy(self.position_bias_)
         hard_within = self.tolerance if self.attention == "hard" else None
@@ -269,11 +265,6 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
     @property
     def _vocabulary_size(self) -> int:
         return self.score_weights_.shape[1]
-
-    @property
-    def _contrasted_classes(self) -> np.ndarray:
-        """The classes that have a score of their own: the higher of two, or all."""
-        return self.classes_[1:] if len(self.classes_) == 2 else self.classes_
 
     def _check_options(self) -> None:
         one_of("value of 'attention'", self.attention, ("softmax", "hard"))

@@ -449,7 +449,7 @@ def test_no_block_holds_more_text_than_the_budget(function, monkeypatch):
 
     def counted(text, chosen):
         block = block_of(text, chosen)
-        sizes.append(block.ids.numel() * block.ids.element_size())
+        sizes.append(block.chain.ids.numel() * block.chain.ids.element_size())
         return block
 
     monkeypatch.setattr(mixture, "BLOCK_BYTES", budget)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.heads.linear import LinearHead, constructed_head
+from ppl_hmm.heads.constructed import constructed_head
+from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.inference.queries import posterior
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.language_models.oracle import OracleLM
