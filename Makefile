@@ -18,10 +18,10 @@ export PYTHONDONTWRITEBYTECODE :=
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-reproduce: .venv/.stamp-fast,plots  ## Run the main experiment; results in results/head-vs-prompt
+reproduce: .venv/.stamp-fast  ## Run the main experiment; results in results/head-vs-prompt
 	$(BIN)/ppl-hmm reproduce head-vs-prompt --out results/head-vs-prompt
 
-analyses: .venv/.stamp-fast,plots  ## Run the analyses, minutes each; results in results/
+analyses: .venv/.stamp-fast  ## Run the analyses, minutes each; results in results/
 	@for script in analyses/[0-9]*.py; do echo; echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
 test: .venv/.stamp-dev  ## Run the tests, without the slow, gpu and benchmark ones

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ppl_hmm.experiments.look.drawing import save
+from ppl_hmm.plots.style import save
 from ppl_hmm.storage import netcdf
 
 

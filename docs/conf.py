@@ -32,7 +32,7 @@ nb_execution_timeout = 120
 autosummary_generate = True
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_type_aliases = {name: name for name in ("ArrayLike", "Impossible", "Prompt", "Seed", "Text", "Verdict")}
+autodoc_type_aliases = {name: name for name in ("ArrayLike", "Impossible", "Prompt", "Seed", "Text")}
 autodoc_default_options = {
     "members": True,
     # Added to every estimator by scikit-learn; they link into its own manual.

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typer.core import TyperOption
 
 import ppl_hmm
 from ppl_hmm._version import __version__
-from ppl_hmm.base.positions import Given, Place
 from ppl_hmm.errors import ForeignFile, InvalidInput, PplHmmError
-from ppl_hmm.experiments.engine.grid import Settings
-from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS
+from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS, Figure3Settings
+
+# Commands import what they need: help and shell completion must not wait for torch.
+if TYPE_CHECKING:
+    from ppl_hmm.base.positions import Given
 
 # Plain messages: the package's errors are one line, and so must be bad usage.
 app = typer.Typer(
     help="When do head tuning and prompt tuning recover a downstream label? Exact answers.",
+    epilog="Shell completion: ppl-hmm --install-completion",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 reproduce = typer.Typer(help="Compute a figure of Wei, Xie & Ma (2021) exactly.")
@@ -34,7 +40,7 @@ app.add_typer(reproduce, name="reproduce")
 FAILED = 1
 BAD_USAGE = 2
 INTERRUPTED = 130
-_TASK_TEXTS = 1000  # that a random task must divide
+_WIDEST = 100  # columns of a report
 
 States = Annotated[str | None, typer.Option(help="Numbers of hidden states, e.g. 8,28. [default: the figure's]")]
 Seeds = Annotated[int | None, typer.Option(help="Models at each size. [default: the figure's]")]
@@ -60,7 +66,7 @@ def _help_without_command(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-def _add_reproduction(configuration: type[Settings]) -> None:
+def _add_reproduction(configuration: type[Figure3Settings]) -> None:
     name = configuration.experiment
 
     @reproduce.command(name, help=configuration.title)
@@ -132,11 +138,19 @@ def audit(
         int | None, typer.Option(help="State that a random task asks of: 0 emits the first token, -1 the last. [H_0]")
     ] = None,
     given: Annotated[str, typer.Option(help="To a random task on a position: text, prefix or context.")] = "text",
+    text: Annotated[
+        Path | None,
+        typer.Option(help="A file of texts, in place of sampled ones: integers, a line a text; or .npy, or .nc."),
+    ] = None,
     sequences: Annotated[int, typer.Option(help="How many texts; all there are, if they are no more.")] = 5000,
     length: Annotated[int, typer.Option(help="Tokens of each text.")] = 80,
+    prompt_tokens: Annotated[
+        int, typer.Option(help="Tokens of the prompt that is learned where none is constructed; 0 learns none.")
+    ] = 1,
     tolerance: Annotated[float, typer.Option(help="Largest residual that counts as solved.")] = 1e-9,
     seed: Annotated[int, typer.Option(help="Same seed, same audit.")] = 0,
     out: Annotated[Path | None, typer.Option(help="New directory for the audit (netCDF), report and figures.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Print theorems and formulas, too.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
 ) -> None:
     """Say whether a head, a prompt or attention recovers a task: a verdict, why, how stable, and what to do."""
@@ -148,63 +162,30 @@ def audit(
         raise ForeignFile(f"--out {out}", "a new directory", "one that exists", "remove it, or choose another name")
     if position is not None and (example is not None or task is not None):
         raise InvalidInput("ppl-hmm audit", "--position for a random task", "a given task", "leave it out")
-    place = Place(position, cast(Given, given))
-    source, question = _model_and_task(model, task, example, place, length, seed)
+    from ppl_hmm.audits import command
+    from ppl_hmm.base.positions import Place
+    from ppl_hmm.storage.texts import load_texts
+
+    place = Place(position, cast("Given", given))
+    source, question = command.model_and_task(model, task, example, place, length, seed)
+    options = {"n_sequences": sequences, "length": length, "tolerance": tolerance, "n_prompt_tokens": prompt_tokens}
     with _waiting("reading texts"):
-        tree = ppl_hmm.audit(source, question, n_sequences=sequences, length=length, seed=seed, tolerance=tolerance)
+        tree = ppl_hmm.audit(source, question, None if text is None else load_texts(text), seed=seed, **options)
     if example is None and task is None:
         tree.attrs["task"] = f"random, seed {seed}"
-    _report(tree, out, json)
+    width = min(shutil.get_terminal_size().columns, _WIDEST)
+    typer.echo(command.printed(tree, out, as_json_alone=json, verbose=verbose, width=width))
 
 
-def _model_and_task(
-    model: Path | None, task: Path | None, example: str | None, place: Place, length: int, seed: int
-):
-    """Return what to audit; a random task is one that divides sampled texts."""
-    from ppl_hmm import regimes
-    from ppl_hmm.inference import sampling
-    from ppl_hmm.regimes import examples
-    from ppl_hmm.storage import files
+@app.command("warm-up")
+def warm_up() -> None:
+    """Compile the loops of exact inference now, so that no later call on this machine waits for a compiler."""
+    from ppl_hmm.exact.backends import warming
 
-    if example is not None:
-        return examples.example(example)
-    source = files.load_model(str(model))
-    if task is not None:
-        return source, files.load_task(task)
-    texts = sampling.sample(source, _TASK_TEXTS, length, seed).tokens
-    return source, regimes.random_task(source, seed, texts, position=place.position, given=place.given)
-
-
-def _report(tree, out: Path | None, as_json: bool) -> None:
-    """Write an audit with its figures where that is asked, and print it."""
-    import json
-
-    from ppl_hmm.audits import report
-
-    text = json.dumps(report.as_json(tree), ensure_ascii=False, indent=2) if as_json else report.report(tree)
-    if out is not None:
-        _write(tree, out, f"report.{'json' if as_json else 'txt'}", text)
-    typer.echo(text)
-    if out is not None and not as_json:
-        typer.echo(f"\nresults: {out}")
-
-
-def _write(tree, out: Path, report_name: str, text: str) -> None:
-    """Write an audit, its report and its figures to a new directory, all or nothing."""
-    from ppl_hmm.audits.figures import catalogue
-    from ppl_hmm.base import atomic
-    from ppl_hmm.experiments.look import drawing
-    from ppl_hmm.storage import files
-
-    try:
-        with atomic.written_aside(out, "--out") as aside:
-            aside.mkdir(parents=True)
-            (aside / report_name).write_text(text + "\n", encoding="utf-8")
-            files.save_tree(tree, aside / "audit.nc")
-            for name in catalogue.available(tree):
-                drawing.save(catalogue.draw_audit(name, tree), aside / name)
-    except ForeignFile as error:
-        raise ForeignFile(f"--out {out}", *error.args[1:]) from None  # not the place where it is written aside
+    started = time.monotonic()
+    with _waiting("compiling"):
+        warming.warm_up()
+    typer.echo(f"compiled loops: ready after {time.monotonic() - started:.0f} s")
 
 
 @contextmanager
@@ -228,10 +209,11 @@ def _executor(scheduler: str | None) -> Iterator[Executor | None]:
 def _show(name: str, tree, out: Path) -> None:
     """Write the figure of a finished experiment and print its table."""
     from ppl_hmm.experiments.look import drawing, tables
+    from ppl_hmm.plots import style
 
     console = Console()
     try:
-        paths = drawing.save(drawing.draw(name, tree), out / name)
+        paths = style.save(drawing.draw(name, tree), out / name)
     finally:
         console.print(tables.table(name, tree))
         console.print(f"results: {out}", soft_wrap=True)
@@ -271,6 +253,15 @@ def _parse_states(text: str) -> list[int]:
         raise InvalidInput("--states", "whole numbers separated by commas", repr(text), "write e.g. 8,28") from None
 
 
+def _command() -> Callable[..., Any]:
+    """Return the command line; the options of shell completion stand in no help but in its last line."""
+    command = typer.main.get_command(app)
+    for option in command.params:
+        if isinstance(option, TyperOption) and option.name in ("install_completion", "show_completion"):
+            option.hidden = True
+    return command
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line.
 
@@ -280,8 +271,10 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a closed one is None
             stream.reconfigure(errors="replace")  # not every terminal knows the letters of a report
+    # Threads that wait for work sleep: those of torch would spin, on a busy machine for most of a command's time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        status = app(args=arguments, prog_name="ppl-hmm", standalone_mode=False)
+        status = _command()(args=arguments, prog_name="ppl-hmm", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a failure can be told
     except PplHmmError as error:

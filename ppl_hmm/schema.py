@@ -24,6 +24,18 @@ class Cause(StrEnum):
     TOO_LARGE = "too large"  # the condition was not computed
     CONTRADICTED = "contradicted"  # the texts that were read contradict the verdict, which is withdrawn
 
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict that it leads to."""
+        if self in (Cause.CONDITION_HOLDS, Cause.CONSTANT_LABEL):
+            return Verdict.RECOVERABLE
+        return Verdict.NOT_RECOVERABLE if self is Cause.WITNESS else Verdict.UNDECIDED
+
+    @classmethod
+    def of_condition(cls, holds: bool) -> Cause:
+        """Return what a sufficient condition decides that holds, or fails."""
+        return cls.CONDITION_HOLDS if holds else cls.CONDITION_FAILS
+
 
 # Dimensions.
 SEQUENCE = "sequence"
@@ -35,6 +47,7 @@ CELL = "cell"
 MEMORY_VALUE = "memory_value"
 OBSERVED_TOKEN = "observed_token"  # the V tokens, then the mask
 FEATURE = "feature"  # V+1 blocks of V: what a head reads that sees the token hidden by its mask
+MASK = "mask"  # the masks of a chain, in front of the text
 CLASS = "class"
 PROMPT_POSITION = "prompt_position"
 APPROACH = "approach"
@@ -68,6 +81,13 @@ WITNESS = "witness"
 DIAGNOSTICS = "diagnostics"
 DRAWS = "draws"
 
+# Variables of /recoverability that decide what is said of a question.
+VERDICT = "verdict"
+CAUSE = "cause"
+# Experiments of this package.
+HEAD_VS_PROMPT = "head-vs-prompt"
+MEMORY_VS_VANILLA = "memory-vs-vanilla"
+
 # Groups of an experiment's tree.
 RESULTS = "results"
 PUBLISHED = "published"
@@ -80,15 +100,16 @@ ACCURACY = "accuracy"
 SEPARABLE = "separable"
 CONDITION = "condition"
 UNDECIDABLE = "undecidable"
+REDRAWS = "redraws"
 
-# Methods of the head-vs-prompt experiment.
+# Approaches of the head-vs-prompt experiment.
 HEAD = "head"
 HEAD_LOG = "head-log"
 PROMPT = "prompt"
 PROMPT_THEOREM = "prompt-theorem"
 PROMPT_THEOREM_THRESHOLD = "prompt-theorem-threshold"
 
-# Methods of the memory-vs-vanilla experiment.
+# Approaches of the memory-vs-vanilla experiment.
 ATTENTION_SOFTMAX = "attention-softmax"
 ATTENTION_HARD = "attention-hard"
 ATTENTION_THEOREM = "attention-theorem"

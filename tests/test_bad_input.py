@@ -381,7 +381,7 @@ def test_unknown_regime_is_answered_with_the_list(regime):
 @pytest.mark.parametrize(
     ("regime", "options", "what", "expected", "got"),
     [
-        ("wei2021", {"concentration": 1.0}, "options of regime 'wei2021'", "none", "concentration"),
+        ("wei2021", {"concentration": 1.0}, "options of regime 'wei2021'", "temperature", "concentration"),
         ("dirichlet", {"rank": 2, "alpha": 1.0}, "options of regime 'dirichlet'", "concentration", "alpha, rank"),
         ("dirichlet", {"concentration": 0.0}, "concentration", "positive", "0.0"),
         ("dirichlet", {"concentration": float("nan")}, "concentration", "positive", "nan"),

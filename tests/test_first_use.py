@@ -10,6 +10,7 @@ import torch
 from ppl_hmm.base.records import broadcast_shapes
 from ppl_hmm.models import HMM
 from ppl_hmm.recoverability import identifiability
+from ppl_hmm.recoverability.token_laws import arrays_of, triple_law_of
 from ppl_hmm.regimes import random_hmm
 
 CALLS = """
@@ -52,9 +53,9 @@ def test_the_jacobian_is_that_of_torch():
         random_hmm("dirichlet", 4, 2, 1),
         HMM([1.0, 0.0], np.eye(2), [[1.0, 0, 0], [0, 0.5, 0.5]]),
     ):
-        arrays = identifiability._arrays(model)
+        arrays = arrays_of(model)
         directions = identifiability._tangent(model.n_states, model.vocabulary_size, "free")
-        law = identifiability._triple_law
+        law = triple_law_of
         ours = identifiability._jacobian(law, arrays, directions, model.vocabulary_size**3)
         theirs = torch.func.jacrev(law, argnums=(0, 1, 2))(*arrays)
         expected = [j.flatten(0, 2).flatten(1) @ d.flatten(0, -2) for j, d in zip(theirs, directions, strict=True)]

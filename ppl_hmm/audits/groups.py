@@ -14,8 +14,8 @@ from ppl_hmm import schema
 from ppl_hmm.audits import arrays
 from ppl_hmm.audits.arrays import Expectation, Weights
 from ppl_hmm.audits.texts import Texts
-from ppl_hmm.inference.rows import Model
 from ppl_hmm.models import HMM, SoftPrompt
+from ppl_hmm.models.kinds import Model
 from ppl_hmm.recoverability.conditioning import RANK_TOLERANCES, Spectrum, spectra, total_variation
 from ppl_hmm.recoverability.identifiability import pair_spectrum, triple_spectrum, triple_views
 from ppl_hmm.recoverability.memory import MemoryCertificate, rows_met

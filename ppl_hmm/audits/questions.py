@@ -10,70 +10,27 @@ import numpy as np
 from torch import Tensor
 
 from ppl_hmm import schema
-from ppl_hmm.base.positions import Probe
+from ppl_hmm.audits.learning import learned_head, learned_prompt
+from ppl_hmm.audits.reading import Examples, Reading
+from ppl_hmm.base.randomness import Seed
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.inference.rows import Model
-from ppl_hmm.language_models.oracle import OracleLM
-from ppl_hmm.language_models.protocol import EncodedText
 from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
-from ppl_hmm.recoverability.certificate import Certificate, SignAgreement, surely_scored
+from ppl_hmm.models.kinds import Model
+from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.constant import constant_certificate
 from ppl_hmm.recoverability.flattened import flattened_pair
 from ppl_hmm.recoverability.head import exists_on_paper, head_certificate
+from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.memory import memory_certificate, memory_prompt_certificate
 from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
+from ppl_hmm.recoverability.rounding import surely_scored
 from ppl_hmm.recoverability.witness import find_witness, separability
-from ppl_hmm.tasks import Answers, MemoryTask, PosteriorTask, Task, latent_posterior
+from ppl_hmm.schema import Cause, Verdict
+from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
-#: Penalties that learned heads are chosen from: conditionals of nearly aliased states differ by little.
-LEARNING_GRID = (1.0, 1e2, 1e4, 1e6, 1e8, 1e10)
 #: States of a flattened memory model, at most, for Theorem H.
 FLATTENED_LIMIT = 256
-_VALIDATION_SHARE = 0.2
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Reading:
-    """What exact inference and the exact language model make of texts."""
-
-    tokens: Tensor  # (B,T)
-    lengths: Tensor | None  # (B,)
-    law: Tensor  # (B,n): posterior of the latent that the task asks of
-    answers: Answers
-    tolerance: float  # margins within it are undecidable
-    probe: Probe  # the mask that heads read: (∅, x), but for tasks on a position
-    encoded: EncodedText  # of its input
-
-    @classmethod
-    def of(cls, model: Model, task: Task, tokens: Tensor, lengths: Tensor | None = None) -> Reading:
-        """Read texts (B,T), masked past the end of each."""
-        law, probe = latent_posterior(model, task, tokens), task.place.probe(tokens)
-        tolerance = float(task.tolerance_after(tokens.shape[1], model.n_states))
-        encoded = OracleLM(model).encode(probe.inputs)
-        return cls(tokens, lengths, law, task.answers(law, tolerance), tolerance, probe, encoded)
-
-    def features(self, prompt: SoftPrompt | None = None) -> Tensor:
-        """Return what a head reads of each text (B,V), after a prompt; zeros for impossible contexts."""
-        rows = None if prompt is None else prompt.rows
-        return self.probe.features(lambda positions: self.encoded.conditionals(rows, positions).detach())
-
-    def told(self, features: Tensor) -> Tensor:
-        """Say which texts (B,) a head can be asked about: decidable ones whose context is possible."""
-        return self.answers.decidable & (features.sum(-1) > 0)
-
-
-class Examples(NamedTuple):
-    """Features and labels of decidable texts: what heads are learned from, and tested on."""
-
-    features: np.ndarray
-    labels: np.ndarray
-
-    @classmethod
-    def of(cls, reading: Reading, features: Tensor) -> Examples:
-        """Take the texts that a head can be asked about."""
-        kept = reading.told(features)
-        return cls(features[kept].cpu().numpy(), reading.answers.labels[kept].cpu().numpy())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,13 +46,15 @@ class Question:
     agreement
         How often the certificate's weights and the task agree on the audit's texts.
     features
-        G (B,V) that linear heads read on the audit's texts, after the certificate's prompt; None for attention.
+        G (B,V) that linear heads read on the audit's texts, after :attr:`prompt`; None for attention.
     learned
-        Head learned from labelled texts after the certificate's prompt; None where it is not a linear one.
+        Head learned from labelled texts after :attr:`prompt`; None where it is not a linear one.
     learned_accuracy
         Its accuracy on decidable fresh texts; NaN without a head.
     margin
         The largest smallest margin of linear heads on the audit's decidable texts; NaN where it is not asked.
+    learned_prompt
+        Prompt learned from labelled texts; None where it is not asked, or the certificate's solves the task.
     """
 
     name: str
@@ -105,29 +64,45 @@ class Question:
     learned: LinearHead | None = None
     learned_accuracy: float = float("nan")
     margin: float = float("nan")
+    learned_prompt: SoftPrompt | None = None
+
+    @property
+    def prompt(self) -> SoftPrompt | None:
+        """The prompt that heads read after: the learned one, else the certificate's."""
+        return self.certificate.prompt if self.learned_prompt is None else self.learned_prompt
+
+
+class Readings(NamedTuple):
+    """What is read of three sets of texts: certificates are held against the first, heads learned on the second."""
+
+    texts: Reading
+    practice: Reading
+    fresh: Reading  # that heads are tested on
 
 
 def ask(
-    model: Model, task: Task, texts: Reading, practice: Reading, fresh: Reading, tolerance: float
+    model: Model, task: Task, readings: Readings, tolerance: float, *, n_prompt_tokens: int, seed: Seed
 ) -> list[Question]:
     """Return the questions of a model and a task of the same kind, their verdicts held against the texts.
 
-    Certificates and witnesses are about ``texts``; heads are learned on ``practice`` and tested on ``fresh`` texts.
+    Where no prompt is constructed, one of ``n_prompt_tokens`` is learned; none for 0.
     """
-    return [_held_to_counts(question, texts) for question in _asked(model, task, (texts, practice, fresh), tolerance)]
+    asked = _asked(model, task, readings, tolerance, n_prompt_tokens, seed)
+    return [_held_to_counts(question, readings.texts) for question in asked]
 
 
 def _asked(
-    model: Model, task: Task, readings: tuple[Reading, Reading, Reading], tolerance: float
+    model: Model, task: Task, readings: Readings, tolerance: float, n_prompt_tokens: int, seed: Seed
 ) -> list[Question]:
-    """Return the questions, each answered by theorem and witness."""
-    texts = readings[0]
+    """Return the questions, each answered by theorem, witness and what is learned."""
+    texts = readings.texts
     if isinstance(model, HMM) and isinstance(task, PosteriorTask):
         if task.position is not None:
             return [_ask_head(schema.HEAD, position_certificate(model, task, tolerance=tolerance), readings)]
         head = _unless_constant(head_certificate(model, task, tolerance=tolerance))
         prompt = _unless_constant(prompt_certificate(model, task, tolerance=tolerance))
-        return [_ask_head(schema.HEAD, head, readings), _ask_head(schema.PROMPT, prompt, readings)]
+        learned = None if prompt.recoverable else learned_prompt(model, readings.practice, n_prompt_tokens, seed)
+        return [_ask_head(schema.HEAD, head, readings), _ask_head(schema.PROMPT, prompt, readings, learned)]
     assert isinstance(model, MemoryHMM)
     assert isinstance(task, MemoryTask)  # both checked by the caller
     attention = memory_certificate(model, task, tolerance=tolerance)
@@ -139,26 +114,39 @@ def _asked(
     ]
 
 
-def _ask_head(name: str, certificate: Certificate, readings: tuple[Reading, Reading, Reading]) -> Question:
-    """Measure linear heads after the certificate's prompt; without one, look for a witness where nothing is proved."""
-    texts, practice, fresh = readings
+def _ask_head(
+    name: str, certificate: HeadCertificate, readings: Readings, learned: SoftPrompt | None = None
+) -> Question:
+    """Measure linear heads after a prompt; look for a witness where nothing is proved of heads without one."""
+    texts = readings.texts
     features = texts.features(certificate.prompt)
+    agreement = certificate.agreement_on(features, texts.answers, texts.tokens.shape[1])
+    if name == schema.HEAD and not certificate.recoverable:
+        certificate = _refuted(certificate, texts, features)
+    prompt = certificate.prompt
+    if learned is not None:
+        prompt, features = learned, texts.features(learned)
     examples = Examples.of(texts, features)
     margin = separability(*examples).margin if len(examples.labels) else float("nan")
-    if name == schema.HEAD and not certificate.recoverable and len(examples.labels):
-        witness = find_witness(*examples, n_classes=certificate.task.n_classes)
-        if witness is not None and exists_on_paper(certificate):
-            certificate = certificate.beyond_float64()
-        elif witness is not None:
-            kept = np.flatnonzero(texts.told(features).cpu().numpy())
-            certificate = certificate.refuted_by(dataclasses.replace(witness, texts=kept[witness.texts]))
     practised, test = (
-        examples if each is texts else Examples.of(each, each.features(certificate.prompt))
-        for each in (practice, fresh)
+        examples if each is texts else Examples.of(each, each.features(prompt))
+        for each in (readings.practice, readings.fresh)
     )
-    learned, accuracy = _learn(practised, test)
-    agreement = certificate.agreement_on(features, texts.answers, texts.tokens.shape[1])
-    return Question(name, certificate, agreement, features, learned, accuracy, margin)
+    return Question(name, certificate, agreement, features, *learned_head(practised, test), margin, learned)
+
+
+def _refuted(certificate: HeadCertificate, texts: Reading, features: Tensor) -> HeadCertificate:
+    """Return the certificate with its witness, if some of the decidable texts are one."""
+    examples = Examples.of(texts, features)
+    if not len(examples.labels):
+        return certificate
+    witness = find_witness(*examples, n_classes=certificate.task.n_classes)
+    if witness is None:
+        return certificate
+    if exists_on_paper(certificate):
+        return certificate.beyond_float64()
+    kept = np.flatnonzero(texts.told(features).cpu().numpy())
+    return certificate.refuted_by(dataclasses.replace(witness, texts=kept[witness.texts]))
 
 
 def _held_to_counts(question: Question, texts: Reading) -> Question:
@@ -185,7 +173,7 @@ def _contradiction(question: Question, texts: Reading) -> str | None:
     told = texts.told(question.features)
     if certificate.recoverable and not decidable and told.any():
         return f"what was constructed claims none of {int(told.sum())} decidable texts"
-    if certificate.verdict == "not recoverable":
+    if certificate.verdict is Verdict.NOT_RECOVERABLE:
         heads = {"constructed": LinearHead.from_weights(certificate.weights.cpu().numpy()), "learned": question.learned}
         features, labels = question.features[told], texts.answers.labels[told]
         for name, head in heads.items():
@@ -203,22 +191,7 @@ def _surely_right(
     return bool(right.all()) and bool(surely_scored(features, weights, certificate.model, n_tokens).all())
 
 
-def _learn(examples: Examples, test: Examples) -> tuple[LinearHead | None, float]:
-    """Return the learned head and its accuracy; the only label that was seen, if there is one, needs no head."""
-    if not len(examples.labels) or not len(test.labels):
-        return None, float("nan")
-    if len(np.unique(examples.labels)) == 1:
-        return None, float((test.labels == examples.labels[0]).mean())
-    n_validation = max(1, int(_VALIDATION_SHARE * len(examples.labels)))
-    validation = Examples(*(part[:n_validation] for part in examples))
-    training = Examples(*(part[n_validation:] for part in examples))
-    if len(np.unique(training.labels)) == 1:
-        training = examples
-    head = LinearHead.select(*training, *validation, grid=LEARNING_GRID)
-    return head, float(head.score(*test))
-
-
-def _unless_constant(certificate: Certificate) -> Certificate:
+def _unless_constant(certificate: HeadCertificate) -> HeadCertificate:
     """Return the certificate, or that of the constant head where it proves nothing and all labels are the same."""
     if certificate.recoverable:
         return certificate
@@ -228,14 +201,14 @@ def _unless_constant(certificate: Certificate) -> Certificate:
     return constant or certificate
 
 
-def _flattened_certificate(model: MemoryHMM, task: MemoryTask, tolerance: float) -> Certificate:
+def _flattened_certificate(model: MemoryHMM, task: MemoryTask, tolerance: float) -> HeadCertificate:
     """Return what Theorem H says of a memory model, of one state where the flattened model would be too large."""
     n_flattened = model.n_memory_values**model.n_cells * model.n_states
     if n_flattened <= FLATTENED_LIMIT:
         return _unless_constant(head_certificate(*flattened_pair(model, task), tolerance=tolerance))
     reason = f"the flattened model has {n_flattened} states: Theorem H was not asked for more than {FLATTENED_LIMIT}"
     infinite = float("inf")
-    return Certificate(
+    return HeadCertificate(
         theorem="Theorem H (3.3)",
         weights=model.emission.new_zeros(model.vocabulary_size),
         residual=infinite,
@@ -243,7 +216,7 @@ def _flattened_certificate(model: MemoryHMM, task: MemoryTask, tolerance: float)
         sigma_min=float("nan"),
         support_threshold=0.0,
         tolerance=tolerance,
-        verdict="undecided",
+        cause=Cause.TOO_LARGE,
         reasons=(reason,),
         model=model,
         task=task,

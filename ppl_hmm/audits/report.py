@@ -1,89 +1,92 @@
-"""What an audit says, in words: the verdict of each question, why, how stable it is, and what to do."""
+"""What an audit says: a sentence for each question, then why, how stable it is, and what to do."""
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from ppl_hmm import schema
-from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
+from ppl_hmm.audits.tree import Asked, Audited
+from ppl_hmm.audits.words import NAMES, OF_ATTENTION, accuracy, advice, sentence
 from ppl_hmm.recoverability.witness import SEPARATION
+from ppl_hmm.schema import Cause, Verdict
 
-RECOVERABLE, NOT_RECOVERABLE, UNDECIDED = "recoverable", "not recoverable", "undecided"
+#: Columns of a report.
+WIDTH = 80
 #: The error on an inexact language model that a stable answer must stay below.
 _ERROR = 0.05
 #: Singular values below this are as good as zero for anything that is trained.
 _ILL_CONDITIONED = 1e-6
 
-_CONSTANT_LABEL = "constant label"  # the theorem of certificates for tasks that divide no text
-_ADVICE = {
-    (schema.HEAD, RECOVERABLE): "constructed_head(model, task) is that head; a learned one needs no prompt either",
-    (schema.HEAD, NOT_RECOVERABLE): "no linear head will do, however it is trained: see whether a prompt helps, or "
-    "read log-probabilities, LinearHead(features='log')",
-    (schema.HEAD, UNDECIDED): "learn a head and test it; longer or more text may hold a witness",
-    (schema.PROMPT, RECOVERABLE): "constructed_prompt(model, task), then constructed_head(model, task, prompt)",
-    (schema.PROMPT, UNDECIDED): "the search found no prompt, which proves nothing: fit_prompt(lm, …) learns one",
-    (schema.ATTENTION, RECOVERABLE): "constructed_attention(model, task) reads the cell where the states are sure",
-    (schema.ATTENTION, UNDECIDED): "AttentionHead().fit(…) learns one; Theorem M's condition is sufficient only",
-    (schema.ATTENTION_PROMPT, RECOVERABLE): "constructed_prompt(model, task), then constructed_attention(model, task, "
-    "prompt)",
-    (schema.ATTENTION_PROMPT, UNDECIDED): "fit an AttentionHead, with or without a prompt",
-}
-_ADVICE_WITH_MEMORY = {
-    (schema.HEAD, RECOVERABLE): "LinearHead.from_dataset(tree['head/head'].to_dataset()) is that head; a learned one "
-    "needs no attention either",
-    (schema.HEAD, NOT_RECOVERABLE): "no linear head will do, however it is trained: see whether attention does, or "
-    "read log-probabilities, LinearHead(features='log')",
-}
-_ADVICE_AT_POSITION = {
-    (schema.HEAD, RECOVERABLE): "constructed_head(model, task) is that head; it reads probe_features(lm, tokens, "
-    "position=…, given=…), as the task says",
-    (schema.HEAD, NOT_RECOVERABLE): "no linear head on this mask will do, however it is trained: read "
-    "log-probabilities, LinearHead(features='log'), or ask what another 'given' leaves",
-}
 _OFF_OTHERS = "the rows that are read, off the span of all others,"
-_ROWS = {schema.ATTENTION: _OFF_OTHERS, schema.ATTENTION_PROMPT: _OFF_OTHERS}
 _ROWS_IN_FRONT = "W on the states that enter the mask"
 _ROWS_AT_POSITION = "the rows that the head reads, restricted to the laws that some text leads to,"
-_NAMES = {
-    schema.HEAD: "a linear head",
-    schema.PROMPT: "a prompt and a linear head",
-    schema.ATTENTION: "attention over all positions",
-    schema.ATTENTION_PROMPT: "a prompt and attention",
-}
 
 
 class Answer(NamedTuple):
-    """The answer to one question, each part in sentences."""
+    """The answer to one question, each part in sentences.
+
+    Attributes
+    ----------
+    question, name
+        Of the question, as in the tree and in words.
+    verdict, cause
+        The answer, and what decided it.
+    sentence
+        Both, and what was measured, in plain words.
+    why
+        The theorem's condition and the witness, in formulas.
+    measured
+        How stable the answer is, in plain words that the sentence does not have.
+    quantities
+        The rest: what the sentence says, and formulas.
+    advice
+        What to do.
+    """
 
     question: str
     name: str
-    verdict: str
+    verdict: Verdict
+    cause: Cause
+    sentence: str
     why: list[str]
-    stability: list[str]
+    measured: list[str]
+    quantities: list[str]
     advice: str
+
+    @property
+    def stability(self) -> list[str]:
+        """How stable the answer is: :attr:`measured` and :attr:`quantities`."""
+        return [*self.measured, *self.quantities]
 
 
 def answers(tree: xr.DataTree) -> list[Answer]:
     """Return the answers of an audit's tree."""
-    table = tree[schema.RECOVERABILITY].to_dataset()
-    return [_answer(tree, table.sel({schema.QUESTION: name})) for name in map(str, table[schema.QUESTION].values)]
+    audited = Audited(tree)
+    return [_answer(audited, asked) for asked in audited.asked.values()]
 
 
-def report(tree: xr.DataTree) -> str:
-    """Return the answers of an audit's tree as plain text."""
-    lines = [f"{tree.attrs['texts']}; residuals up to {tree.attrs['tolerance']:g} count as solved"]
-    if "latent" in tree.attrs:
-        lines.insert(0, f"asked of: {tree.attrs['latent']}")
-    if "task" in tree.attrs:
-        lines.insert(0, f"task: {tree.attrs['task']}")
-    for answer in answers(tree):
-        lines += ["", f"{answer.name} ({answer.question}): {answer.verdict.upper()}"]
-        parts = {"why": answer.why, "how stable": answer.stability, "what to do": [answer.advice]}
+def report(tree: xr.DataTree, *, verbose: bool = False, width: int = WIDTH) -> str:
+    """Return the answers of an audit's tree as plain text, in lines of at most ``width`` columns.
+
+    First a sentence for each question, then the details; theorems and formulas only if ``verbose``.
+    """
+    audited, found = Audited(tree), answers(tree)
+    lines = [_fold(answer.sentence, width, "- ") for answer in found]
+    lines += ["", *(_fold(line, width) for line in _heading(audited, verbose))]
+    for answer in found:
+        lines += ["", _fold(f"{answer.name} ({answer.question}): {answer.verdict.upper()}", width)]
+        parts = {
+            "why": answer.why if verbose else [],
+            "how stable": answer.stability if verbose else answer.measured,
+            "what to do": [answer.advice],
+        }
         for title, sentences in parts.items():
-            lines += [f"  {'' if number else title:<12}{text}" for number, text in enumerate(sentences)]
+            titles = [title, *[""] * len(sentences)]
+            lines += [_fold(text, width, f"  {own:<12}") for own, text in zip(titles, sentences, strict=False)]
     return "\n".join(lines)
 
 
@@ -92,69 +95,89 @@ def as_json(tree: xr.DataTree) -> dict[str, Any]:
 
     NaN and infinity are None, so that the result is strict JSON.
     """
-    table = tree[schema.RECOVERABILITY].to_dataset()
-    diagnostics = tree[schema.DIAGNOSTICS].children
+    audited = Audited(tree)
+    parts = ("question", "name", "verdict", "why", "stability", "advice", "cause", "sentence")
     return {
-        **{str(name): _plain(value) for name, value in tree.attrs.items()},
-        "answers": [answer._asdict() for answer in answers(tree)],
-        "questions": _columns(table),
-        "diagnostics": {name: _columns(node.to_dataset()) for name, node in diagnostics.items()},
+        **{name: _plain(value) for name, value in audited.attributes.items()},
+        "answers": [{part: getattr(answer, part) for part in parts} for answer in answers(tree)],
+        "questions": _columns(audited.table),
+        "diagnostics": {name: _columns(dataset) for name, dataset in audited.diagnostics.items()},
     }
 
 
-def _answer(tree: xr.DataTree, row: xr.Dataset) -> Answer:
-    question, verdict = str(row[schema.QUESTION].item()), str(row["verdict"].item())
-    theorem, reasons = str(row["theorem"].item()), str(row["reasons"].item()).split("\n")
-    proof = reasons[:1] if verdict == NOT_RECOVERABLE else []  # the witness comes first
-    of_theorem = reasons[len(proof) :]
-    why = [*proof, f"{theorem}: {of_theorem[0]}", *of_theorem[1:]]
-    advice = _advice(tree, row, question, verdict)
-    return Answer(question, _NAMES[question], verdict, why, _stability(tree, row, verdict), advice)
+def _heading(audited: Audited, verbose: bool) -> list[str]:
+    """Return what was asked, of which texts."""
+    lines = [f"task: {audited.attributes['task']}"] if "task" in audited.attributes else []
+    if audited.latent_asked:
+        lines.append(f"asked of: {audited.latent_asked}")
+    solved = f"; residuals up to {audited.tolerance:g} count as solved" if verbose else ""
+    return [*lines, f"texts: {audited.texts}{solved}"]
 
 
-def _advice(tree: xr.DataTree, row: xr.Dataset, question: str, verdict: str) -> str:
-    if row["theorem"].item() == _CONSTANT_LABEL:
-        return "nothing to learn: every text has the same label"
-    if not (tree[schema.EXACT_POSTERIOR]["decidable"] == 1).any():
-        return "nothing to learn: rounding decides the label of every text that was read"
-    if "a head exists on paper" in row["reasons"].item():
-        return "expect no trained head to find it: see whether a prompt leaves better conditioned states in the mask"
-    if (question, verdict) == (schema.ATTENTION_PROMPT, RECOVERABLE) and not _has(tree, schema.PROMPT, question):
-        advice = "no prompt restricts this memory, and none is needed: constructed_attention(model, task)"
-    else:
-        with_memory = _ADVICE_WITH_MEMORY if _has(tree, schema.RECOVERABILITY, schema.ATTENTION) else {}
-        at_position = _ADVICE_AT_POSITION if "latent" in tree.attrs else {}
-        advice = {**_ADVICE, **with_memory, **at_position}[question, verdict]
-    if verdict == RECOVERABLE and row["residual"].item() > RESIDUAL_TOLERANCE:
-        advice += f"; pass tolerance={tree.attrs['tolerance']:g}, as to this audit"
-    return advice
+def _fold(text: str, width: int, beside: str = "") -> str:
+    """Return a text in lines of a width, all of them right of what stands beside the first."""
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=beside,
+        subsequent_indent=" " * len(beside),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
-def _stability(tree: xr.DataTree, row: xr.Dataset, verdict: str) -> list[str]:
-    question, sentences = str(row[schema.QUESTION].item()), []
-    if verdict == RECOVERABLE:
-        left_out = _left_out(tree, row, question)
-        sentences.append(f"{_count(row['agreeing'])} of {_count(row['decidable'])} texts agree; {left_out}")
-    if row["theorem"].item() != _CONSTANT_LABEL and np.isfinite(row["sigma_min"]):
-        rows = _ROWS.get(question, _ROWS_AT_POSITION if "latent" in tree.attrs else _ROWS_IN_FRONT)
-        sentences.append(_conditioned(rows, row["sigma_min"].item()))
-    if np.isfinite(row["learned_accuracy"]):
-        learned = "a learned head" if _has(tree, schema.HEAD, f"{question}-learned") else "the one label that was seen"
-        sentences.append(f"{learned} is right on {row['learned_accuracy'].item():.2%} of new decidable text")
-    if question == schema.HEAD and "transfer" in tree[schema.DIAGNOSTICS].children:
-        sentences.append(_tolerated(tree[schema.DIAGNOSTICS]["transfer"].to_dataset()))
-    if verdict != RECOVERABLE and np.isfinite(row["separation_margin"]):
-        sentences.append(_separated(row["separation_margin"].item()))
-    return sentences
+def _answer(audited: Audited, asked: Asked) -> Answer:
+    proof, of_theorem = asked.reasons[:0], asked.reasons
+    if asked.cause is Cause.WITNESS:  # it comes first
+        proof, of_theorem = asked.reasons[:1], asked.reasons[1:]
+    return Answer(
+        question=asked.question,
+        name=NAMES[asked.question],
+        verdict=asked.verdict,
+        cause=asked.cause,
+        sentence=sentence(audited, asked),
+        why=[*proof, f"{asked.theorem}: {of_theorem[0]}", *of_theorem[1:]],
+        measured=_measured(audited, asked),
+        quantities=_quantities(audited, asked),
+        advice=advice(audited, asked),
+    )
 
 
-def _left_out(tree: xr.DataTree, row: xr.Dataset, question: str) -> str:
-    n_left_out = _count(row["undecidable"])
-    if question in (schema.ATTENTION, schema.ATTENTION_PROMPT):
-        return f"nothing is claimed on {n_left_out}, where no position is sure enough for the margin"
-    undecidable = tree[schema.DIAGNOSTICS]["margins"].attrs["tolerance"]
-    limit = max(row["margin_error"].item(), undecidable)
-    return f"nothing is claimed on {n_left_out}, whose |margin| is at most {limit:.1e} or whose score is rounding"
+def _measured(audited: Audited, asked: Asked) -> list[str]:
+    """Return in plain words how good learned and inexact stand-ins are for what was constructed."""
+    found = [accuracy(audited, asked)] if asked.recoverable and np.isfinite(asked.learned_accuracy) else []
+    if asked.question == schema.HEAD and "transfer" in audited.diagnostics:
+        found.append(_tolerated(audited.diagnostics["transfer"]))
+    return found
+
+
+def _quantities(audited: Audited, asked: Asked) -> list[str]:
+    """Return what is claimed of the texts, how well conditioned it is, and how well what was learned does."""
+    found = []
+    if not asked.recoverable and np.isfinite(asked.learned_accuracy):
+        found.append(accuracy(audited, asked))
+    if asked.recoverable:
+        found.append(f"{asked.agreeing} of {asked.decidable} texts agree; {_left_out(audited, asked)}")
+    if asked.cause is not Cause.CONSTANT_LABEL and np.isfinite(asked.sigma_min):
+        found.append(_conditioned(_rows(audited, asked), asked.sigma_min))
+    if not asked.recoverable and np.isfinite(asked.separation_margin):
+        found.append(_separated(asked.separation_margin))
+    return found
+
+
+def _left_out(audited: Audited, asked: Asked) -> str:
+    if asked.question in OF_ATTENTION:
+        return f"nothing is claimed on {asked.undecidable}, where no position is sure enough for the margin"
+    limit = max(asked.margin_error, audited.diagnostics["margins"].attrs["tolerance"])
+    claims = f"whose |margin| is at most {limit:.1e} or whose score is rounding"
+    return f"nothing is claimed on {asked.undecidable}, {claims}"
+
+
+def _rows(audited: Audited, asked: Asked) -> str:
+    """Return which rows must be independent."""
+    if asked.question in OF_ATTENTION:
+        return _OFF_OTHERS
+    return _ROWS_AT_POSITION if audited.latent_asked else _ROWS_IN_FRONT
 
 
 def _conditioned(rows: str, sigma: float) -> str:
@@ -172,17 +195,10 @@ def _tolerated(transfer: xr.Dataset) -> str:
     """Say what loss of a language model the head stands, by the transfer bound."""
     head, excesses = transfer.attrs["head"], transfer[schema.EXCESS].values
     within = excesses[transfer["sharp_bound"].values <= _ERROR]
+    worse = "a language model that loses {:g} nats over the exact one"
     if not len(within):
-        return f"a loss of {excesses[0]:g} nats over exact G may change over {_ERROR:.0%} of the {head} head's answers"
-    return f"a loss of {within[-1]:g} nats over exact G changes at most {_ERROR:.0%} of the {head} head's answers"
-
-
-def _has(tree: xr.DataTree, group: str, name: str) -> bool:
-    return group in tree.children and name in tree[group].children
-
-
-def _count(value: xr.DataArray) -> str:
-    return f"{value.item():d}"
+        return f"{worse.format(excesses[0])} may change over {_ERROR:.0%} of the {head} head's answers"
+    return f"{worse.format(within[-1])} changes at most {_ERROR:.0%} of the {head} head's answers"
 
 
 def _columns(dataset: xr.Dataset) -> dict[str, Any]:

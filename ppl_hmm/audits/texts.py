@@ -13,8 +13,8 @@ from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.base.tokens import as_text
 from ppl_hmm.errors import at_least
 from ppl_hmm.inference.queries import log_likelihood
-from ppl_hmm.inference.rows import Model, Text
 from ppl_hmm.inference.sampling import sample
+from ppl_hmm.models.kinds import Model, Text
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

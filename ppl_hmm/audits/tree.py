@@ -1,4 +1,4 @@
-"""The parts of an audit's tree as what they stand for: the task, the texts with their law, labels and features."""
+"""The one reader of an audit's tree: its answers, task, texts, labels, features, heads and prompts."""
 
 from __future__ import annotations
 
@@ -13,36 +13,145 @@ from ppl_hmm import schema
 from ppl_hmm.base.positions import in_block_of
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.models import MemoryHMM
+from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
+from ppl_hmm.recoverability.entering import entering_law
+from ppl_hmm.schema import Cause, Verdict
+from ppl_hmm.storage.layout import with_current_names
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
 _OTHER_TREE = "pass a tree that audit returned"
+_CONSTANT_LABEL = "constant label"  # the theorem of such certificates
+
+
+def learned(question: str) -> str:
+    """Return the name of the group of what was learned for a question."""
+    return f"{question}-learned"
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A question of an audit: its verdict, what decided it, and what was measured.
+
+    Attributes
+    ----------
+    question
+        Its name.
+    verdict, cause
+        The answer, and what decided it.
+    theorem, reasons
+        Which condition was computed, and what came out, a line each.
+    residual, margin_error, sigma_min
+        Of the certificate: :class:`~ppl_hmm.Certificate`.
+    agreeing, decidable, undecidable
+        Texts on which what was constructed is right, on which it claims to be, and all others.
+    separation_margin
+        Largest smallest margin of linear heads on the texts; NaN where it was not asked.
+    learned_accuracy
+        Of the learned head on new texts whose label is decidable; NaN where none was learned.
+    """
+
+    question: str
+    verdict: Verdict
+    cause: Cause
+    theorem: str
+    reasons: tuple[str, ...]
+    residual: float
+    margin_error: float
+    sigma_min: float
+    agreeing: int
+    decidable: int
+    undecidable: int
+    separation_margin: float
+    learned_accuracy: float
+
+    @classmethod
+    def of(cls, row: xr.Dataset) -> Asked:
+        """Read a row of ``/recoverability``."""
+        values = {field.name: row[field.name].item() for field in dataclasses.fields(cls)}
+        read = {"verdict": Verdict(values["verdict"]), "cause": Cause(values["cause"])}
+        return cls(**{**values, **read, "reasons": tuple(values["reasons"].split("\n"))})
+
+    @property
+    def recoverable(self) -> bool:
+        """Whether the verdict is ``'recoverable'``."""
+        return self.verdict is Verdict.RECOVERABLE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Audited:
-    """An audit's tree.
+    """An audit's tree, whichever version wrote it.
 
     Every part raises :class:`~ppl_hmm.errors.InvalidInput` where the tree has no such group.
     """
 
     tree: xr.DataTree
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tree", with_current_names(self.tree))
+
+    def has(self, path: str) -> bool:
+        """Say whether there is a group."""
+        return self._node(path) is not None
+
     def group(self, path: str, remedy: str = _OTHER_TREE) -> xr.Dataset:
         """Return a group, without what it inherits; if there is none, an error with a remedy."""
+        node = self._node(path)
+        if node is None:
+            raise InvalidInput("audit to draw", f"a group /{path}", ", ".join(self.tree.children) or "none", remedy)
+        return node.to_dataset(inherit=False)
+
+    def _node(self, path: str) -> xr.DataTree | None:
         try:
             node = self.tree[path]
         except KeyError:
-            node = None
-        if not isinstance(node, xr.DataTree):
-            raise InvalidInput("audit to draw", f"a group /{path}", ", ".join(self.tree.children) or "none", remedy)
-        return node.to_dataset(inherit=False)
+            return None
+        return node if isinstance(node, xr.DataTree) else None
+
+    @property
+    def attributes(self) -> dict[str, object]:
+        """What was asked for: texts, seed, tolerance and the like."""
+        return {str(name): value for name, value in self.tree.attrs.items()}
+
+    @property
+    def tolerance(self) -> float:
+        """Largest residual that counts as solved."""
+        return float(self.tree.attrs["tolerance"])
+
+    @property
+    def latent_asked(self) -> str | None:
+        """What the task asks of in words, where this is not the first state or a memory cell."""
+        return self.tree.attrs.get("latent")
+
+    @cached_property
+    def table(self) -> xr.Dataset:
+        """A row for each question; causes follow from verdicts in an audit of version 0.1, which has none."""
+        found = self.group(schema.RECOVERABILITY)
+        if schema.CAUSE in found:
+            return found
+        rows = zip(found[schema.VERDICT].values.tolist(), found["theorem"].values.tolist(), strict=True)
+        return found.assign({schema.CAUSE: (schema.QUESTION, [str(_former_cause(*row)) for row in rows])})
+
+    @cached_property
+    def asked(self) -> dict[str, Asked]:
+        """The questions by name."""
+        names = map(str, self.table[schema.QUESTION].values)
+        return {name: Asked.of(self.table.sel({schema.QUESTION: name})) for name in names}
+
+    @cached_property
+    def diagnostics(self) -> dict[str, xr.Dataset]:
+        """The diagnostics by name."""
+        return {name: node.to_dataset(inherit=False) for name, node in self.tree[schema.DIAGNOSTICS].children.items()}
 
     @cached_property
     def task(self) -> Task:
         """The task."""
         found = self.group(schema.TASK)
         return (MemoryTask if "target_cell" in found else PosteriorTask).from_dataset(found)
+
+    @property
+    def model(self) -> HMM:
+        """The model, one without a memory."""
+        return HMM.from_dataset(self.group(schema.MODEL))
 
     @property
     def memory_model(self) -> MemoryHMM:
@@ -95,17 +204,29 @@ class Audited:
 
     def head(self, question: str) -> tuple[str, LinearHead | None]:
         """Return the constructed head of a question where it is certified, else the learned one, if there is one."""
-        for kind, name in (("constructed", question), ("learned", f"{question}-learned")):
-            if schema.HEAD in self.tree.children and name in self.tree[schema.HEAD].children:
+        for kind, name in (("constructed", question), ("learned", learned(question))):
+            if self.has(f"{schema.HEAD}/{name}"):
                 return kind, LinearHead.from_dataset(self.group(f"{schema.HEAD}/{name}"))
         return "", None
+
+    def prompt(self, question: str) -> SoftPrompt | None:
+        """Return the prompt that heads of a question read after: the learned one, else the best constructed one."""
+        for name in (learned(question), question):
+            if self.has(f"{schema.PROMPT}/{name}"):
+                return SoftPrompt.from_dataset(self.group(f"{schema.PROMPT}/{name}"))
+        return None
+
+    def entering_law(self, question: str) -> np.ndarray:
+        """Return P(H=h) (K,) at the mask that heads of a question read, before text."""
+        return entering_law(self.model, self.prompt(question)).numpy()
 
     @property
     def witness(self) -> np.ndarray:
         """Numbers of the texts (n,) that no linear head on G classifies; none where there is no witness."""
-        if schema.WITNESS not in self.tree[f"{schema.RECOVERABILITY}/{schema.HEAD}"].children:
+        path = f"{schema.RECOVERABILITY}/{schema.HEAD}/{schema.WITNESS}"
+        if not self.has(path):
             return np.empty(0, dtype=int)
-        found = self.group(f"{schema.RECOVERABILITY}/{schema.HEAD}/{schema.WITNESS}")["tokens"].values
+        found = self.group(path)["tokens"].values
         texts = self.group(schema.OBSERVED_DATA)["tokens"].values
         return (found[:, None] == texts).all(-1).argmax(1)
 
@@ -117,6 +238,17 @@ class Audited:
     @cached_property
     def _answers(self) -> xr.Dataset:
         return self.group(schema.EXACT_POSTERIOR)
+
+
+def _former_cause(verdict: str, theorem: str) -> Cause:
+    """Return what decided a verdict of version 0.1, as far as it can be told."""
+    if theorem == _CONSTANT_LABEL:
+        return Cause.CONSTANT_LABEL
+    return {
+        Verdict.RECOVERABLE: Cause.CONDITION_HOLDS,
+        Verdict.NOT_RECOVERABLE: Cause.WITNESS,
+        Verdict.UNDECIDED: Cause.CONDITION_FAILS,
+    }[Verdict(verdict)]
 
 
 def without_own(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

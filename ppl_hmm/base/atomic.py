@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from uuid import uuid4
 from ppl_hmm.errors import ForeignFile, InvalidInput
 
 _PART = ".part"
+_ATTEMPTS, _SECONDS_BETWEEN = 20, 0.01  # of removing what is still written to
 
 
 def as_path(path: object, what: str = "file") -> Path:
@@ -85,10 +87,17 @@ def is_part(path: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a directory, whether it is there or not."""
-    shutil.rmtree(path, ignore_errors=True)
-    with suppress(OSError):
-        path.unlink(missing_ok=True)
+    """Remove a file or a directory, whether it is there or not.
+
+    Zarr writes in threads: after one has failed, others may still add files for a moment.
+    """
+    for _ in range(_ATTEMPTS):
+        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        if not os.path.lexists(path):
+            return
+        time.sleep(_SECONDS_BETWEEN)
 
 
 def create(content: bytes, path: Path) -> None:

@@ -1,10 +1,10 @@
-"""The check that rows are distributions."""
+"""Checks of arrays: that rows are distributions, that text is possible."""
 
 from __future__ import annotations
 
 import torch
 
-from ppl_hmm.errors import InvalidInput
+from ppl_hmm.errors import ImpossibleText, InvalidInput
 
 # How far a row may sum from one: above the rounding of float32 rows, also once they are float64; below any mistake.
 _ROW_SUM_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
@@ -31,3 +31,12 @@ def check_distributions(name: str, rows: torch.Tensor) -> None:
             f"a sum of {sums[tuple(where)].item():.{7 if rows.dtype == torch.float32 else 10}g}",
             "divide the row by its sum",
         )
+
+
+def require_possible(possible: torch.Tensor, what: str) -> None:
+    """Raise :class:`ImpossibleText` unless all texts (…) are possible; ``what`` names one, ``{}`` is its place."""
+    if possible.all():
+        return
+    place = ", ".join(map(str, (~possible).nonzero()[0].tolist()))
+    remedy = "drop the text, or smooth the emissions"
+    raise ImpossibleText(what.format(place), "text of positive probability", "probability 0", remedy)

@@ -9,34 +9,20 @@ others are real. ``names`` names the entries of dimensions: docs/decisions/0015-
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 import xarray as xr
-from numpy.typing import ArrayLike
 
 from ppl_hmm import schema
 from ppl_hmm.base import foreign
-from ppl_hmm.base.arrays import as_tensor
-from ppl_hmm.base.labels import SAME_ENTRIES, Axis, Labels, Names, is_kept, moved, one_order, read
+from ppl_hmm.base.conversion import converted, with_ordinary_tensors
+from ppl_hmm.base.labels import SAME_ENTRIES, Names, moved
 from ppl_hmm.errors import InvalidInput
-
-
-def _with_ordinary_tensors(method: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Return a method that makes tensors which work with gradients, under ``torch.inference_mode``, too."""
-
-    @functools.wraps(method)
-    def wrapped(self: Any) -> None:
-        records_graph = torch.is_grad_enabled()
-        with torch.inference_mode(False), torch.set_grad_enabled(records_graph):
-            method(self)
-
-    return wrapped
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,122 +42,13 @@ class Record:
     integers: ClassVar[frozenset[str]] = frozenset()
     settings: ClassVar[dict[str, int | str | None]] = {}
 
-    @_with_ordinary_tensors
+    @with_ordinary_tensors
     def _convert(self) -> None:
-        """Turn fields into tensors on one device: indices int64, others float32 if all of them are, else float64."""
-        tensors, orders = self._read()
-        single = all(tensors[name].dtype == torch.float32 for name in tensors if name not in self.integers)
-        real = torch.float32 if single else torch.float64
-        devices = {tensor.device for tensor in tensors.values()}
-        if len(devices) > 1:
-            raise InvalidInput(
-                type(self).__name__,
-                "all parameters on one device",
-                ", ".join(sorted(map(str, devices))),
-                "move them with .to(device)",
-            )
+        """Turn fields into tensors on one device, in one order of the names of their entries."""
+        tensors, names = converted(self)
         for name, tensor in tensors.items():
-            # A copy, so that nobody else can change a frozen record; contiguous, so that memory layout changes nothing.
-            tensor = tensor.to(
-                torch.int64 if name in self.integers else real, copy=True, memory_format=torch.contiguous_format
-            )
-            if tensor.numel() and not all(map(math.isfinite, torch.aminmax(tensor.detach()))):
-                where = (~torch.isfinite(tensor)).nonzero()[0].tolist()
-                raise InvalidInput(
-                    f"{name}{where}",
-                    "a finite number",
-                    str(tensor[tuple(where)].item()),
-                    "remove NaN and infinite entries",
-                )
             object.__setattr__(self, name, tensor)
-        self._check_ranks()
-        self._label(orders)
-
-    def _read(self) -> tuple[dict[str, torch.Tensor], list[Axis]]:
-        """Return fields as tensors whose axes are where we have them, and the labels of all their axes."""
-        tensors: dict[str, torch.Tensor] = {}
-        axes, leading = [], None
-        for name, dimensions in self.dimensions.items():
-            array = read(getattr(self, name), dimensions, name, leading)
-            leading = array.leading if leading is None else leading
-            tensors[name] = self._checked_kind(name, array.values)
-            axes += [Axis(name, each, array.labels.get(each)) for each in dimensions]
-        return tensors, axes
-
-    def _label(self, axes: list[Axis]) -> None:
-        """Bring fields whose labels name the same entries into one order, and keep the labels that are names."""
-        given = self._given_names()
-        unknown = set(given) - {axis.dimension for axis in axes}
-        if unknown:
-            known = ", ".join(dict.fromkeys(axis.dimension for axis in axes))
-            found = ", ".join(sorted(map(str, unknown)))
-            raise InvalidInput("names", f"dimensions among {known}", found, "drop the others")
-        kept: Labels = {}
-        entries_of = {axis.dimension: SAME_ENTRIES.get(axis.dimension, axis.dimension) for axis in axes}
-        for entries in dict.fromkeys(entries_of.values()):
-            same = [
-                axis if axis.order is not None else axis._replace(order=given.get(axis.dimension, given.get(entries)))
-                for axis in axes
-                if entries_of[axis.dimension] == entries
-            ]
-            order = one_order(same, entries)
-            for axis in same:
-                self._move(axis, order)
-            if order is not None and is_kept(order, entries):
-                kept[entries] = order
-        object.__setattr__(self, "names", kept)
-
-    def _given_names(self) -> Labels:
-        """Return the names that were passed, as tuples of what can be a name."""
-        try:
-            if not isinstance(self.names, Mapping):
-                raise TypeError
-            given = {dimension: tuple(order) for dimension, order in self.names.items()}
-            hash(tuple(given.values()))
-        except TypeError:  # no iterable, or of lists
-            expected = "names by dimension, e.g. {'state': ('rain', 'dry')}"
-            raise InvalidInput("names", expected, repr(self.names), "pass a dictionary of lists of strings") from None
-        return given
-
-    def _move(self, axis: Axis, order: tuple | None) -> None:
-        """Bring one axis of a field into an order."""
-        tensor, dimensions = getattr(self, axis.array), self.dimensions[axis.array]
-        place = dimensions.index(axis.dimension) - len(dimensions)
-        what = f"{axis.dimension} of {axis.array}"
-        if axis.order is not None and len(axis.order) != tensor.shape[place]:
-            raise InvalidInput(
-                f"labels of {what}", f"{tensor.shape[place]} labels", str(len(axis.order)), "label every entry"
-            )
-        object.__setattr__(self, axis.array, moved(tensor, place, axis.order, order, what))
-
-    @classmethod
-    def _checked_kind(cls, name: str, values: ArrayLike | torch.Tensor) -> torch.Tensor:
-        tensor = as_tensor(values, what=name)
-        if tensor.is_complex() or tensor.dtype == torch.bool:
-            raise InvalidInput(name, "real numbers", str(tensor.dtype), "convert to float")
-        if name in cls.integers and tensor.is_floating_point():
-            raise InvalidInput(name, "integers", str(tensor.dtype), "convert with .astype(int)")
-        return tensor
-
-    def _check_ranks(self) -> None:
-        batch_shapes = {}
-        for name, dimensions in self.dimensions.items():
-            tensor = getattr(self, name)
-            if tensor.ndim < len(dimensions):
-                raise InvalidInput(
-                    name,
-                    f"at least {len(dimensions)} dimensions ({', '.join(dimensions)})",
-                    f"shape {tuple(tensor.shape)}",
-                    "check the rank",
-                )
-            batch_shapes[name] = tuple(tensor.shape[: tensor.ndim - len(dimensions)])
-        if len(set(batch_shapes.values())) > 1:
-            raise InvalidInput(
-                f"dimensions of {type(self).__name__}",
-                "; ".join(f"{name} (…, {', '.join(dims)})" for name, dims in self.dimensions.items()),
-                "; ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in self.dimensions),
-                "give every parameter its rank, and all the same leading batch dimensions",
-            )
+        object.__setattr__(self, "names", names)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

@@ -16,9 +16,9 @@ from ppl_hmm.base.labels import matched, read
 from ppl_hmm.base.randomness import CPU
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.heads.projection import HeadProblem, head_problem
-from ppl_hmm.inference.rows import Text
 from ppl_hmm.language_models.probe import probe_input
 from ppl_hmm.language_models.protocol import EncodedText, MaskedLM, checked_conditionals
+from ppl_hmm.models.kinds import Text
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

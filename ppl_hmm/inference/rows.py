@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm.base import foreign
@@ -21,11 +20,9 @@ from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.exact import mixture
 from ppl_hmm.exact.mixture import MemoryText
 from ppl_hmm.models import HMM, MemoryHMM, prompt_rows
+from ppl_hmm.models.kinds import Model, Prompt, Text, by_memory_value, memory_of, prompt_shape
 
-Model = HMM | MemoryHMM
-Text = ArrayLike | Tensor
 Impossible = Literal["raise", "mask"]
-Prompt = object  # SoftPrompt, or rows as an array-like
 
 #: Memories that are summed over, at most: m^N.
 MEMORY_LIMIT = 1 << 16
@@ -108,26 +105,16 @@ class LikelihoodRows(NamedTuple):
 
 def memory_arrays(model: Model) -> tuple[Tensor, Tensor]:
     """Return the memory's prior (P,N,m) and the cell of each state (P,K); for an HMM, one cell of one value."""
-    if isinstance(model, HMM):
-        n_models = model.initial.shape[:-1].numel()
-        return model.initial.new_ones(n_models, 1, 1), torch.zeros(
-            n_models, model.n_states, dtype=torch.int64, device=model.device
-        )
-    n_memories = model.n_memory_values**model.n_cells
-    if n_memories > MEMORY_LIMIT:
+    prior, cell_of_state = memory_of(model)
+    n_cells, n_values = prior.shape[-2:]
+    if n_values**n_cells > MEMORY_LIMIT:
         raise InvalidInput(
             "memory",
             f"at most {MEMORY_LIMIT} memories to sum over",
-            f"m^N = {model.n_memory_values}^{model.n_cells} = {n_memories}",
+            f"m^N = {n_values}^{n_cells} = {n_values**n_cells}",
             "use fewer cells or values: exact inference costs m^N chains of K states",
         )
-    prior = model.memory_prior
-    return prior.reshape(-1, *prior.shape[-2:]), model.cell_of_state.reshape(-1, model.n_states)
-
-
-def prompt_shape(model: Model) -> tuple[int, ...]:
-    """Return the shape of a prompt token's row: (K,), or (m,K) with a memory."""
-    return (model.n_states,) if isinstance(model, HMM) else (model.n_memory_values, model.n_states)
+    return prior.reshape(-1, n_cells, n_values), cell_of_state.reshape(-1, model.n_states)
 
 
 def model_prompt(model: Model, prompt: Prompt) -> Tensor:
@@ -145,11 +132,6 @@ def model_prompt(model: Model, prompt: Prompt) -> Tensor:
 def require_kind(what: str, model: object) -> None:
     """Raise :class:`InvalidInput`, naming the conversion to use, unless this is a model of ours."""
     foreign.require(model, (HMM, MemoryHMM), what, "an HMM or MemoryHMM")
-
-
-def by_memory_value(model: Model, rows: Tensor) -> Tensor:
-    """Return rows (…,K,R) of an HMM, or (…,m,K,R) of a memory model, as (…,m,R,K); m = 1 for an HMM."""
-    return (rows[..., None, :, :] if isinstance(model, HMM) else rows).mT
 
 
 def _as_rows(ids: Tensor, mask_row: int) -> Tensor:

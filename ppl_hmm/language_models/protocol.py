@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_hmm.base import foreign
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.inference.rows import Prompt, Text
+from ppl_hmm.models.kinds import Prompt, Text
 
 # How far a row of conditionals may sum from one; other types are of half precision.
 _ROW_SUM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
@@ -32,7 +32,20 @@ class EncodedText(Protocol):
 
 @runtime_checkable
 class MaskedLM(Protocol):
-    """A masked language model: G_i(x)[v] = P(X_i=v | x_{-i})."""
+    """A masked language model: G_i(x)[v] = P(X_i=v | x_{-i}).
+
+    See Also
+    --------
+    ppl_hmm.OracleLM : The exact one of a hidden Markov model.
+    ppl_hmm.probe_features, ppl_hmm.masked_features, ppl_hmm.fit_prompt : What takes one.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, MaskedLM, OracleLM
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> isinstance(OracleLM(model), MaskedLM), isinstance(model, MaskedLM)
+    (True, False)
+    """
 
     @property
     def vocabulary_size(self) -> int:

@@ -32,9 +32,21 @@ class ConceptHMM(HMM):
     InvalidInput
         As :class:`HMM`; a transition between concepts (which states), a concept without states.
 
+    See Also
+    --------
+    HMM : Wherever no concept is asked of.
+    random_hmm : Its regime ``'ginc'`` draws such models.
+
     Notes
     -----
     Source: Xie, Raghunathan, Liang & Ma (2021), §2, where pretraining text is a mixture of such models.
+
+    Examples
+    --------
+    >>> from ppl_hmm import ConceptHMM
+    >>> model = ConceptHMM([0.5, 0.5], [[1, 0], [0, 1]], [[0.9, 0.1], [0.1, 0.9]], concept_of_state=[0, 1])
+    >>> model.n_concepts
+    2
     """
 
     concept_of_state: Tensor

@@ -40,10 +40,23 @@ class HMM(Record):
     InvalidInput
         A row that is not a distribution (which, its sum), a negative or non-finite entry, mismatched sizes.
 
+    See Also
+    --------
+    MemoryHMM : With a memory that its states read.
+    posterior : Laws of its states given text.
+    sample : Text that it draws.
+
     Notes
     -----
     Array-likes become float64 tensors unless all are float32. Leading batch dimensions P… hold several models of
     equal size. Source: Wei, Xie & Ma (2021), §2, whose A and W are column-stochastic (transposed here).
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, log_likelihood
+    >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+    >>> log_likelihood(model, [[0, 1, 2, 2]]).numpy().round(4).tolist()
+    [-4.0903]
     """
 
     initial: torch.Tensor

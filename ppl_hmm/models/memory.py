@@ -45,9 +45,21 @@ class MemoryHMM(Record):
         A row that is not a distribution (which, its sum), a negative or non-finite entry, mismatched sizes, a cell
         that does not exist.
 
+    See Also
+    --------
+    HMM : Without a memory.
+    memory_posterior : Laws of its cells given text.
+
     Notes
     -----
     Source: Wei, Xie & Ma (2021), §4; their hidden state (j, s) is a state h with cell(h) = j.
+
+    Examples
+    --------
+    >>> from ppl_hmm import MemoryHMM, memory_posterior
+    >>> model = MemoryHMM([[0.5, 0.5]], [1.0], [[1.0]], [0], [[[0.9, 0.1]], [[0.1, 0.9]]])  # one state, two values
+    >>> memory_posterior(model, [[0], [1]]).numpy().round(2).tolist()
+    [[[0.9, 0.1]], [[0.1, 0.9]]]
     """
 
     memory_prior: Tensor

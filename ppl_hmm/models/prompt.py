@@ -28,6 +28,18 @@ class SoftPrompt(Record):
     ------
     InvalidInput
         Fewer than two dimensions, no prompt token, or a non-finite entry.
+
+    See Also
+    --------
+    MemoryPrompt : For a memory model.
+    constructed_prompt : A prompt that a theorem gives.
+    fit_prompt : A prompt that is learned.
+
+    Examples
+    --------
+    >>> from ppl_hmm import SoftPrompt
+    >>> SoftPrompt([[1.0, 0.0, 0.5]]).rows.shape  # one fake token that state 1 never emits
+    torch.Size([1, 3])
     """
 
     rows: torch.Tensor
@@ -47,7 +59,19 @@ class SoftPrompt(Record):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MemoryPrompt(SoftPrompt):
-    """A soft prompt for a :class:`MemoryHMM`: ``rows`` (P…,L,m,K), u[l,a,h] with a the value of the cell h reads."""
+    """A soft prompt for a :class:`MemoryHMM`: ``rows`` (P…,L,m,K), u[l,a,h] with a the value of the cell h reads.
+
+    See Also
+    --------
+    SoftPrompt : For an HMM.
+    restricting_prompt : A prompt that restricts a cell to some of its values.
+
+    Examples
+    --------
+    >>> from ppl_hmm import MemoryPrompt
+    >>> MemoryPrompt([[[1.0, 1.0], [0.0, 0.0]]]).rows.shape  # no state emits it where its cell holds value 1
+    torch.Size([1, 2, 2])
+    """
 
     dimensions: ClassVar[dict[str, tuple[str, ...]]] = {
         "rows": (schema.PROMPT_POSITION, schema.MEMORY_VALUE, schema.STATE)

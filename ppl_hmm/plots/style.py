@@ -1,11 +1,17 @@
-"""What all figures share: colours, settings, points by class."""
+"""What all figures share: colours, settings, points by class, files."""
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ppl_hmm.base.atomic import write_bytes
 
 # Colours told apart by colour-blind readers (Okabe & Ito).
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
@@ -42,3 +48,15 @@ def scatter_by_class(axes: Axes, x: np.ndarray, y: np.ndarray, labels: np.ndarra
 def class_style(c: int) -> tuple[str, str]:
     """Colour and marker of a class; they repeat after those there are."""
     return CLASS_STYLES[c % len(CLASS_STYLES)]
+
+
+def save(figure: Figure, path: str | Path) -> list[Path]:
+    """Write the figure beside ``path`` as PNG (200 dpi) and SVG, and return both paths."""
+    paths = [Path(path).with_suffix(suffix) for suffix in (".png", ".svg")]
+    options: list[dict[str, Any]] = [{"dpi": 200}, {"metadata": {"Date": None}}]
+    for file, own in zip(paths, options, strict=True):
+        drawn = io.BytesIO()
+        with mpl.rc_context(SETTINGS):
+            figure.savefig(drawn, format=file.suffix[1:], **own)
+        write_bytes(drawn.getvalue(), file, "figure", "choose another --out")
+    return paths

@@ -17,11 +17,12 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ppl_hmm.base.checks import require_possible
 from ppl_hmm.base.tokens import MASK, as_tokens
-from ppl_hmm.errors import ImpossibleText
 from ppl_hmm.inference.queries import MemoryPosterior, Posterior
-from ppl_hmm.inference.rows import Model, Prompt, Text, check_positions, memory_arrays, model_prompt, require_kind
+from ppl_hmm.inference.rows import check_positions, memory_arrays, model_prompt, require_kind
 from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Model, Prompt, Text
 from ppl_hmm.programs.hmm import hmm_program
 from ppl_hmm.programs.memory import memory_program
 
@@ -53,7 +54,7 @@ def posterior(model: Model, tokens: Text, *, prompt: Prompt | None = None, lengt
     text, rows = _checked(model, tokens, lengths, prompt)
     program = _program(model, rows)
     log_evidence = _log_evidence(program, text, model.dtype)
-    _require_possible(log_evidence, "sequence {}")
+    require_possible(log_evidence != -torch.inf, "sequence {}")
     states = _marginals(program, text, [f"state_{t}" for t in range(1 + text.shape[1])], model.dtype)
     possible = torch.ones_like(log_evidence, dtype=torch.bool)
     result = Posterior(log_evidence, states[:, 0], states[:, 1:], possible, names=model.names)
@@ -84,7 +85,8 @@ def masked_conditionals(
     conditionals = []
     for i in check_positions(positions, text.shape[1]):
         program = _program(model, rows, predict=(i,))
-        _require_possible(_log_evidence(program, text, model.dtype), f"context of position {i} in sequence {{}}")
+        possible = _log_evidence(program, text, model.dtype) != -torch.inf
+        require_possible(possible, f"context of position {i} in sequence {{}}")
         conditionals.append(_marginals(program, text, [f"token_{1 + i}"], model.dtype)[:, 0])
     return torch.stack(conditionals, dim=1)
 
@@ -121,14 +123,3 @@ def _log_evidence(program: Program, text: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _empty_guide(text: Tensor) -> None:
     """Every latent of the program is enumerated; none is left to a guide."""
-
-
-def _require_possible(log_evidence: Tensor, what: str) -> None:
-    impossible = (log_evidence == -torch.inf).nonzero()
-    if len(impossible):
-        raise ImpossibleText(
-            what.format(impossible[0].item()),
-            "text of positive probability",
-            "probability 0",
-            "drop the sequence, or smooth the emissions",
-        )

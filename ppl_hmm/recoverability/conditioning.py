@@ -12,15 +12,28 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.models import HMM, SoftPrompt
-from ppl_hmm.recoverability.certificate import require_model
-from ppl_hmm.recoverability.head import states_entered
+from ppl_hmm.recoverability.arguments import require_model
+from ppl_hmm.recoverability.entering import states_entered
 
 #: Shares of the largest singular value below which singular values are not counted.
 RANK_TOLERANCES = (1e-12, 1e-9, 1e-6, 1e-3)
 
 
 class Spectrum(NamedTuple):
-    """Singular values of n rows: they are independent iff the n-th is positive."""
+    """Singular values of n rows: they are independent iff the n-th is positive.
+
+    See Also
+    --------
+    spectra : Those of a model's matrices.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ppl_hmm import Spectrum
+    >>> found = Spectrum.of(torch.tensor([[1.0, 0.0], [0.0, 0.5]]))
+    >>> found.sigma_min, found.condition_number, found.effective_rank(1e-9)
+    (0.5, 2.0, 2)
+    """
 
     singular_values: Tensor  # (min(n, columns),), from the largest
     n_rows: int
@@ -58,9 +71,21 @@ def spectra(model: HMM, prompt: SoftPrompt | None = None) -> dict[str, Spectrum]
     InvalidInput
         No HMM, a batch, a prompt that does not fit.
 
+    See Also
+    --------
+    head_certificate : Whether a head exists where rows are dependent.
+    pair_spectrum : How far laws of tokens determine the model.
+
     Notes
     -----
     Cost O(K·V·min(K,V) + K³). Source: Wei, Xie & Ma (2021), Assumptions 3.1 and 3.5, in numbers.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, spectra
+    >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+    >>> {name: round(spectrum.sigma_min, 2) for name, spectrum in spectra(model).items()}
+    {'emission': 0.4, 'emission_entered': 0.4, 'emission_next': 0.2, 'transition': 0.5}
     """
     require_model("spectra", model, HMM)
     model = model.detach().to(torch.float64)

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.models import HMM
-from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair
-from ppl_hmm.recoverability.head import smallest_row_singular_value
+from ppl_hmm.recoverability.arguments import require_pair
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
+from ppl_hmm.recoverability.entering import smallest_row_singular_value
+from ppl_hmm.recoverability.linear import HeadCertificate
+from ppl_hmm.schema import Cause
 from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
 
 #: Forms that are looked at, at most, at one depth.
@@ -27,7 +30,7 @@ ROUNDING = 1e-14
 
 def constant_certificate(
     model: HMM, task: PosteriorTask, *, tolerance: float = RESIDUAL_TOLERANCE
-) -> Certificate | None:
+) -> HeadCertificate | None:
     """Return the certificate of the constant head, None where the task is not proved to have one label for all texts.
 
     Its residual is float64's rounding, about 1e-14: texts whose margin is within it, relative to ‖μ‖_∞, are left out.
@@ -37,10 +40,23 @@ def constant_certificate(
     InvalidInput
         Batches, different numbers of states.
 
+    See Also
+    --------
+    head_certificate : Of a head that reads the text.
+
     Notes
     -----
     Cost O(V·C·K²) for each beginning of a text that has to be looked at, at most :data:`FORM_LIMIT` at each of 16
     depths; most tasks are settled at the second.
+
+    Examples
+    --------
+    >>> from ppl_hmm import PosteriorTask, constant_certificate, example
+    >>> model, task = example("aliased")
+    >>> print(constant_certificate(model, task))
+    None
+    >>> constant_certificate(model, PosteriorTask([[0, 0, 0], [1, 2, 3]])).reasons
+    ('every text has class 1: the head is constant',)
     """
     require_pair("constant_certificate", model, task, HMM)
     require_uncertain("constant_certificate", model, task)
@@ -54,7 +70,7 @@ def constant_certificate(
         weights += 1 if label else -1
     else:
         weights[label] = 1
-    return Certificate(
+    return HeadCertificate(
         theorem="constant label",
         weights=weights[0] if task.n_classes == 2 else weights,
         residual=rounding,
@@ -62,7 +78,7 @@ def constant_certificate(
         sigma_min=smallest_row_singular_value(model.emission),
         support_threshold=0.0,
         tolerance=tolerance,
-        verdict="recoverable",
+        cause=Cause.CONSTANT_LABEL,
         reasons=(f"every text has class {label}: the head is constant",),
         model=model,
         task=task,

@@ -6,7 +6,7 @@ import torch
 
 from ppl_hmm.exact.configurations import configurations
 from ppl_hmm.models import HMM, MemoryHMM
-from ppl_hmm.recoverability.certificate import require_pair
+from ppl_hmm.recoverability.arguments import require_pair
 from ppl_hmm.tasks import MemoryTask, PosteriorTask
 
 

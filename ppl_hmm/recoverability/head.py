@@ -18,61 +18,32 @@ non-stationary models are ours.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.exact.wide import Wide, wide_product
-from ppl_hmm.inference.rows import Prompt, model_prompt
 from ppl_hmm.models import HMM, SoftPrompt
-from ppl_hmm.recoverability.certificate import (
-    RESIDUAL_TOLERANCE,
-    Certificate,
-    Verdict,
-    reading_rounding,
-    require_pair,
-    require_thresholds,
+from ppl_hmm.models.kinds import Prompt
+from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
+from ppl_hmm.recoverability.entering import (
+    margin_error,
+    smallest_row_singular_value,
+    states_entered,
+    task_targets,
+    wide_law,
 )
+from ppl_hmm.recoverability.linear import HeadCertificate
+from ppl_hmm.recoverability.rounding import law_rounding
+from ppl_hmm.schema import Cause
 from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
 
 # Singular values of rows that sum to one are off by no more.
 _SIGMA_ROUNDING = 1e-14
 # Least squares need finite equations: those of texts this unlikely are proposals only.
 _LARGEST_COEFFICIENT = 1e100
-
-
-def entering_law(model: HMM, prompt: Prompt | None = None) -> Tensor:
-    """Return q (K,): the law of the mask's state before its text is seen; π₀A without a prompt.
-
-    With L prompt tokens q ∝ π₀A diag(u_1) A ⋯ diag(u_L) A; zeros if the prompt is impossible. What no float holds is
-    zero, too: :func:`states_entered` says which states have a positive probability.
-    """
-    return wide_law(model, prompt).floats()
-
-
-def wide_law(model: HMM, prompt: Prompt | None = None) -> Wide:
-    """Return q (K,) as :func:`entering_law`, products of tiny probabilities included. Cost O(K²) for each token."""
-    law, transition = Wide.of(model.initial), Wide.of(model.transition)
-    if prompt is not None:
-        for row in model_prompt(model, prompt):
-            law = wide_product(law[None], transition)[0] * Wide.of(row)
-        total = law.sum(0)
-        law = law / total.where(total.positive, 1.0)
-    return wide_product(law[None], transition)[0]
-
-
-def states_entered(model: HMM, prompt: Prompt | None = None, support_threshold: float = 0.0) -> Tensor:
-    """Say which states (K,) enter the mask with a probability above a threshold."""
-    law = wide_law(model, prompt)
-    return law.positive & ((law.floats() > support_threshold) | (support_threshold == 0))
-
-
-def law_rounding(model: HMM, prompt: SoftPrompt | None = None) -> float:
-    """Return what rounding adds to sums of q∘Wb, as a share of what is summed."""
-    n_prompt = 0 if prompt is None else len(prompt.rows)
-    return message_rounding(n_prompt, model.n_states) + reading_rounding(model)
 
 
 def head_certificate(
@@ -82,7 +53,7 @@ def head_certificate(
     *,
     support_threshold: float = 0.0,
     tolerance: float = RESIDUAL_TOLERANCE,
-) -> Certificate:
+) -> HeadCertificate:
     """Return the certificate of Theorem H, or of Theorem P for a given ``prompt``.
 
     Parameters
@@ -101,9 +72,26 @@ def head_certificate(
     InvalidInput
         Batches, different numbers of states, a negative threshold or tolerance.
 
+    See Also
+    --------
+    constructed_head : The head of a certificate whose condition holds.
+    prompt_certificate : With the best prompt found.
+    position_certificate : For a task on a position.
+    find_witness : Texts that no head classifies, where there are some.
+
     Notes
     -----
     Cost O(K·V·min(K,V)).
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, PosteriorTask, head_certificate
+    >>> model = HMM([0.6, 0.4], [[0.7, 0.3], [0.2, 0.8]], [[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+    >>> certificate = head_certificate(model, PosteriorTask([[1, 0], [0, 1]]))
+    >>> print(certificate.verdict)
+    recoverable
+    >>> certificate.sign_agreement([[0, 1], [2, 2], [0, 0]])
+    SignAgreement(agreeing=3, decidable=3, undecidable=0)
     """
     require_pair("head_certificate", model, task, HMM)
     require_uncertain("head_certificate", model, task)
@@ -115,16 +103,15 @@ def head_certificate(
     law, entered = wide_law(model, prompt), states_entered(model, prompt, support_threshold)
     rounding = law_rounding(model, prompt)
     best = _best_head(model, task, law, entered, tolerance, rounding)
-    verdict: Verdict = "recoverable" if best.residual <= tolerance else "undecided"
-    return Certificate(
+    return HeadCertificate(
         theorem="Theorem H (3.3)" if prompt is None else "Theorem P (3.6)",
         weights=best.weights[0] if task.n_classes == 2 else best.weights,
         residual=best.residual,
-        margin_error=margin_error(model, task, law, best.weights, rounding) + rounding * float(task.scale),
+        margin_error=margin_error(model, task, [law], best.weights[:, None], rounding) + rounding * float(task.scale),
         sigma_min=smallest_row_singular_value(model.emission[entered]),
         support_threshold=support_threshold,
         tolerance=tolerance,
-        verdict=verdict,
+        cause=Cause.of_condition(best.residual <= tolerance),
         reasons=_reasons(best, task_targets(model, task), entered, support_threshold),
         model=model,
         task=task,
@@ -132,45 +119,20 @@ def head_certificate(
     )
 
 
-def exists_on_paper(certificate: Certificate) -> bool:
+def exists_on_paper(certificate: HeadCertificate) -> bool:
     """Say whether Theorem H's condition holds in exact arithmetic, be its head beyond float64 or not.
 
     That is so where the rows W[S] of the states entered are independent, their smallest singular value being above
     rounding, and S holds all states that the task needs.
     """
-    model, task = certificate.model, certificate.task
-    if not isinstance(model, HMM) or not isinstance(task, PosteriorTask):
+    if certificate.cause is Cause.TOO_LARGE or certificate.sigma_min <= _SIGMA_ROUNDING:
         return False
-    if task.position is not None:
-        return certificate.sigma_min > _SIGMA_ROUNDING  # of the rows that the task's head reads
+    if certificate.task.place.position is not None:
+        return True  # all states that its rows are of can be read
+    model, task = cast(HMM, certificate.model), cast(PosteriorTask, certificate.task)
     needed = (task_targets(model, task) != 0).any(0)
     entered = states_entered(model, certificate.prompt, certificate.support_threshold)
-    return certificate.sigma_min > _SIGMA_ROUNDING and not bool((needed & ~entered).any())
-
-
-def margin_error(model: HMM, task: PosteriorTask, law: Wide, weights: Tensor, rounding: float) -> float:
-    """Return the most that heads (C,V), the mask being entered by ``law`` (K,), move the margin of any text.
-
-    max_h |Aᵀ(q∘Wb − π₀∘μ)|_h / (π₀A)_h; for more than two classes the margin is a difference of scores, so the range
-    of Aᵀ(…) over classes counts. A text whose margin is larger in absolute value is classified right, unless its score
-    is within ``rounding`` of zero, as a share of what was summed. Where (π₀A)_h = 0 the numerator must vanish up to
-    that: text may come from h almost surely, and still be possible.
-    """
-    initial, moves = Wide.of(model.initial), Wide.of(model.transition)
-    read = Wide.of(weights)[:, None] * Wide.of(model.emission)  # (C,K,V)
-    wanted = initial * Wide.of(task.contrasts.to(model.initial))
-    change = wide_product(law * read.sum(-1) - wanted, moves)
-    first = wide_product(initial[None], moves)[0]
-    if not first.positive.all():
-        size = wide_product(law * read.abs().sum(-1) + wanted.abs(), moves)
-        excess = change.abs() - size * Wide.of(size.mantissa.new_tensor(rounding))
-        if excess[:, ~first.positive].positive.any():
-            return torch.inf
-        change, first = change.where(first.positive, 0.0), first.where(first.positive, 1.0)
-    moved = (change / first).floats()
-    if len(moved) > 1:
-        moved = (moved.amax(0) - moved.amin(0)).nan_to_num(nan=torch.inf)
-    return float(moved.abs().max())
+    return not bool((needed & ~entered).any())
 
 
 class _Head(NamedTuple):
@@ -192,7 +154,7 @@ def _best_head(model: HMM, task: PosteriorTask, law: Wide, entered: Tensor, tole
     heads: list[_Head] = []
     for equal_columns in (False, True):
         for equation, weights in _candidates(model, task, law, entered, equal_columns).items():
-            residual = margin_error(model, task, kept, weights, rounding) / scale
+            residual = margin_error(model, task, [kept], weights[:, None], rounding) / scale
             heads.append(_Head(equation, weights, residual))
         best = min(heads, key=lambda head: head.residual)
         if best.residual <= tolerance:
@@ -245,14 +207,3 @@ def _reasons(head: _Head, targets: Tensor, entered: Tensor, support_threshold: f
     if support_threshold > 0:
         reasons.append(f"support threshold {support_threshold:g}: sign agreement is measured, not proved")
     return tuple(reasons)
-
-
-def task_targets(model: HMM, task: PosteriorTask) -> Tensor:
-    """Return π₀∘μ (1,K) for two classes, or π₀∘(w_c − w_0) (C,K) for more: only differences between classes matter."""
-    return model.initial * task.contrasts.to(model.initial)
-
-
-def smallest_row_singular_value(rows: Tensor) -> float:
-    """Return the smallest of the n singular values of n rows (n,V): 0 when n > V, and when n = 0 (nothing enters)."""
-    n_rows, n_columns = rows.shape
-    return float(torch.linalg.svdvals(rows)[-1]) if 0 < n_rows <= n_columns else 0.0

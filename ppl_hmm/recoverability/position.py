@@ -30,16 +30,14 @@ from torch import Tensor
 from ppl_hmm.base.positions import Place
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.models import HMM
-from ppl_hmm.recoverability.certificate import (
-    RESIDUAL_TOLERANCE,
-    SCORE_ROUNDING,
-    Certificate,
-    Verdict,
-    require_pair,
-    require_thresholds,
-)
-from ppl_hmm.recoverability.head import least_squares, smallest_row_singular_value
+from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
+from ppl_hmm.recoverability.entering import range_over_classes, smallest_row_singular_value
+from ppl_hmm.recoverability.head import least_squares
+from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.reachable import Reachable, reachable_laws
+from ppl_hmm.recoverability.rounding import SCORE_ROUNDING
+from ppl_hmm.schema import Cause
 from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
 
 _THEOREMS = {
@@ -59,7 +57,7 @@ class _Equations(NamedTuple):
 
 def position_certificate(
     model: HMM, task: PosteriorTask, *, tolerance: float = RESIDUAL_TOLERANCE
-) -> Certificate:
+) -> HeadCertificate:
     """Return the certificate of the head for a task on a position.
 
     Its head reads :func:`~ppl_hmm.probe_features` with the task's ``position`` and ``given``.
@@ -73,7 +71,7 @@ def position_certificate(
 
     Returns
     -------
-    Certificate
+    HeadCertificate
         ``sigma_min`` is the smallest singular value of QᵀN, Q an orthonormal basis of the laws that texts lead to:
         where it is positive every task on this position is recoverable. For ``given='text'`` the weights are V+1
         blocks of V, one for each token that the mask may hide, the last for ``MASK``.
@@ -82,6 +80,11 @@ def position_certificate(
     ------
     InvalidInput
         Batches, different numbers of states, a task on H₀, a state that is certain, a negative tolerance.
+
+    See Also
+    --------
+    head_certificate : For a task on H₀.
+    probe_features : What its head reads.
 
     Notes
     -----
@@ -92,8 +95,8 @@ def position_certificate(
     --------
     >>> from ppl_hmm import PosteriorTask, position_certificate, random_hmm
     >>> model = random_hmm("dirichlet", 3, 5, seed=0)
-    >>> position_certificate(model, PosteriorTask([[1, 0, 0], [0, 0, 1]], position=-1)).verdict
-    'recoverable'
+    >>> print(position_certificate(model, PosteriorTask([[1, 0, 0], [0, 0, 1]], position=-1)).verdict)
+    recoverable
     """
     require_pair("position_certificate", model, task, HMM, any_position=True)
     require_thresholds(0.0, tolerance)
@@ -113,9 +116,8 @@ def position_certificate(
     rounding = SCORE_ROUNDING * float(weights.flatten(1).abs().sum(-1).max())
     error = _margin_error(equations, reachable, weights, rounding)
     residual = error / (float(task.contrasts.abs().max()) or 1.0)
-    verdict: Verdict = "recoverable" if residual <= tolerance else "undecided"
     weights = weights.flatten(1)
-    return Certificate(
+    return HeadCertificate(
         theorem=_THEOREMS[place.given],
         weights=weights[0] if task.n_classes == 2 else weights,
         residual=residual,
@@ -123,7 +125,7 @@ def position_certificate(
         sigma_min=smallest_row_singular_value(read),
         support_threshold=0.0,
         tolerance=tolerance,
-        verdict=verdict,
+        cause=Cause.of_condition(residual <= tolerance),
         reasons=_reasons(place, residual, reachable),
         score_error=rounding,
         model=model,
@@ -155,7 +157,7 @@ def _margin_error(equations: _Equations, reachable: Reachable, weights: Tensor, 
     """
     matrix, targets, sizes = equations
     error = (weights @ matrix.mT - targets) @ (reachable.basis @ reachable.basis.mT)
-    change = error[0].abs() if len(error) == 1 else error.amax(0) - error.amin(0)  # (J,K)
+    change = range_over_classes(error)  # (J,K)
     unbounded = torch.where(change > rounding, torch.inf, 0.0)
     bound = torch.where(sizes > 0, change / torch.where(sizes > 0, sizes, 1), unbounded)
     return float(bound[:, reachable.possible].max())

@@ -29,8 +29,11 @@ from torch import Tensor
 from ppl_hmm.base.quiet import stdout_to_stderr
 from ppl_hmm.errors import at_least
 from ppl_hmm.models import HMM, SoftPrompt
-from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate, require_pair
-from ppl_hmm.recoverability.head import head_certificate, smallest_row_singular_value, task_targets
+from ppl_hmm.recoverability.arguments import require_pair
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
+from ppl_hmm.recoverability.entering import smallest_row_singular_value, task_targets
+from ppl_hmm.recoverability.head import head_certificate
+from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.tasks import PosteriorTask, require_uncertain
 
 #: Sets of states that the search for covers looks at, at most; it visits all of them in practice (K in the tens).
@@ -49,7 +52,7 @@ def prompt_certificate(
     prompt_length: int = 1,
     support_threshold: float = 0.0,
     tolerance: float = RESIDUAL_TOLERANCE,
-) -> Certificate:
+) -> HeadCertificate:
     """Return the certificate of Theorem P with the best prompt found, in its ``prompt`` and ``weights``.
 
     Parameters
@@ -68,10 +71,23 @@ def prompt_certificate(
     InvalidInput
         Batches, different numbers of states, a length below one, a negative threshold or tolerance.
 
+    See Also
+    --------
+    constructed_prompt : The prompt of a certificate whose condition holds.
+    head_certificate : Of a given prompt, or none.
+    fit_prompt : A learned prompt, where none is found.
+
     Notes
     -----
     Verdict ``'undecided'`` means that no prompt was found: no proof that none exists. The search for covers is exact
     up to :data:`COVER_LIMIT` sets; each costs a singular value decomposition of at most V rows.
+
+    Examples
+    --------
+    >>> from ppl_hmm import example, head_certificate, prompt_certificate
+    >>> model, task = example("aliased")
+    >>> print(head_certificate(model, task).verdict, prompt_certificate(model, task).verdict)
+    undecided recoverable
     """
     at_least("prompt_length", prompt_length, 1)
     require_pair("prompt_certificate", model, task, HMM)

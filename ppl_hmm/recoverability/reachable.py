@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.base.positions import Place
+from ppl_hmm.exact.support import possible_states
 from ppl_hmm.models import HMM
-from ppl_hmm.tasks import reached_from
 
 # A vector depends on others if each of its entries is off by no more, relative to what is summed there.
 _DEPENDENT = 1e-12
@@ -45,7 +45,6 @@ class Reachable(NamedTuple):
     possible: Tensor
     basis: Tensor
 
-
     def to(self, device: torch.device) -> Reachable:
         """Return the same on another device."""
         return Reachable(self.possible.to(device), self.basis.to(device))
@@ -64,10 +63,11 @@ def reachable_laws(model: HMM, place: Place) -> Reachable:
     position = place.position
     assert position is not None  # the mask in front is Theorem H's
     before, after = (position, None) if position >= 0 else (None, -1 - position)
-    possible = _possible(model, before)
+    possible = possible_states(model.initial, model.transition, None if before is None else 1 + before)
     try:
         start = (model.initial @ model.transition)[None]
-        laws = _reached(_scaled(start, _possible(model, 0)[None]), _forward(model), before)
+        first = possible_states(model.initial, model.transition, 1)[None]
+        laws = _reached(_scaled(start, first), _forward(model), before)
         if place.given == "prefix":
             laws = _independent(laws[:0], _weighed(laws, model.emission.mT))
         else:
@@ -150,15 +150,6 @@ def _off(rows: Tensor, candidates: Tensor) -> Tensor:
     error, size = (candidates - weights @ rows).abs(), candidates + weights.abs() @ rows
     size = torch.where(candidates > 0, size, weights.abs().amax(-1, keepdim=True) * rows.amax(0))
     return torch.where(size > 0, error / torch.where(size > 0, size, 1), 0).amax(-1)
-
-
-def _possible(model: HMM, n_steps: int | None) -> Tensor:
-    """Return which states (K,) a text can be in after ``n_steps`` tokens and one move; after any number, if None."""
-    moves = model.transition > 0
-    states = reached_from(model.initial > 0, moves)
-    for _ in range(model.n_states if n_steps is None else n_steps):
-        states = reached_from(states, moves) | (states if n_steps is None else False)
-    return states
 
 
 def _orthonormal(laws: Tensor, possible: Tensor) -> Tensor:

@@ -23,36 +23,23 @@ Source: Saunshi, Malladi & Arora (2021), arXiv 2010.03648 (the norm bound); the 
 from __future__ import annotations
 
 import dataclasses
-from itertools import combinations
-from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from scipy.linalg import null_space
-from scipy.optimize import linprog
 from torch import Tensor
 
-from ppl_hmm import schema
 from ppl_hmm.base.arrays import as_tensor
-from ppl_hmm.base.checks import check_distributions
-from ppl_hmm.base.labels import read
-from ppl_hmm.base.quiet import stdout_to_stderr
-from ppl_hmm.errors import InvalidInput, PplHmmError
+from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.wide import Wide, wide_product
-from ppl_hmm.inference.rows import Prompt
 from ppl_hmm.models import HMM
-from ppl_hmm.recoverability.certificate import (
-    RESIDUAL_TOLERANCE,
-    SCORE_ROUNDING,
-    require_model,
-    require_pair,
-    require_thresholds,
+from ppl_hmm.models.kinds import Prompt
+from ppl_hmm.recoverability.arguments import require_model
+from ppl_hmm.recoverability.entering import wide_law
+from ppl_hmm.recoverability.half_range import (
+    SmallestHalfRange as SmallestHalfRange,
+    smallest_half_range as smallest_half_range,
 )
-from ppl_hmm.recoverability.head import law_rounding, margin_error, states_entered, task_targets, wide_law
-from ppl_hmm.tasks import PosteriorTask, decide, on_possible_values
-
-Array = ArrayLike | Tensor
+from ppl_hmm.recoverability.head_reading import Array, HeadReading, distributions, read_head
+from ppl_hmm.tasks import decide
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,6 +60,17 @@ class TransferBounds:
         min_t P(|s| < t) + ‖b‖_∞√(2ε)/t, (E,).
     half_range
         h.
+
+    See Also
+    --------
+    transfer_bounds : The bounds as functions of ε.
+
+    Examples
+    --------
+    >>> from ppl_hmm import transfer_bounds
+    >>> bounds = transfer_bounds([[0.7, 0.3], [0.4, 0.6]], head=[1.0, -1.0], excess=[0.0, 0.01])
+    >>> bounds.half_range, bounds.sharp_bound.numpy().round(3).tolist()
+    (1.0, [0.0, 0.5])
     """
 
     excess: Tensor
@@ -88,6 +86,18 @@ class Transfer:
     """The error of a head on Ĝ beside its bounds, each with the meaning it has in :class:`TransferBounds`.
 
     ``excess`` is E KL(G‖Ĝ) in nats; ``error`` the share of texts that the head classifies otherwise on Ĝ than on G.
+
+    See Also
+    --------
+    transfer : Of a head and two language models.
+
+    Examples
+    --------
+    >>> from ppl_hmm import transfer
+    >>> exact, approximate = [[0.7, 0.3], [0.4, 0.6]], [[0.6, 0.4], [0.45, 0.55]]
+    >>> found = transfer(exact, approximate, head=[1.0, -1.0])
+    >>> found.error, round(found.excess, 3), round(found.sharp_bound, 2)
+    (0.0, 0.013, 0.54)
     """
 
     error: float
@@ -97,35 +107,6 @@ class Transfer:
     sharp_bound: float
     norm_bound: float
     half_range: float
-
-
-class SmallestHalfRange(NamedTuple):
-    """The least noise amplification of a head that solves W b = Dμ, and that head; ∞ and None where none does."""
-
-    half_range: float
-    weights: Tensor | None  # (V,) for two classes, (C,V) for more, class 0 at zero
-
-
-class _Read(NamedTuple):
-    """Exact conditionals as a head reads them, without the texts of weight zero."""
-
-    conditionals: Tensor  # (B,V)
-    head: Tensor  # (C,V); zeros and b for two classes
-    shares: Tensor  # (B,), sum to one
-
-    @property
-    def differences(self) -> Tensor:
-        """b_c' − b_c for each pair of classes (pairs,V)."""
-        first, second = _pairs(len(self.head))
-        return self.head[second] - self.head[first]
-
-    def margins(self) -> tuple[Tensor, Tensor]:
-        """Return the distinct |s| in ascending order, ties at 0, and the share of texts that has each."""
-        top = (self.conditionals @ self.head.mT).topk(2, dim=-1).values
-        margins = top[:, 0] - top[:, 1]
-        rounding = SCORE_ROUNDING * self.head.abs().sum(-1).max()
-        sizes, index = torch.unique(torch.where(margins > rounding, margins, 0), return_inverse=True)
-        return sizes, torch.zeros_like(sizes).index_add(0, index, self.shares)
 
 
 def transfer(conditionals: Array, approximate: Array, head: Array, weights: Array | None = None) -> Transfer:
@@ -146,12 +127,25 @@ def transfer(conditionals: Array, approximate: Array, head: Array, weights: Arra
         Shapes that do not match, a row that is no distribution, a head or weights that are not finite, negative
         weights, or none that is positive.
 
+    See Also
+    --------
+    transfer_bounds : The bounds alone, for any ε.
+    law_ratio : From the loss on a language model's own text to ε.
+
     Notes
     -----
     ε = ∞, where Ĝ gives no probability to a token that has some, bounds nothing: all bounds are 1. Cost O(B·C·V).
+
+    Examples
+    --------
+    >>> from ppl_hmm import transfer
+    >>> exact, approximate = [[0.7, 0.3], [0.4, 0.6]], [[0.6, 0.4], [0.45, 0.55]]
+    >>> found = transfer(exact, approximate, head=[1.0, -1.0])
+    >>> found.error <= found.sharp_bound <= found.bound <= found.norm_bound
+    True
     """
-    read, kept = _read(conditionals, head, weights)
-    approximated = _distributions("approximate", approximate)
+    read, kept = read_head(conditionals, head, weights)
+    approximated = distributions("approximate", approximate)
     if approximated.shape != (len(kept), read.conditionals.shape[1]):
         raise InvalidInput(
             "approximate",
@@ -182,17 +176,29 @@ def transfer_bounds(conditionals: Array, head: Array, excess: Array, weights: Ar
     InvalidInput
         As in :func:`transfer`; an ε that is negative or NaN.
 
+    See Also
+    --------
+    transfer : With the error itself, of a given Ĝ.
+    smallest_half_range : The head whose bounds are least.
+
     Notes
     -----
     Cost O(B·C·V + E·B).
+
+    Examples
+    --------
+    >>> from ppl_hmm import transfer_bounds
+    >>> bounds = transfer_bounds([[0.7, 0.3], [0.4, 0.6]], head=[1.0, -1.0], excess=[0.0, 0.01])
+    >>> bounds.bound.numpy().round(3).tolist()
+    [0.0, 0.5]
     """
     values = torch.atleast_1d(as_tensor(excess, torch.device("cpu"), what="excess").to(torch.float64))
     if values.ndim != 1 or not (values >= 0).all():
         raise InvalidInput("excess", "numbers (E,) of at least 0", f"{values.tolist()}", "pass losses in nats")
-    return _bounds(_read(conditionals, head, weights)[0], values)
+    return _bounds(read_head(conditionals, head, weights)[0], values)
 
 
-def _bounds(read: _Read, excess: Tensor) -> TransferBounds:
+def _bounds(read: HeadReading, excess: Tensor) -> TransferBounds:
     sizes, shares = read.margins()
     half_range = float((read.differences.amax(-1) - read.differences.amin(-1)).max()) / 2
     noise = torch.where(excess < torch.inf, (2 * excess).sqrt(), torch.inf)[:, None]
@@ -242,150 +248,19 @@ def law_ratio(model: HMM, prompt: Prompt | None = None) -> float:
     ------
     InvalidInput
         A batch of models, a memory model, a prompt that does not fit.
+
+    See Also
+    --------
+    transfer_bounds : What ε bounds.
+
+    Examples
+    --------
+    >>> from ppl_hmm import example, law_ratio
+    >>> round(law_ratio(example("aliased")[0]), 3)
+    1.429
     """
     require_model("law_ratio", model, HMM)
     model = model.detach().to(torch.float64)
     moves = Wide.of(model.transition)
     first, second = (wide_product(law[None], moves)[0] for law in (Wide.of(model.initial), wide_law(model, prompt)))
     return float((first[first.positive] / second[first.positive]).floats().max())
-
-
-def smallest_half_range(
-    model: HMM,
-    task: PosteriorTask,
-    prompt: Prompt | None = None,
-    *,
-    support_threshold: float = 0.0,
-    tolerance: float = RESIDUAL_TOLERANCE,
-) -> SmallestHalfRange:
-    """Return the least half-range of a head with W b = Dμ on the states that enter the mask, and the head.
-
-    D = diag(π₀/q); all these heads have the score c(x)·μᵀP(H₀|x), c = π₀ᵀf/qᵀf, on every text, so that the one of
-    least half-range is surest of it when G is not exact. They are b₀ + Nz: b₀ the one of least norm, which is the
-    weights of :func:`~ppl_hmm.head_certificate` where it solves this equation, and N a basis of {b : W b = 0}. With
-    C > 2 classes the heads are chosen together, for the least half-range of the widest difference b_c − b_c'.
-
-    Parameters
-    ----------
-    model, task, prompt, support_threshold, tolerance
-        As in :func:`~ppl_hmm.head_certificate`.
-
-    Returns
-    -------
-    SmallestHalfRange
-        Half-range ∞ and no weights where b₀ moves the margin of a text by more than ``tolerance``·‖μ‖_∞. The weaker
-        equations that a certificate also tries may have a solution then.
-
-    Raises
-    ------
-    InvalidInput
-        As in :func:`~ppl_hmm.head_certificate`.
-
-    Notes
-    -----
-    A linear programme (HiGHS) in (C−1)(V−rank W) + C(C−1)/2 + 1 variables; equality is exact by N, not by its
-    tolerance. Relative accuracy of the half-range about 1e-9.
-    """
-    require_pair("smallest_half_range", model, task, HMM)
-    require_thresholds(support_threshold, tolerance)
-    model, task = model.detach().to(torch.float64, "cpu"), task.detach().to(torch.float64, "cpu")
-    task = on_possible_values(model, task)
-    law, entered = wide_law(model, prompt), states_entered(model, prompt, support_threshold)
-    rows = model.emission[entered].numpy()
-    ratio = (Wide.of(task_targets(model, task))[:, entered] / law[entered]).floats().nan_to_num()  # beyond floats: none
-    solution = ratio.numpy() @ np.linalg.pinv(rows, rcond=_rank_tolerance(rows)).T
-    scale = float(task.contrasts.abs().max()) or 1.0
-    kept, rounding = law.where(entered, 0.0), law_rounding(model)
-    if margin_error(model, task, kept, torch.from_numpy(solution), rounding) > tolerance * scale:
-        return SmallestHalfRange(float("inf"), None)
-    free = null_space(rows, rcond=_rank_tolerance(rows))
-    if task.n_classes == 2:
-        weights, half_range = _narrowest(solution, free, np.ones((1, 1)))
-        return SmallestHalfRange(half_range, torch.from_numpy(weights[0]))
-    classes = np.eye(task.n_classes)[:, 1:]  # class 0 stays at zero
-    first, second = _pairs(task.n_classes)
-    pairs = classes[second] - classes[first]
-    weights, half_range = _narrowest(solution[1:], free, pairs)
-    return SmallestHalfRange(half_range, torch.from_numpy(np.vstack([np.zeros(weights.shape[1]), weights])))
-
-
-def _narrowest(solution: np.ndarray, free: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return heads solution + z·freeᵀ (m,V) whose ``pairs`` (n,m) of combinations have the least half-range, and it.
-
-    min h over z, the middles c and h, subject to |pairs (solution + z freeᵀ) − c| ≤ h, in units of ‖solution‖_∞.
-    """
-    unit = np.abs(solution).max() or 1.0
-    n_pairs, n_tokens = len(pairs), solution.shape[1]
-    offsets = (pairs @ solution / unit).ravel()
-    moves: np.ndarray = np.hstack([np.kron(pairs, free), -np.kron(np.eye(n_pairs), np.ones((n_tokens, 1)))])
-    height = -np.ones((len(offsets), 1))
-    with stdout_to_stderr():
-        programme = linprog(
-            c=np.r_[np.zeros(moves.shape[1]), 1.0],
-            A_ub=np.vstack([np.hstack([moves, height]), np.hstack([-moves, height])]),
-            b_ub=np.r_[-offsets, offsets],
-            bounds=(None, None),
-            method="highs",
-            options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
-        )
-    if programme.x is None:
-        raise PplHmmError("half-range programme", "an optimum", programme.message, "rescale the task's weights")
-    z = programme.x[: solution.shape[0] * free.shape[1]].reshape(len(solution), -1)
-    weights = solution + unit * z @ free.T
-    return weights, float(np.ptp(pairs @ weights, axis=1).max()) / 2
-
-
-def _pairs(n_classes: int) -> tuple[list[int], list[int]]:
-    """Return the lower and the higher class of every pair."""
-    pairs = list(combinations(range(n_classes), 2))
-    return [lower for lower, _ in pairs], [higher for _, higher in pairs]
-
-
-def _rank_tolerance(rows: np.ndarray) -> float:
-    """Return the share of the largest singular value below which one counts as zero: rounding alone."""
-    return np.finfo(float).eps * max(rows.shape)
-
-
-def _read(conditionals: Array, head: Array, weights: Array | None) -> tuple[_Read, Tensor]:
-    """Return the checked arguments, and which texts (B,) have positive weight."""
-    exact = _distributions("conditionals", conditionals)
-    checked = as_tensor(head, torch.device("cpu"), what="head").detach().to(torch.float64)
-    if checked.ndim not in (1, 2) or checked.shape[-1] != exact.shape[1] or not torch.isfinite(checked).all():
-        raise InvalidInput(
-            "head",
-            f"finite weights ({exact.shape[1]},), or (C, {exact.shape[1]}) for C classes",
-            f"shape {tuple(checked.shape)}" + ("" if torch.isfinite(checked).all() else " with NaN or infinity"),
-            "give one weight for each token",
-        )
-    checked = torch.atleast_2d(checked)
-    if len(checked) == 1:
-        checked = torch.cat([torch.zeros_like(checked), checked])
-    if weights is None:
-        shares = exact.new_ones(len(exact))
-    else:
-        shares = as_tensor(weights, torch.device("cpu"), what="weights").detach().to(torch.float64)
-    total = float(shares.sum())
-    if shares.shape != exact.shape[:1] or not (shares >= 0).all() or not 0 < total < float("inf"):
-        raise InvalidInput(
-            "weights",
-            f"finite numbers ({len(exact)},) of at least 0, not all 0",
-            f"shape {tuple(shares.shape)} with sum {total:g}",
-            "pass e.g. the probability of each text",
-        )
-    kept = shares > 0
-    return _Read(exact[kept], checked, shares[kept] / total), kept
-
-
-def _distributions(what: str, rows: Array) -> Tensor:
-    """Return rows (B,V), divided by their sums: float64 may not have had them so."""
-    array = read(rows, (schema.SEQUENCE, schema.TOKEN), what)
-    checked = as_tensor(array.values, torch.device("cpu"), what=what).detach().to(torch.float64)
-    if checked.ndim != 2 or not torch.isfinite(checked).all():
-        raise InvalidInput(
-            what,
-            "distributions (B, V)",
-            f"shape {tuple(checked.shape)}" + (" with NaN or infinity" if checked.ndim == 2 else ""),
-            "give one row of conditionals for each text",
-        )
-    check_distributions(what, checked)
-    return checked / checked.sum(-1, keepdim=True)

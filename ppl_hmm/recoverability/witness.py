@@ -1,7 +1,7 @@
-"""Is there any linear head that separates these texts? The best margin if there is, a witness if there is not.
+"""Witnesses: texts that no linear head separates, with the weights that prove it.
 
-Heads b_c (C,V) classify text i, of class y_i and features G_i, iff (b_{y_i} − b_c)ᵀG_i > 0 for all other classes c.
-A bias is included, as ΣG = 1. By Farkas' lemma none classifies all texts iff there are λ_ic ≥ 0, not all zero, with
+By Farkas' lemma no heads b_c classify all texts i, of classes y_i and features G_i, iff there are λ_ic ≥ 0, not all
+zero, with
 
     Σ_{y_i=k} Σ_{c≠k} λ_ic G_i  =  Σ_{y_i≠k} λ_ik G_i     for every class k.
 
@@ -14,21 +14,21 @@ from __future__ import annotations
 import dataclasses
 import operator
 from fractions import Fraction
-from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
-from scipy.optimize import linprog, nnls
+from scipy.optimize import nnls
 
-from ppl_hmm import schema
-from ppl_hmm.base.arrays import as_tensor
-from ppl_hmm.base.labels import matched, read
-from ppl_hmm.base.quiet import stdout_to_stderr
-from ppl_hmm.errors import InvalidInput, PplHmmError, at_least
+from ppl_hmm.errors import at_least
+from ppl_hmm.recoverability.separation import (
+    SEPARATION as SEPARATION,
+    Separability as Separability,
+    checked_texts,
+    margin_forms,
+    separability as separability,
+    widest,
+)
 
-#: Margins above this count as separation; ten times the solver's own tolerance.
-SEPARATION = 1e-9
 #: Sides of a witness whose coordinates differ by no more, relative to their sum, are equal: rounding of probabilities.
 WITNESS_TOLERANCE = 1e-14
 # Solutions that are looked at, each scaled to the coordinates of the one before.
@@ -37,71 +37,8 @@ _SCALINGS = 3
 _REFINEMENTS = 6
 # Weights below this share of the largest are rounding: they would give a class that takes no part a side of its own.
 _NEGLIGIBLE_WEIGHT = 1e-15
-_SOLVER_TOLERANCE = 1e-10
 # Axes of the texts below this share of a witness's tolerance are rounding: six roundings of a float, by default.
 _AXIS_SHARE = 1 / 8
-
-
-class Separability(NamedTuple):
-    """Best margin of linear heads with ‖b‖_∞ ≤ 1: ``separable`` iff it exceeds :data:`SEPARATION`."""
-
-    separable: bool
-    margin: float  # max over b of the smallest (b_{y_i} − b_c)ᵀG_i, or y_i bᵀG_i for two classes; 0 at least
-    weights: np.ndarray  # the b (V,), or (C,V) for more than two classes, that attains it
-
-
-def separability(features: ArrayLike, labels: ArrayLike) -> Separability:
-    """Return whether some head 1(bᵀG ≥ 0), or argmax_c b_cᵀG, classifies every text: the largest smallest margin.
-
-    Parameters
-    ----------
-    features
-        G (B,V); rows of conditionals sum to one, so a bias is already included.
-    labels
-        (B,) classes 0, 1, …. Leave undecidable texts out.
-
-    Returns
-    -------
-    Separability
-        ``separable=False`` says that no head has a margin above 1e-9: texts that nearly coincide may still be told
-        apart by one with a smaller margin. :func:`find_witness` says whether no head does at all.
-
-    Raises
-    ------
-    InvalidInput
-        Shapes that do not match, rows of other names, labels that are no classes, non-finite features.
-
-    Notes
-    -----
-    Solved by HiGHS with tolerances 1e-10, or its own where those fail; 5000 texts of V = 10 take some hundredths of a
-    second.
-    """
-    rows, classes = _checked(features, labels)
-    _, forms = _margins(rows, classes)
-    weights = _widest(forms)
-    margin = max(0.0, float((forms @ weights).min()))  # what the head attains, whatever the solver's tolerance
-    n_features = rows.shape[1]
-    shaped = weights if len(weights) == n_features else weights.reshape(-1, n_features)
-    return Separability(margin > SEPARATION, margin, shaped)
-
-
-def _widest(forms: np.ndarray) -> np.ndarray:
-    """Return the b, ‖b‖_∞ ≤ 1, that maximises the smallest of forms (n,·) in b."""
-    n_margins, n_weights = forms.shape
-    strict = {"primal_feasibility_tolerance": _SOLVER_TOLERANCE, "dual_feasibility_tolerance": _SOLVER_TOLERANCE}
-    for options in (strict, {}):  # nearly dependent columns may be too much for the strict tolerance
-        with stdout_to_stderr():
-            programme = linprog(
-                c=np.r_[np.zeros(n_weights), -1.0],
-                A_ub=np.c_[-forms, np.ones(n_margins)],
-                b_ub=np.zeros(n_margins),
-                bounds=[(-1, 1)] * n_weights + [(0, None)],
-                method="highs",
-                options=options,
-            )
-        if programme.x is not None:
-            return np.clip(programme.x[:-1], -1, 1)
-    raise PplHmmError("separability programme", "an optimum", programme.message, "rescale the features")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,6 +55,19 @@ class Witness:
         (n,): classes y_i in 0..C−1.
     weights
         λ (n,C) ≥ 0 with Σλ = 1; λ_ic weighs text i against class c, and λ_{i,y_i} = 0.
+
+    See Also
+    --------
+    find_witness : Finds one.
+
+    Examples
+    --------
+    >>> from ppl_hmm import find_witness
+    >>> witness = find_witness([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [0, 0, 1])  # the third is the others' middle
+    >>> witness.weights.tolist()
+    [[0.0, 0.25], [0.0, 0.25], [0.5, 0.0]]
+    >>> witness.own_side.tolist() == witness.other_side.tolist()
+    True
     """
 
     texts: np.ndarray
@@ -177,18 +127,31 @@ def find_witness(
     InvalidInput
         Shapes that do not match, labels that are no classes, or more than ``n_classes``, non-finite features.
 
+    See Also
+    --------
+    separability : The margin of the best head, where there is one.
+    head_certificate : Of heads that classify all texts.
+
     Notes
     -----
     The weights are a basic solution, by non-negative least squares (Lawson & Hanson 1974) for its accuracy: at most
     V+1 texts for two classes, corrected in rationals to a relative residual of about 1e-16. Each coordinate counts in
     its own unit: separability does not depend on units, and a coordinate of 1e-15 may be what tells texts apart. 5000
     texts of V = 10 take some hundredths of a second.
+
+    Examples
+    --------
+    >>> from ppl_hmm import find_witness
+    >>> find_witness([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.2, 0.8]], [0, 0, 1, 0]).texts.tolist()
+    [0, 1, 2]
+    >>> print(find_witness([[1.0, 0.0], [0.0, 1.0]], [0, 1]))
+    None
     """
-    rows, classes = _checked(features, labels)
+    rows, classes = checked_texts(features, labels)
     n_seen = max(int(classes.max()) + 1, 2)
     if n_classes is not None:
         at_least("n_classes", n_classes, n_seen)
-    pairs, forms = _margins(rows, classes)
+    pairs, forms = margin_forms(rows, classes)
     units = np.abs(forms).max(0)
     for _ in range(_SCALINGS):
         solution = _balance(forms, units)
@@ -220,7 +183,7 @@ def _has_head(forms: np.ndarray, rounding: float) -> bool:
     along = (forms.astype(np.longdouble) @ directions).astype(float)  # sums that cancel, to more digits where there are
     lengths = np.abs(along).max(0)
     along, directions = along / lengths, directions / lengths
-    found = _widest(along)
+    found = widest(along)
     if (along @ found <= 0).any():
         return False
     steps = [Fraction(step) for step in found.tolist()]
@@ -253,41 +216,3 @@ def _refined(forms: np.ndarray, solution: np.ndarray) -> np.ndarray:
         changes = (inverse @ residual).tolist()
         refined = [weight + Fraction(change) for weight, change in zip(refined, changes, strict=True)]
     return np.array([float(weight) for weight in refined])
-
-
-def _margins(rows: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs (n,2) of a text and a class that is not its own, and the linear forms (n,·) of their margins.
-
-    Margins are (b_{y_i} − b_c)ᵀG_i, linear in b (C·V); y_i bᵀG_i for two classes, linear in b (V,).
-    """
-    n_classes, n_features = max(int(classes.max()) + 1, 2), rows.shape[1]
-    pairs = np.argwhere(np.arange(n_classes) != classes[:, None])
-    text, other = pairs.T
-    if n_classes == 2:
-        return pairs, rows[text] * np.where(other == 0, 1.0, -1.0)[:, None]
-    forms = np.zeros((len(pairs), n_classes, n_features))
-    forms[np.arange(len(pairs)), classes[text]] = rows[text]
-    forms[np.arange(len(pairs)), other] = -rows[text]
-    return pairs, forms.reshape(len(pairs), -1)
-
-
-def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    array = read(features, (schema.SEQUENCE, schema.TOKEN), "features")
-    rows = as_tensor(array.values, torch.device("cpu"), what="features").detach().double().numpy()
-    named = read(labels, (schema.SEQUENCE,), "labels")
-    classes = as_tensor(named.values, torch.device("cpu"), what="labels")
-    if rows.ndim != 2 or tuple(classes.shape) != rows.shape[:1] or not len(rows):
-        raise InvalidInput(
-            "features and labels",
-            "shapes (B, V) and (B,), B at least 1",
-            f"{rows.shape} and {tuple(classes.shape)}",
-            "give one label for each row",
-        )
-    if not np.isfinite(rows).all():
-        raise InvalidInput("features", "finite numbers", "NaN or infinity", "drop the rows")
-    own, wanted = named.labels.get(schema.SEQUENCE), array.labels.get(schema.SEQUENCE)
-    classes = matched(classes, own, wanted, "labels", "features").numpy()
-    whole = classes.astype(int)
-    if (whole != classes).any() or (whole < 0).any():
-        raise InvalidInput("labels", "classes 0, 1, …", str(np.unique(classes).tolist()), "number the classes from 0")
-    return rows, whole

@@ -1,46 +1,21 @@
-"""What random families are made of: rows of weights, and the choice of a family by name."""
+"""What random families are made of: rows of weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from numbers import Real
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ppl_hmm.base.randomness import CPU
-from ppl_hmm.errors import InvalidInput, one_of
-
-#: Builders of a family by name, with the defaults of their options.
-Families = dict[str, tuple[Callable[..., Any], dict[str, Any]]]
-
-
-def build(families: Families, regime: str, options: dict[str, Any], *arguments: Any) -> Any:
-    """Return a member of the family ``regime``, built from the arguments and its options over their defaults.
-
-    Raises
-    ------
-    InvalidInput
-        Unknown regime or option (with the list).
-    """
-    one_of("regime", regime, families)
-    builder, defaults = families[regime]
-    unknown = sorted(set(options) - set(defaults))
-    if unknown:
-        raise InvalidInput(
-            f"options of regime {regime!r}",
-            f"only {', '.join(defaults) or 'none'}",
-            ", ".join(unknown),
-            "drop the others",
-        )
-    return builder(*arguments, **{**defaults, **options})
+from ppl_hmm.errors import InvalidInput
 
 
 def softmax_rows(*shape: int, temperature: float, stream: torch.Generator) -> Tensor:
     """Return softmax(U / temperature), U uniform on [−½, ½]: nearly one-hot for low temperatures."""
+    _require_positive("temperature", temperature)
     uniform = torch.rand(*shape, generator=stream, dtype=torch.float64, device=CPU) - 0.5
-    return (uniform / temperature).softmax(-1)
+    return (uniform / max(temperature, torch.finfo(torch.float64).tiny)).softmax(-1)  # else 0 · ∞
 
 
 def mixture_of_permutations(n_states: int, n_permutations: int, temperature: float, stream: torch.Generator) -> Tensor:
@@ -55,11 +30,15 @@ def mixture_of_permutations(n_states: int, n_permutations: int, temperature: flo
 
 def dirichlet_rows(shape: tuple[int, ...], concentration: float, stream: torch.Generator) -> Tensor:
     """Return rows from a symmetric Dirichlet."""
-    if not isinstance(concentration, Real) or not 0 < concentration < float("inf"):
-        raise InvalidInput("concentration", "a positive finite number", repr(concentration), "pass e.g. 1.0")
+    _require_positive("concentration", concentration)
     # The public distributions take no generator.
     gamma = torch._standard_gamma(  # type: ignore[attr-defined]
         torch.full(shape, float(concentration), dtype=torch.float64, device=CPU), generator=stream
     )
     gamma = gamma.clamp(min=torch.finfo(torch.float64).tiny)
     return gamma / gamma.sum(-1, keepdim=True)
+
+
+def _require_positive(what: str, value: float) -> None:
+    if not isinstance(value, Real) or not 0 < value < float("inf"):
+        raise InvalidInput(what, "a positive finite number", repr(value), "pass e.g. 1.0")

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ppl_hmm.base.randomness import CPU
 from ppl_hmm.errors import one_of
-from ppl_hmm.inference.rows import Model
 from ppl_hmm.models import HMM, MemoryHMM
+from ppl_hmm.models.kinds import Model
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
 
@@ -26,6 +26,18 @@ def example(name: str) -> tuple[Model, Task]:
     ------
     InvalidInput
         No such example (with the list).
+
+    See Also
+    --------
+    random_hmm : A random model.
+    audit : Every question asked of a model and a task.
+
+    Examples
+    --------
+    >>> from ppl_hmm import example
+    >>> model, task = example("aliased")
+    >>> model.n_states, task.n_classes
+    (3, 2)
     """
     one_of("example", name, EXAMPLES)
     return EXAMPLES[name]()

@@ -44,9 +44,10 @@ def ginc(
     n_states: int,
     vocabulary_size: int,
     stream: torch.Generator,
-    n_concepts: int,
-    n_slots: int,
-    smoothing: float,
+    *,
+    n_concepts: int = 4,
+    n_slots: int = 4,
+    smoothing: float = 0.0,
 ) -> ConceptHMM:
     """Return a random model of the regime; with more concepts of the same sizes, the first stay.
 

@@ -7,14 +7,17 @@ independent, with the marginals of that law (within 0.02 of it in total variatio
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from ppl_hmm.base.randomness import CPU, Seed, generator
+from ppl_hmm.base.randomness import CPU, Seed
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.models import MemoryHMM
-from ppl_hmm.regimes.draws import Families, build, dirichlet_rows, mixture_of_permutations, softmax_rows
+from ppl_hmm.regimes.draws import dirichlet_rows, mixture_of_permutations, softmax_rows
 from ppl_hmm.regimes.hmm import INITIAL_TEMPERATURE, TEMPERATURE
+from ppl_hmm.regimes.registry import MEMORY_REGIMES, register_memory
 
 _BREAKS = ("independence", "span", "cell")
 
@@ -27,14 +30,15 @@ def random_memory_hmm(
     seed: Seed,
     *,
     n_cells: int = 1,
-    **options: float | str | None,
+    **options: Any,
 ) -> MemoryHMM:
     """Return a random memory-augmented model of a named regime.
 
     Parameters
     ----------
     regime
-        ``'wei2021-memory'``: nearly deterministic, one cell. ``'dirichlet'`` (option ``concentration``, 1 by default):
+        ``'wei2021-memory'`` (options ``temperature`` and ``initial_temperature``, by default 0.01 and 10): nearly
+        deterministic, one cell. ``'dirichlet'`` (option ``concentration``, 1 by default):
         rows from a symmetric Dirichlet, states that read random cells. ``'recoverable'`` (options ``n_recoverable`` r,
         ``breaks``, ``concentration``): states 0..r−1 meet Theorem M for cell 0, and only they emit token 0; with
         ``breaks`` one condition fails for them: ``'independence'`` (a row is a mixture of the others), ``'span'``
@@ -47,7 +51,21 @@ def random_memory_hmm(
     Raises
     ------
     InvalidInput
-        Unknown regime (with the list) or option, a size below one, sizes that leave no room for what is asked.
+        Unknown regime (with the list) or option, a size below one, sizes that leave no room for what is asked; a
+        registered function that returns something else than a model of these sizes.
+
+    See Also
+    --------
+    ppl_hmm.random_hmm : models without a memory
+    ppl_hmm.random_task : a task on a cell of the memory
+    ppl_hmm.regimes.register_memory : add a family of one's own
+
+    Examples
+    --------
+    >>> from ppl_hmm import random_memory_hmm
+    >>> model = random_memory_hmm("wei2021-memory", 4, 2, 10, seed=0)
+    >>> model.n_states, model.n_memory_values, model.n_cells
+    (4, 2, 1)
     """
     sizes = (
         at_least("n_states", n_states, 1),
@@ -55,24 +73,41 @@ def random_memory_hmm(
         at_least("vocabulary_size", vocabulary_size, 1),
         at_least("n_cells", n_cells, 1),
     )
-    return build(_FAMILIES, regime, options, *sizes, generator(seed, f"memory model {regime}"))
+    return MEMORY_REGIMES.build(regime, sizes, seed, options)
 
 
-def _wei2021(n_states: int, n_values: int, vocabulary_size: int, n_cells: int, stream: torch.Generator) -> MemoryHMM:
+@register_memory("wei2021-memory")
+def _wei2021(
+    n_states: int,
+    n_values: int,
+    vocabulary_size: int,
+    n_cells: int,
+    stream: torch.Generator,
+    *,
+    temperature: float = TEMPERATURE,
+    initial_temperature: float = INITIAL_TEMPERATURE,
+) -> MemoryHMM:
     if n_cells != 1:
         raise InvalidInput("n_cells of regime 'wei2021-memory'", "1", str(n_cells), "choose 'dirichlet' for more")
-    joint = softmax_rows(n_values * n_states, temperature=INITIAL_TEMPERATURE, stream=stream).view(n_values, n_states)
+    joint = softmax_rows(n_values * n_states, temperature=initial_temperature, stream=stream).view(n_values, n_states)
     return MemoryHMM(
         memory_prior=joint.sum(1)[None],
         initial=joint.sum(0),
-        transition=mixture_of_permutations(n_states, n_values * n_states, TEMPERATURE, stream),
+        transition=mixture_of_permutations(n_states, n_values * n_states, temperature, stream),
         cell_of_state=torch.zeros(n_states, dtype=torch.int64, device=CPU),
-        emission=softmax_rows(n_values, n_states, vocabulary_size, temperature=TEMPERATURE, stream=stream),
+        emission=softmax_rows(n_values, n_states, vocabulary_size, temperature=temperature, stream=stream),
     )
 
 
+@register_memory("dirichlet")
 def _dirichlet(
-    n_states: int, n_values: int, vocabulary_size: int, n_cells: int, stream: torch.Generator, concentration: float
+    n_states: int,
+    n_values: int,
+    vocabulary_size: int,
+    n_cells: int,
+    stream: torch.Generator,
+    *,
+    concentration: float = 1.0,
 ) -> MemoryHMM:
     return MemoryHMM(
         memory_prior=dirichlet_rows((n_cells, n_values), concentration, stream),
@@ -83,15 +118,17 @@ def _dirichlet(
     )
 
 
+@register_memory("recoverable")
 def _recoverable(
     n_states: int,
     n_values: int,
     vocabulary_size: int,
     n_cells: int,
     stream: torch.Generator,
-    n_recoverable: int,
-    breaks: str | None,
-    concentration: float,
+    *,
+    n_recoverable: int = 1,
+    breaks: str | None = None,
+    concentration: float = 1.0,
 ) -> MemoryHMM:
     n_recoverable = at_least("n_recoverable", n_recoverable, 1)
     n_rows, n_others = n_values * n_recoverable, n_states - n_recoverable
@@ -111,7 +148,7 @@ def _recoverable(
             f"K={n_states}, m={n_values}, V={vocabulary_size}, N={n_cells}, n_recoverable={n_recoverable}, {breaks=}",
             "use more tokens, or fewer recoverable states",
         )
-    model = _dirichlet(n_states, n_values, vocabulary_size, n_cells, stream, concentration)
+    model = _dirichlet(n_states, n_values, vocabulary_size, n_cells, stream, concentration=concentration)
     cells, emission = model.cell_of_state.clone(), model.emission.clone()
     cells[:n_recoverable] = 0
     emission[:, n_recoverable:] = _rows_of_rank(min(room, n_values * n_others), (n_values, n_others), emission, stream)
@@ -130,10 +167,3 @@ def _rows_of_rank(rank: int, shape: tuple[int, int], like: Tensor, stream: torch
     base = dirichlet_rows((rank, like.shape[-1] - 1), 1.0, stream) if rank else like.new_zeros(0, like.shape[-1] - 1)
     mixtures = dirichlet_rows((*shape, rank), 1.0, stream) if rank else like.new_zeros(*shape, 0)
     return torch.nn.functional.pad(mixtures @ base, (1, 0))
-
-
-_FAMILIES: Families = {
-    "wei2021-memory": (_wei2021, {}),
-    "dirichlet": (_dirichlet, {"concentration": 1.0}),
-    "recoverable": (_recoverable, {"n_recoverable": 1, "breaks": None, "concentration": 1.0}),
-}

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ppl_hmm.base.positions import Given, Place
 from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.inference.queries import memory_posterior
-from ppl_hmm.inference.rows import Model, Text, require_kind
-from ppl_hmm.models import HMM
+from ppl_hmm.inference.rows import require_kind
+from ppl_hmm.models import HMM, MemoryHMM
+from ppl_hmm.models.kinds import Model, Text
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, latent_posterior, require_uncertain
 
 # The paper's: six standard-normal weights, and at least 5 % of the labels in the smaller class.
 _TASK_WEIGHTS = 6
 _SMALLEST_CLASS = 0.05
 _TASK_ATTEMPTS = 1000
+
+
+class NoBalancedTask(InvalidInput):
+    """No random task divides the text: on nearly every text the posterior is the same."""
 
 
 def random_task(
@@ -45,8 +52,23 @@ def random_task(
     Raises
     ------
     InvalidInput
-        The latent has one possible value only, so that its posterior is the same for every text; no balanced task in
-        1000 draws; a position for a memory model, or one that a text does not have.
+        The latent has one possible value only, so that its posterior is the same for every text; a position for a
+        memory model, or one that a text does not have.
+    NoBalancedTask
+        No balanced task in 1000 draws.
+
+    See Also
+    --------
+    ppl_hmm.random_hmm, ppl_hmm.random_memory_hmm : random models
+    ppl_hmm.PosteriorTask, ppl_hmm.MemoryTask : tasks that are chosen
+
+    Examples
+    --------
+    >>> from ppl_hmm import random_hmm, random_task, sample
+    >>> model = random_hmm("dirichlet", 3, 4, seed=0)
+    >>> task = random_task(model, 0, sample(model, 100, 10, seed=0).tokens)
+    >>> tuple(task.weights.shape)
+    (2, 3)
     """
     require_kind("model of random_task", model)
     model.require_single("random_task")
@@ -55,25 +77,34 @@ def random_task(
     require_uncertain("random_task", model, task)
     if tokens is None:
         return task
-    law = latent_posterior(model, task, tokens) if isinstance(model, HMM) else memory_posterior(model, tokens)
+    laws: dict[str, Tensor] = {}  # of each latent that was asked of: the cells of a memory take turns
     for _ in range(_TASK_ATTEMPTS):
-        labels = task.labels(law[:, task.target_cell] if isinstance(task, MemoryTask) else law)
-        positive = labels.double().mean().item()
+        if task.latent not in laws:
+            laws[task.latent] = latent_posterior(model, task, tokens)
+        positive = task.labels(laws[task.latent]).double().mean().item()
         if min(positive, 1 - positive) >= _SMALLEST_CLASS:
             return task
         task = _draw_task(model, place, stream)
-    size = f"{model.n_states} states" if isinstance(model, HMM) else f"{model.n_memory_values} memory values"
-    raise InvalidInput(
-        f"random_task with {size}",
+    raise NoBalancedTask(
+        f"random_task: {task.latent}, {task.n_values} values",
         f"a task whose smaller class has {_SMALLEST_CLASS:.0%} of the labels",
         f"none in {_TASK_ATTEMPTS} draws",
         "use more states or values, more text, or another seed",
     )
 
 
-def _draw_task(model: Model, place: Place, stream: torch.Generator) -> PosteriorTask | MemoryTask:
-    if isinstance(model, HMM):
-        return PosteriorTask(_draw_weights(model.n_states, stream), place.position, place.given)
+@functools.singledispatch
+def _draw_task(model: Any, place: Place, stream: torch.Generator) -> PosteriorTask | MemoryTask:
+    raise NotImplementedError(type(model))
+
+
+@_draw_task.register
+def _(model: HMM, place: Place, stream: torch.Generator) -> PosteriorTask:
+    return PosteriorTask(_draw_weights(model.n_states, stream), place.position, place.given)
+
+
+@_draw_task.register
+def _(model: MemoryHMM, place: Place, stream: torch.Generator) -> MemoryTask:
     if place.position is not None:
         raise InvalidInput(
             "random_task on a position", "an HMM", type(model).__name__, "leave position out: the task is on a cell"

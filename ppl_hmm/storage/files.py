@@ -49,6 +49,19 @@ def save(obj: Storable, path: str | Path) -> None:
     ------
     ForeignFile
         The object is none of these, or the place cannot be written.
+
+    See Also
+    --------
+    load : Reads such files.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from ppl_hmm import example, save
+    >>> model, task = example("aliased")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(model, f"{folder}/model.nc")
+    ...     save(task, f"{folder}/task.nc")
     """
     if not isinstance(obj, tuple(_KINDS.values())):
         raise ForeignFile(
@@ -66,11 +79,60 @@ def load(path: str | Path) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | Sof
     Raises
     ------
     ForeignFile
-        Not a netCDF file, a damaged one, or none with the variables of these objects.
+        Not a netCDF file, a damaged one, an audit, or none with the variables of these objects.
     InvalidInput
         The variables are there but not valid (which, why).
+
+    See Also
+    --------
+    save : Writes such files.
+    open_audit, open_results : The trees of audits and experiments.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from ppl_hmm import load, random_hmm, save
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(random_hmm("dirichlet", 3, 4, seed=0), f"{folder}/model.nc")
+    ...     load(f"{folder}/model.nc").n_states
+    3
     """
     tree = netcdf.read(path)
+    if schema.RECOVERABILITY in tree.children:
+        raise ForeignFile(
+            f"file {path}", "a model, task, prompt or head", "an audit", "open_audit(path) returns its tree"
+        )
+    return _of_tree(tree, path)
+
+
+def load_model(path: str | Path) -> HMM | MemoryHMM:
+    """Return the model of a netCDF file, or of the ``/model`` group of a tree's, an audit's among them.
+
+    Raises
+    ------
+    ForeignFile, InvalidInput
+        As :func:`load`; the file is of something else (what).
+    """
+    model = _of_tree(netcdf.read(path), path)
+    if not isinstance(model, HMM | MemoryHMM):
+        raise InvalidInput(f"file {path}", "a model", type(model).__name__, "pass a file of an HMM or MemoryHMM")
+    return model
+
+
+def load_task(path: str | Path) -> PosteriorTask | MemoryTask:
+    """Return the task of a netCDF file; errors as :func:`load_model`."""
+    task = load(path)
+    if not isinstance(task, PosteriorTask | MemoryTask):
+        raise InvalidInput(
+            f"file {path}", "a task", type(task).__name__, "pass a file of a PosteriorTask or MemoryTask"
+        )
+    return task
+
+
+def _of_tree(
+    tree: xr.DataTree, path: str | Path
+) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | SoftPrompt | LinearHead | AttentionHead:
+    """Return what the variables of a tree are, or those of its group ``/model``."""
     dataset = (tree[schema.MODEL] if schema.MODEL in tree.children else tree).to_dataset()
     found = frozenset(map(str, [*dataset.variables, *dataset.dims]))
     for variables, kind in _KINDS.items():
@@ -85,30 +147,6 @@ def load(path: str | Path) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | Sof
         found_here + (f" (groups {', '.join(groups)})" if groups else ""),
         f"put them at the root or in a group /{schema.MODEL}; the documentation of HMM has the names",
     )
-
-
-def load_model(path: str | Path) -> HMM | MemoryHMM:
-    """Return the model of a netCDF file, or of the ``/model`` group of a tree's.
-
-    Raises
-    ------
-    ForeignFile, InvalidInput
-        As :func:`load`; the file is of something else (what).
-    """
-    model = load(path)
-    if not isinstance(model, HMM | MemoryHMM):
-        raise InvalidInput(f"file {path}", "a model", type(model).__name__, "pass a file of an HMM or MemoryHMM")
-    return model
-
-
-def load_task(path: str | Path) -> PosteriorTask | MemoryTask:
-    """Return the task of a netCDF file; errors as :func:`load_model`."""
-    task = load(path)
-    if not isinstance(task, PosteriorTask | MemoryTask):
-        raise InvalidInput(
-            f"file {path}", "a task", type(task).__name__, "pass a file of a PosteriorTask or MemoryTask"
-        )
-    return task
 
 
 def save_tree(tree: xr.DataTree, path: str | Path) -> None:

@@ -70,12 +70,16 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
             schema.UNDECIDABLE: (_OF_CELLS[1:],),
         },
     },
+    "own experiment": {schema.RESULTS: {}, schema.TIMINGS: {}},  # any columns
     "sample": {
         schema.MODEL: {"initial": ((schema.STATE,),)},
         schema.OBSERVED_DATA: {"tokens": (_TEXT,)},
         schema.LATENT: {"states": (_TEXT,), "initial_state": (_OF_TEXT,)},
     },
 }
+
+#: Variables that trees of version 0.1 lack, by group; where they are there, their dimensions are checked, too.
+LATER: dict[str, Variables] = {schema.RECOVERABILITY: {schema.CAUSE: (_OF_QUESTION,)}}
 
 #: Former names of dimensions: ``sel`` takes ``method=`` and ``tolerance=`` for options of its own, in silence.
 _FORMER = {"method": schema.APPROACH, "tolerance": schema.RANK_TOLERANCE}
@@ -99,12 +103,34 @@ def rename_former(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def validate(tree: xr.DataTree) -> None:
-    """Raise unless a tree has the groups, variables and dimensions of its kind: an audit, an experiment or a sample.
+    """Check that a tree has the groups, variables and dimensions of its kind.
+
+    Parameters
+    ----------
+    tree
+        That of an audit, an experiment or a sample.
+
+    Of an experiment of one's own the columns are free.
 
     Raises
     ------
     InvalidInput
         The first thing that is wrong: the group, its variable, or the dimensions of that.
+
+    See Also
+    --------
+    open_audit, open_results : Read such trees.
+
+    Examples
+    --------
+    >>> from ppl_hmm import audit, example, validate
+    >>> tree = audit(*example("aliased"), length=3, seed=0)
+    >>> validate(tree)
+    >>> del tree["recoverability"]["verdict"]
+    >>> validate(tree)
+    Traceback (most recent call last):
+    ...
+    ppl_hmm.errors.InvalidInput: group '/recoverability': expected a variable 'verdict', got ...
     """
     kind = kind_of(tree)
     # Relative paths: the tree may be a branch of a larger one.
@@ -120,10 +146,13 @@ def validate(tree: xr.DataTree) -> None:
         dataset = nodes[f"/{group}"].to_dataset()
         for name, allowed in variables.items():
             _check(dataset, group, name, allowed)
+        for name, allowed in LATER.get(group, {}).items():
+            if name in dataset:
+                _check(dataset, group, name, allowed)
 
 
 def kind_of(tree: xr.DataTree) -> str:
-    """Return ``'audit'``, ``'experiment'`` or ``'sample'``: what a tree says it is, or what its groups say."""
+    """Return what a tree says it is, or what its groups say: a name of :data:`LAYOUTS`."""
     if not isinstance(tree, xr.DataTree):
         remedy = "pass what audit, an experiment or a sample returned"
         raise InvalidInput("result tree", "an xarray DataTree", type(tree).__name__, remedy)
@@ -140,6 +169,10 @@ def kind_of(tree: xr.DataTree) -> str:
 def _kinds(tree: xr.DataTree) -> Iterator[str]:
     telling = {"audit": schema.RECOVERABILITY, "experiment": schema.RESULTS, "sample": schema.LATENT}
     yield from (kind for kind in telling if tree.attrs.get("kind") == kind)
+    if {schema.RESULTS, schema.SETTINGS} <= tree.children.keys() and (
+        tree[schema.SETTINGS].attrs.get("experiment") not in (schema.HEAD_VS_PROMPT, schema.MEMORY_VS_VANILLA, None)
+    ):
+        yield "own experiment"
     yield from (kind for kind, group in telling.items() if group in tree.children)
 
 

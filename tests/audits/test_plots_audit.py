@@ -16,8 +16,8 @@ import ppl_hmm
 from ppl_hmm.audits.figures import answers_data, model_data
 from ppl_hmm.audits.figures.catalogue import AUDIT_FIGURES, available, draw_audit, draw_certificates
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.experiments.look.drawing import save
 from ppl_hmm.plots.simplex import decision_boundaries, simplex_coordinates
+from ppl_hmm.plots.style import save
 
 OF_HMM = ["singular-values", "margins", "simplex", "linear-map", "prompt", "lengths", "transfer"]
 

@@ -207,12 +207,15 @@ def test_conditioning_and_learned_heads_are_true(name, question):
             if found.verdict == "recoverable" and question == "attention":
                 assert 1 / float(value) == pytest.approx(tree["diagnostics/memory/theta_norm"].item(), rel=0.06)
     accuracy = find(
-        r"(a learned head|the one label that was seen) is right on (\S+)% of new decidable text", found.stability
+        r"(a learned prompt of (\d+) tokens? with its head|a learned head|the one label that was seen) is right on "
+        r"(\S+)% of new text with a clear label",
+        found.stability,
     )
     assert (accuracy is None) == bool(np.isnan(row["learned_accuracy"]))
     if accuracy:
-        assert float(accuracy[1]) / 100 == pytest.approx(row["learned_accuracy"].item(), abs=6e-5)
-        assert (accuracy[0] == "a learned head") == (f"/head/{question}-learned" in tree.groups)
+        assert float(accuracy[2]) / 100 == pytest.approx(row["learned_accuracy"].item(), abs=6e-5)
+        assert (accuracy[0] != "the one label that was seen") == (f"/head/{question}-learned" in tree.groups)
+        assert (accuracy[1] is not None) == (f"/prompt/{question}-learned" in tree.groups)
 
 
 def best_margin(tree, question):
@@ -237,7 +240,8 @@ def test_separation_and_transfer_are_true(name, question):
         margin = best_margin(tree, question)
         assert float(by[0]) == pytest.approx(margin, rel=0.06) if by else margin <= 1e-9 + 1e-7
     said = find(
-        r"a loss of (\S+) nats over exact G (changes at most|may change over) 5% of the (.*) head's answers",
+        r"a language model that loses (\S+) nats over the exact one (changes at most|may change over) 5% of the (.*) "
+        r"head's answers",
         found.stability,
     )
     assert (said is not None) == (question == "head" and "transfer" in tree["diagnostics"].children)
@@ -300,20 +304,31 @@ def test_the_tolerance_of_the_audit_goes_with_the_advice():
     assert "tolerance" not in answer_of("solved", "head")[-1].advice
 
 
+@pytest.mark.parametrize("verbose", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_the_text_holds_all_sentences_once(name):
+def test_the_text_holds_all_sentences_once(name, verbose):
     tree = made(name)[2]
-    first, *lines = report(tree).splitlines()
-    assert first == f"{tree.attrs['texts']}; residuals up to {tree.attrs['tolerance']:g} count as solved"
-    expected = []
+    text = report(tree, verbose=verbose, width=10_000)
+    heading = f"texts: {tree.attrs['texts']}"
+    expected = [f"- {answer.sentence}" for answer in answers(tree)]
+    expected += ["", heading + f"; residuals up to {tree.attrs['tolerance']:g} count as solved" * verbose]
     for answer in answers(tree):
         expected += ["", f"{answer.name} ({answer.question}): {answer.verdict.upper()}"]
-        expected += [*answer.why, *answer.stability, answer.advice]
+        expected += [*answer.why, *answer.stability, answer.advice] if verbose else [*answer.measured, answer.advice]
     titles = ("why", "how stable", "what to do")
-    bare = [line[14:] if line.startswith("  ") else line for line in lines]
+    bare = [line[14:] if line.startswith("  ") else line for line in text.splitlines()]
     assert bare == expected
-    assert {line[:14].strip() for line in lines if line.startswith("  ")} - {""} == set(titles)
-    assert report(tree) == tree.ppl_hmm.audits.report()
+    assert {line[:14].strip() for line in text.splitlines() if line.startswith("  ")} - {""} <= set(titles)
+    assert report(tree, verbose=verbose) == tree.ppl_hmm.report(verbose=verbose)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+@pytest.mark.parametrize("name", CASES)
+def test_lines_are_folded_and_nothing_is_lost(name, width):
+    tree = made(name)[2]
+    folded, wide = (report(tree, verbose=True, width=each) for each in (width, 10_000))
+    assert folded.split() == wide.split()
+    assert all(len(line) <= width or len(line[14:].split()) == 1 for line in folded.splitlines())  # calls are whole
 
 
 def numbers(value):
@@ -339,7 +354,9 @@ def test_json_is_strict_and_equals_the_tree(name, tmp_path):
         for variable, values in variables.items():
             assert found["diagnostics"][group][variable] == numbers(values.values.tolist())
     assert [each["verdict"] for each in found["answers"]] == found["questions"]["verdict"]
-    assert [tuple(each.values()) for each in found["answers"]] == [tuple(each) for each in answers(tree)]
+    for each, answer in zip(found["answers"], answers(tree), strict=True):
+        assert list(each) == ["question", "name", "verdict", "why", "stability", "advice", "cause", "sentence"]
+        assert each == {part: getattr(answer, part) for part in each}
 
 
 def test_json_is_the_same_from_disk(tmp_path):

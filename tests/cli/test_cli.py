@@ -211,7 +211,7 @@ COMMON_BAD = {
     ("--states", "a,b"): "--states: expected whole numbers separated by commas, got 'a,b'; write e.g. 8,28",
     ("--states", ""): "--states: expected whole numbers separated by commas, got ''; write e.g. 8,28",
     ("--states", "4.5"): "--states: expected whole numbers separated by commas, got '4.5'; write e.g. 8,28",
-    ("--states", "8,8"): "states: expected different sizes, got (8, 8); drop the repetition",
+    ("--states", "8,8"): "states: expected different values, got (8, 8); drop the repetition",
     ("--seeds", "0"): "seeds: expected an integer of at least 1, got 0; pass a larger number",
     ("--seeds", "x"): "Invalid value for '--seeds'",
     ("--workers", "0"): "workers: expected an integer of at least 1, got 0; pass a larger number",
@@ -350,9 +350,9 @@ def test_show_a_running_experiment(experiment, command, call, smoke, tmp_path, m
     store = runner.Store(tmp_path / "half", experiment(states, seeds, **sizes))
     first, second = store.settings.cells()
     small, large = map(str, states)
-    assert (first.n_states, second.n_states) == states[::-1]
+    assert (first["n_states"], second["n_states"]) == states[::-1]
     cell = xr.merge([finished[group].to_dataset() for group in ("results", "timings")])
-    runner.write_cell(cell.sel(n_states=[first.n_states]), store.cell_path(first))
+    runner.write_cell(cell.sel(n_states=[first["n_states"]]), store.cell_path(first))
     before = snapshot(store.path)
     with monkeypatch.context() as patched:
         patched.setattr(runner, "_compute_and_store", None)

@@ -43,7 +43,7 @@ def run(*arguments, command=("-m", "ppl_hmm"), stdout=subprocess.PIPE, **environ
     ],
 )
 def test_letters_that_a_terminal_lacks_are_replaced(encoding, environment, tmp_path):
-    process = run(*AUDIT, "--out", tmp_path / "out", command=("-c", WITHOUT_FIGURES), **environment)
+    process = run(*AUDIT, "--verbose", "--out", tmp_path / "out", command=("-c", WITHOUT_FIGURES), **environment)
     assert (process.returncode, process.stderr) == (0, b"")
     whole = (tmp_path / "out" / "report.txt").read_text(encoding="utf-8")
     printed = process.stdout.decode(encoding)

@@ -168,6 +168,7 @@ def test_schema_of_results(experiment, finished):
         "accuracy": (by_method, "float64"),
         "separable": (by_method, "int8"),
         "condition": (by_method, "int8"),
+        "redraws": (by_method, "int16"),
         "undecidable": (("n_states", "seed"), "float64"),
     }
     assert results["approach"].values.tolist() == METHODS[experiment]
@@ -282,9 +283,9 @@ def test_a_running_store_opens_and_continues(experiment, finished, tmp_path, mon
 def fill_first_cell(store, finished):
     """Put the longest cell of a finished run, the first of two, into a running store."""
     first, second = store.settings.cells()
-    assert first.n_states > second.n_states
+    assert first["n_states"] > second["n_states"]
     cell = xr.merge([finished[1][group].to_dataset() for group in (schema.RESULTS, schema.TIMINGS)])
-    runner.write_cell(cell.sel(n_states=[first.n_states]), store.cell_path(first))
+    runner.write_cell(cell.sel(n_states=[first["n_states"]]), store.cell_path(first))
     assert store.missing() == [second]
 
 
@@ -422,9 +423,9 @@ def test_places_that_cannot_be_used(experiment, tmp_path, no_computing):
 
 
 COMMON_SLIPS = [
-    ((), 2, {}, "states: expected at least one number of states, got none"),
+    ((), 2, {}, "states: expected at least one value, got none"),
     ((0,), 2, {}, "states: expected an integer of at least {smallest}, got 0"),
-    ((8, 8), 2, {}, r"states: expected different sizes, got \(8, 8\); drop the repetition"),
+    ((8, 8), 2, {}, r"states: expected different values, got \(8, 8\); drop the repetition"),
     ((8,), 0, {}, "seeds: expected an integer of at least 1, got 0"),
     ((8,), 2, {"workers": 0}, "workers: expected an integer of at least 1, got 0"),
     ((8,), 2, {"length": 0}, "length: expected an integer of at least 1, got 0"),
@@ -464,7 +465,7 @@ def test_an_option_of_the_other_experiment_is_refused(tmp_path):
 
 def test_seeds_fall_into_fixed_blocks(experiment):
     cells = list(experiment((8, 12), 12).cells())
-    assert [(cell.n_states, cell.seeds) for cell in cells] == [
+    assert [(cell["n_states"], cell.seeds) for cell in cells] == [
         (n_states, seeds) for n_states in (12, 8) for seeds in ((0, 1, 2, 3, 4), (5, 6, 7, 8, 9), (10, 11))
     ]
     assert len({cell.name for cell in cells}) == 6

@@ -237,7 +237,7 @@ def test_settings_without_a_name_are_refused_first(tmp_path, computed):
         pass
 
     with pytest.raises(InvalidInput, match="settings Nameless: expected a class attribute 'experiment' of its own"):
-        runner.reproduce(Nameless, compute, (3,), 2, tmp_path / "out", workers=1)
+        runner.run_experiment(Nameless((3,), 2), compute, tmp_path / "out", workers=1)
     assert computed == []
     assert not (tmp_path / "out").exists()
 
@@ -255,7 +255,7 @@ def test_what_workers_cannot_import_is_refused_first(tmp_path):
         experiment: ClassVar[str] = "local"
 
     with pytest.raises(InvalidInput, match=r"expected what worker processes can import, got .*or pass workers=1"):
-        runner.reproduce(Local, compute, (3, 4), 7, tmp_path / "out", workers=2)
-    tree = runner.reproduce(Local, compute, (3, 4), 7, tmp_path / "out", workers=1)
+        runner.run_experiment(Local(), compute, tmp_path / "out", workers=2)
+    tree = runner.run_experiment(Local(), compute, tmp_path / "out", workers=1)
     assert_right(tree)
-    assert Store(tmp_path / "out", Local((3, 4), 7)).finished
+    assert Store(tmp_path / "out", Local()).finished

@@ -12,8 +12,7 @@ import peak_memory
 import pytest
 import torch
 from comparisons import TOLERANCE, arrays_of, assert_equal
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.errors import ImpossibleText, InvalidInput

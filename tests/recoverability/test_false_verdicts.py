@@ -26,7 +26,8 @@ from ppl_hmm import (
 )
 from ppl_hmm.audits import questions
 from ppl_hmm.recoverability.conditioning import spectra
-from ppl_hmm.recoverability.head import entering_law, states_entered
+from ppl_hmm.recoverability.entering import entering_law, states_entered
+from ppl_hmm.schema import Cause
 from ppl_hmm.storage.layout import validate
 
 # A tiny coordinate of G that tells texts apart is no rounding.
@@ -233,7 +234,7 @@ def assert_withdrawn(tree, table, messages, question, verdict):
     assert f"/recoverability/{question}/witness" not in tree.groups
     assert f"/head/{question}" not in tree.groups
     validate(tree)
-    assert "withdrawn" in tree.ppl_hmm.audits.report()
+    assert "withdrawn" in tree.ppl_hmm.report()
     (message,) = [each for each in messages if f"question {question!r}" in each]
     assert "please report" in message
 
@@ -256,7 +257,7 @@ def test_an_audit_withdraws_a_witness_that_a_head_refutes(divided, monkeypatch, 
     def undecided(model, task, **options):
         right = head_certificate(model, task, **options)
         weights = right.weights if found == "constructed" else torch.zeros_like(right.weights)
-        return dataclasses.replace(right, weights=weights, verdict="undecided", sigma_min=0.0)
+        return dataclasses.replace(right, weights=weights, cause=Cause.CONDITION_FAILS, sigma_min=0.0)
 
     def false_witness(features, labels, n_classes):
         return Witness(np.arange(2), features[:2], labels[:2], np.full((2, n_classes), 0.25))

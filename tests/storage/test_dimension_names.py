@@ -59,7 +59,7 @@ def test_an_audit_of_former_names_is_read(tree):
     old = tree.copy()
     old["diagnostics/conditioning"].dataset = formerly(old["diagnostics/conditioning"].to_dataset())
     assert "tolerance" in old["diagnostics/conditioning"].dims
-    assert old.ppl_hmm.audits.report() == tree.ppl_hmm.audits.report()
+    assert old.ppl_hmm.report() == tree.ppl_hmm.report()
     assert old.ppl_hmm.summary().equals(tree.ppl_hmm.summary())
     xr.testing.assert_identical(with_current_names(old), tree)
     assert "tolerance" in old["diagnostics/conditioning"].dims  # the caller's tree is left as it was
@@ -74,7 +74,7 @@ def test_names_of_a_current_tree_are_left(tree):
 
 def results_of(cell):
     shape = (2, 1, len(cell.seeds))
-    coords = {"approach": ["head", "prompt"], "n_states": [cell.n_states], "seed": list(cell.seeds)}
+    coords = {"approach": ["head", "prompt"], "n_states": [cell["n_states"]], "seed": list(cell.seeds)}
     values = {"accuracy": np.arange(np.prod(shape)).reshape(shape) / 10.0}
     values.update({name: np.ones(shape, np.int8) for name in ("separable", "condition")})
     dataset = xr.Dataset({name: (tuple(coords), array) for name, array in values.items()}, coords=coords)

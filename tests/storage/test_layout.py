@@ -110,7 +110,7 @@ def test_audits_come_back_identical_and_tell_the_same(name, round_trip, tmp_path
     xr.testing.assert_identical(again, tree)
     validate(again)
     assert again.ppl_hmm.verdict == tree.ppl_hmm.verdict
-    assert again.ppl_hmm.audits.report() == tree.ppl_hmm.audits.report()
+    assert again.ppl_hmm.report() == tree.ppl_hmm.report()
     assert again.ppl_hmm.summary().equals(tree.ppl_hmm.summary())
 
 
@@ -159,7 +159,7 @@ def test_a_branch_of_a_larger_tree_is_a_tree():
     tree = xr.DataTree.from_dict({"/first": made("sampled"), "/second": drawn()})
     validate(tree["first"])
     validate(tree["second"])
-    assert tree["first"].ppl_hmm.audits.report() == made("sampled").ppl_hmm.audits.report()
+    assert tree["first"].ppl_hmm.report() == made("sampled").ppl_hmm.report()
     with pytest.raises(InvalidInput, match=r"tree.ppl_hmm: expected the tree of an audit, got that of: sample"):
         tree["second"].ppl_hmm  # noqa: B018
 

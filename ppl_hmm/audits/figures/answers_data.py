@@ -39,18 +39,19 @@ def prompt(tree: xr.DataTree) -> xr.Dataset:
     """
     audited, questions = Audited(tree), [schema.HEAD, schema.PROMPT]
     remedy = "draw 'attention', for models with a memory"
-    groups = [audited.group(f"{schema.RECOVERABILITY}/{name}", remedy) for name in questions]
+    needed = audited.group(f"{schema.RECOVERABILITY}/{schema.PROMPT}", remedy)["needed"]
+    laws = [audited.entering_law(name) for name in questions]
     heads, scores, wrong = zip(*(_scores(audited, name) for name in questions), strict=True)
     return xr.Dataset(
         {
-            "law": ((schema.QUESTION, schema.STATE), np.stack([each["entering_law"].values for each in groups])),
-            "needed": groups[0]["needed"],
+            "law": ((schema.QUESTION, schema.STATE), np.stack(laws)),
+            "needed": needed,
             "score": ((schema.QUESTION, schema.SEQUENCE), np.stack(scores)),
             "margin": (schema.SEQUENCE, audited.margins),
             "label": (schema.SEQUENCE, audited.labels),
             "wrong": (schema.QUESTION, list(wrong)),
             "head": (schema.QUESTION, list(heads)),
-            "verdict": audited.group(schema.RECOVERABILITY)["verdict"].sel({schema.QUESTION: questions}),
+            "verdict": audited.table[schema.VERDICT].sel({schema.QUESTION: questions}),
         },
         coords={schema.QUESTION: questions},
         attrs={"n_classes": audited.task.n_classes},
@@ -90,7 +91,6 @@ def attention(tree: xr.DataTree, sequence: int | None = None) -> xr.Dataset:
     tokens = audited.group(schema.OBSERVED_DATA)["tokens"].values[chosen]
     scores, weights = _attend(certificate, torch.from_numpy(tokens)[None])
     exact = posterior(certificate.model, tokens[None]).smoothed[0][:, states].sum(-1)
-    verdicts = audited.group(schema.RECOVERABILITY)["verdict"]
     return xr.Dataset(
         {
             "tokens": (schema.POSITION, tokens),
@@ -101,7 +101,7 @@ def attention(tree: xr.DataTree, sequence: int | None = None) -> xr.Dataset:
         attrs={
             "sequence": chosen,
             "states": states,
-            "verdict": str(verdicts.sel({schema.QUESTION: schema.ATTENTION}).item()),
+            "verdict": str(audited.asked[schema.ATTENTION].verdict),
         },
     )
 

@@ -15,9 +15,9 @@ from ppl_hmm.plots.attention import draw_attention
 from ppl_hmm.plots.style import BLUE, ORANGE, REFERENCE, SMALL, VERMILION, scatter_by_class
 
 _VERDICTS: dict[str, dict[str, Any]] = {
-    "recoverable": {"color": BLUE, "marker": "o"},
-    "undecided": {"color": ORANGE, "marker": "s"},
-    "not recoverable": {"color": VERMILION, "marker": "^"},
+    schema.Verdict.RECOVERABLE: {"color": BLUE, "marker": "o"},
+    schema.Verdict.UNDECIDED: {"color": ORANGE, "marker": "s"},
+    schema.Verdict.NOT_RECOVERABLE: {"color": VERMILION, "marker": "^"},
 }
 _QUESTIONS = {schema.HEAD: ("without a prompt", BLUE, ""), schema.PROMPT: ("after the prompt", ORANGE, "//")}
 _WORDS_IN_LINE = 20

@@ -64,7 +64,7 @@ def margins(tree: xr.DataTree) -> xr.Dataset:
     task, decidable = audited.task, audited.decidable
     scale = float(task.scale) or 1.0
     sizes = audited.margins / scale
-    tolerance = tree[f"{schema.DIAGNOSTICS}/margins"].attrs["tolerance"] / scale
+    tolerance = audited.group(f"{schema.DIAGNOSTICS}/margins").attrs["tolerance"] / scale
     smallest = np.abs(sizes[decidable]).min(initial=0.1)
     resolution = max(tolerance, 10.0 ** np.floor(np.log10(smallest)))
     n_bins = _BINS_OF_DECADE * max(-np.log10(resolution), _BINS / _BINS_OF_DECADE)

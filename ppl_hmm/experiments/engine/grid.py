@@ -1,93 +1,91 @@
-"""What every experiment is configured by, and the cells it falls into.
+"""What an experiment is configured by, and the cells it falls into.
 
-A cell is one size and a fixed block of seeds, whose models may train together. The layout depends on the configuration
-alone, so that results do not depend on who computes which cell.
+A cell is one point of the grid and a fixed block of seeds, whose models may train together. The layout depends on the
+configuration alone, so that results do not depend on who computes which cell.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, NamedTuple
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+from urllib.parse import quote
 
-from ppl_hmm.errors import InvalidInput, at_least
+from ppl_hmm import schema
+from ppl_hmm.errors import InvalidInput, at_least, one_of
+from ppl_hmm.experiments.engine.axes import Axis, Scalar
+
+if TYPE_CHECKING:  # the command line reads settings, and must start without it
+    import xarray as xr
 
 SEEDS_PER_CELL = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """The unit of work: one size, and seeds that are computed together."""
+    """The unit of work: one value of each axis, and seeds that are computed together."""
 
-    n_states: int
+    name: str  # in the store
+    point: Mapping[str, Scalar]  # dimension of an axis: its value
     seeds: tuple[int, ...]
 
+    def __getitem__(self, dimension: str) -> Any:
+        """Return the value of an axis."""
+        one_of("axis", dimension, self.point)
+        return self.point[dimension]
+
     @property
-    def name(self) -> str:
-        """Name in the store."""
-        return f"states-{self.n_states}-seeds-{self.seeds[0]}-{self.seeds[-1]}"
-
-
-class Extent(NamedTuple):
-    """How much of an experiment to compute: its sizes, the seeds at each, and what differs from the default sizes."""
-
-    states: tuple[int, ...]
-    n_seeds: int
-    sizes: dict[str, Any]
+    def labels(self) -> dict[str, list[Scalar]]:
+        """Labels of the cell along each dimension of the grid; the seeds are the last."""
+        return {**{name: [value] for name, value in self.point.items()}, schema.SEED: list(self.seeds)}
 
 
 #: The settings of every experiment that is defined, by its name.
 DEFINED: dict[str, type[Settings]] = {}
 
 
-@dataclasses.dataclass(frozen=True)
 class Settings:
-    """Everything that determines the numbers of an experiment; each experiment has its own subclass.
+    """Everything that determines the numbers of an experiment.
+
+    Subclass it as a frozen dataclass. Its definition registers it under ``experiment``, so that stores are read back;
+    its fields are numbers, strings, truth values or tuples of these. Refuse bad values in ``__post_init__``: nothing is
+    written before.
 
     Attributes
     ----------
     experiment
-        Its name on the command line.
-    title
-        What it is, in a line.
-    panel
-        The published numbers beside it: this panel of the paper's Figure 3.
-    figure, smoke
-        What the figure shows; the same code on little text, in seconds.
-    smallest, multiple_of
-        Which sizes are allowed.
-    states
-        Numbers of hidden states in all, kept in increasing order.
+        Name of the experiment, its own.
     n_seeds
-        Seeds 0..n_seeds−1 at each size: each is one model, one task, one data set.
-    vocabulary_size, length
-        V, and T tokens of raw text.
-    n_train, n_validation, n_test
-        Sequences.
+        Seeds 0..n_seeds−1 at each point of the grid: a field of each subclass.
     threads
         Threads of linear algebra in a cell.
 
     Raises
     ------
     InvalidInput
-        No sizes, one that is not allowed or there twice, a number below one.
+        When a class is defined under the name of another.
+
+    See Also
+    --------
+    ppl_hmm.experiments.run_experiment : compute an experiment
+
+    Examples
+    --------
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Sizes(Settings):
+    ...     experiment = "sizes"
+    ...     sizes: tuple[int, ...] = (4, 8)
+    ...     n_seeds: int = 7
+    ...
+    ...     def axes(self):
+    ...         return (Axis("size", self.sizes),)
+    >>> [cell.name for cell in Sizes().cells()]
+    ['size-4-seeds-0-4', 'size-4-seeds-5-6', 'size-8-seeds-0-4', 'size-8-seeds-5-6']
     """
 
     experiment: ClassVar[str]
-    title: ClassVar[str]
-    panel: ClassVar[Literal["left", "right"]]
-    figure: ClassVar[Extent]
-    smoke: ClassVar[Extent]
-    smallest: ClassVar[int]
-    multiple_of: ClassVar[int] = 1
-
-    states: tuple[int, ...]
     n_seeds: int
-    vocabulary_size: int = 10
-    length: int = 80
-    n_train: int = 5000
-    n_validation: int = 500
-    n_test: int = 1000
     threads: int = 1
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -105,31 +103,50 @@ class Settings:
             )
         DEFINED[cls.experiment] = cls
 
-    def __post_init__(self) -> None:
-        if not self.states:
-            raise InvalidInput("states", "at least one number of states", "none", f"pass e.g. {self.figure.states}")
-        states = tuple(sorted(map(self._allowed, self.states)))
-        if len(set(states)) < len(states):
-            raise InvalidInput("states", "different sizes", str(states), "drop the repetition")
-        object.__setattr__(self, "states", states)
-        for field in dataclasses.fields(self):
-            if field.type == "int":
-                object.__setattr__(self, field.name, at_least(field.name, getattr(self, field.name), 1))
+    def axes(self) -> tuple[Axis, ...]:
+        """Return the axes of the grid, at least one; the seeds come after them by themselves."""
+        raise NotImplementedError(f"{type(self).__name__}.axes")
 
-    def _allowed(self, n_states: object) -> int:
-        size = at_least("states", n_states, self.smallest)
-        if size % self.multiple_of:
-            expected, nearest = f"multiples of {self.multiple_of}", size // self.multiple_of * self.multiple_of
-            raise InvalidInput("states", expected, str(size), f"pass {nearest} or {nearest + self.multiple_of}")
-        return size
+    def cost(self, cell: Cell) -> float:  # noqa: ARG002 (what subclasses answer from)
+        """Return the relative time of a cell: the longest are computed first."""
+        return 0.0
 
-    def cells(self) -> Iterator[Cell]:
-        """Yield the cells, largest sizes first: the longest work must not come last."""
-        for n_states in reversed(self.states):
+    def references(self) -> dict[str, xr.Dataset]:
+        """Return what stands beside the results in the tree, by group: published numbers, for example."""
+        return {}
+
+    def cells(self) -> list[Cell]:
+        """Return the cells, those of the highest cost first: the longest work must not come last."""
+        return sorted(self._cells(), key=self.cost, reverse=True)
+
+    def _cells(self) -> Iterator[Cell]:
+        axes = self.axes()
+        for values in itertools.product(*(axis.values for axis in axes)):
+            point = {axis.dimension: value for axis, value in zip(axes, values, strict=True)}
+            names = [f"{axis.label}-{quote(str(value), safe='')}" for axis, value in zip(axes, values, strict=True)]
             for start in range(0, self.n_seeds, SEEDS_PER_CELL):
-                yield Cell(n_states, tuple(range(start, min(start + SEEDS_PER_CELL, self.n_seeds))))
+                seeds = tuple(range(start, min(start + SEEDS_PER_CELL, self.n_seeds)))
+                yield Cell("-".join([*names, f"seeds-{seeds[0]}-{seeds[-1]}"]), point, seeds)
 
     def as_attributes(self) -> dict[str, Any]:
         """Return the settings as attributes of a store."""
-        values = {"experiment": self.experiment, **dataclasses.asdict(self)}
+        values = {"experiment": self.experiment, **dataclasses.asdict(cast(Any, self))}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def require_grid(settings: Settings) -> None:
+    """Raise :class:`InvalidInput` unless the axes and seeds of settings make a grid."""
+    at_least("n_seeds", settings.n_seeds, 1)
+    axes = settings.axes()
+    if not isinstance(axes, tuple) or not axes or not all(isinstance(axis, Axis) for axis in axes):
+        raise InvalidInput(
+            f"axes of {settings.experiment}", "a tuple of at least one Axis", repr(axes), "return e.g. (Axis(…),)"
+        )
+    dimensions = [axis.dimension for axis in axes]
+    if len(set(dimensions)) < len(dimensions):
+        raise InvalidInput(f"axes of {settings.experiment}", "different names", ", ".join(dimensions), "rename one")
+    names = [cell.name.casefold() for cell in settings.cells()]
+    if len(set(names)) < len(names):
+        raise InvalidInput(
+            f"axes of {settings.experiment}", "values that name different files", str(axes), "rename the values"
+        )

@@ -9,11 +9,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
@@ -29,60 +28,78 @@ class WorkerLost(PplHmmError):
     """A worker process died; finished cells are kept."""
 
 
-def reproduce(
-    configuration: type[Settings],
+def run_experiment(
+    settings: Settings,
     compute: Compute,
-    states: Sequence[int],
-    seeds: int,
     out: str | Path,
     *,
     workers: int = 2,
     executor: Executor | None = None,
     progress: Progress | None = None,
-    **sizes: Any,
 ) -> xr.DataTree:
-    """Compute an experiment in the directory ``out``, or continue it there, and return its tree.
-
-    Parameters
-    ----------
-    configuration, compute
-        What makes the experiment: its class of settings, and what it computes for one cell.
-    states, seeds, out, workers, executor, progress, sizes
-        As in :func:`ppl_hmm.head_vs_prompt`, and so are the errors.
-    """
-    settings = configuration(tuple(states), at_least("seeds", seeds, 1), **sizes)
-    at_least("workers", workers, 1)  # before anything is written
-    return run(compute, Store(out, settings), workers=workers, executor=executor, progress=progress)
-
-
-def run(
-    compute: Compute,
-    store: Store,
-    *,
-    workers: int = 2,
-    executor: Executor | None = None,
-    progress: Progress | None = None,
-) -> xr.DataTree:
-    """Compute the cells that ``store`` lacks and return the gathered tree.
+    """Compute an experiment in the directory ``out``, or continue it there.
 
     Every finished cell is stored by its worker at once: after a kill the same call goes on where it stopped. Workers
     elsewhere need the package and the directory of the store.
 
     Parameters
     ----------
+    settings
+        An instance of a subclass of :class:`~ppl_hmm.experiments.Settings`: it says what the grid is.
+    compute
+        A function of the settings and one cell. It returns columns by name, each with one entry a seed of the cell, or
+        ``(dimensions, values)`` with a dimension ``'seed'``. Randomness comes from each seed alone.
+    out
+        Directory of the results. A finished one is returned as it is; one of another configuration is refused.
     workers
-        Processes of the pool; 1 computes in this process.
+        Processes; 1 computes in this one. The numbers do not depend on it. More need settings and function that can be
+        imported: define both in a module, not in a notebook.
     executor
-        Any ``concurrent.futures.Executor``, in place of the pool; it is left running.
+        Any ``concurrent.futures.Executor``, in place of processes; it is left running.
+    progress
+        Called with (cells done, cells in all).
+
+    Returns
+    -------
+    xarray.DataTree
+        ``/results`` with the columns (…, *axes, seed), ``/settings``, ``/timings``, and the settings' references.
 
     Raises
     ------
+    InvalidInput
+        Settings, axes or columns that are none, and what other processes cannot import.
+    ForeignFile, OtherConfiguration
+        An ``out`` that cannot be used, or holds something else; nothing is changed.
     WorkerLost
         A worker died (killed, or out of memory).
+
+    See Also
+    --------
+    ppl_hmm.open_results : read a finished or running experiment
+    ppl_hmm.head_vs_prompt : an experiment that is defined here
+
+    Examples
+    --------
+    >>> import dataclasses, tempfile
+    >>> from ppl_hmm.experiments import Axis, Settings, run_experiment
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Powers(Settings):
+    ...     experiment = "powers"
+    ...     bases: tuple[int, ...] = (2, 3)
+    ...     n_seeds: int = 4
+    ...
+    ...     def axes(self):
+    ...         return (Axis("base", self.bases),)
+    >>> def compute(settings, cell):
+    ...     return {"power": [cell["base"] ** seed for seed in cell.seeds]}
+    >>> tree = run_experiment(Powers(), compute, tempfile.mkdtemp(), workers=1)
+    >>> tree["results/power"].sel(base=3).values.tolist()
+    [1, 3, 9, 27]
     """
-    at_least("workers", workers, 1)
+    at_least("workers", workers, 1)  # before anything is written
+    store = Store(out, settings)
     missing = store.missing()
-    total = len(list(store.settings.cells()))
+    total = len(settings.cells())
     n_finished = total - len(missing)
 
     def report(n_done: int) -> None:

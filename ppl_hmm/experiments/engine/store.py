@@ -2,7 +2,7 @@
 
     OUT/settings.json       the configuration, written first: what belongs here and what does not
     OUT/cells/NAME.zarr     finished cells of a run that is still under way
-    OUT/results.zarr        the finished experiment: /results, /published, /settings, /timings
+    OUT/results.zarr        the finished experiment: /results, /settings, /timings, and its references
 
 Every store is written aside and renamed, so that what carries its name is complete, and its files are known by their
 hashes. Runs of one configuration may share a directory: each takes what the others have finished.
@@ -22,10 +22,9 @@ from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.base import atomic
 from ppl_hmm.errors import ForeignFile, PplHmmError
-from ppl_hmm.experiments.engine import hashed
+from ppl_hmm.experiments.engine import defined, hashed
 from ppl_hmm.experiments.engine.gathered import cell_of, chunks, gather, is_by_cell
 from ppl_hmm.experiments.engine.grid import Cell, Settings
-from ppl_hmm.experiments.figure3 import configurations
 from ppl_hmm.storage.layout import rename_former, with_current_names
 
 _SETTINGS = "settings.json"
@@ -45,13 +44,13 @@ class Store:
     ForeignFile
         ``path`` cannot be written, or holds files of something else; nothing is changed.
     InvalidInput
-        The settings could not be read back from the directory; nothing is changed.
+        The settings make no grid, or could not be read back from the directory; nothing is changed.
     OtherConfiguration
         ``path`` holds the same kind of experiment under other settings or another version; nothing is changed.
     """
 
     def __init__(self, path: str | Path, settings: Settings) -> None:
-        configurations.require_readable(settings)
+        defined.require_runnable(settings)
         self.path = atomic.as_path(path, "store")
         self.settings = settings
         configuration = {"package": "ppl_hmm", "version": __version__, "settings": settings.as_attributes()}
@@ -73,7 +72,7 @@ class Store:
         """Return the cells still to compute, in the order of the grid; damaged ones are removed."""
         if self.finished:
             return []
-        cells = list(self.settings.cells())
+        cells = self.settings.cells()
         for path in map(self.cell_path, cells):
             if path.exists() and hashed.damaged_files(path):
                 atomic.remove(_taken_away(path))
@@ -101,7 +100,7 @@ class Store:
             whole = [cell.to_dataset() for cell in cells if cell is not None]
             if len(whole) == len(cells):
                 tree = gather(whole, _read_configuration(self.path))
-                hashed.write(tree, self.path / _RESULTS, chunks(tree))
+                hashed.write(tree, self.path / _RESULTS, chunks(tree, self.settings))
             elif not self.finished:  # another run, which was faster, may have removed them
                 raise ForeignFile(
                     f"cells in {self.path}",
@@ -120,10 +119,10 @@ class Store:
         if None not in lost and results.exists():  # else another run was faster, and takes them apart
             with xr.open_datatree(results, engine="zarr") as tree:
                 everything = xr.merge([tree[name].to_dataset() for name in (schema.RESULTS, schema.TIMINGS)])
-                for cell in self.settings.cells() if is_by_cell(everything) else ():
+                for cell in self.settings.cells() if is_by_cell(everything, self.settings) else ():
                     if cell.name not in lost:
-                        part = everything.sel({schema.N_STATES: [cell.n_states], schema.SEED: list(cell.seeds)})
-                        write_cell(rename_former(part.load().drop_encoding()), self.cell_path(cell))
+                        part = everything.sel(cell.labels).load().drop_encoding()
+                        write_cell(rename_former(part), self.cell_path(cell))
         atomic.remove(results)
 
 
@@ -147,12 +146,27 @@ def open_results(path: str | Path) -> xr.DataTree:
     Parameters
     ----------
     path
-        The directory given as ``out``. Cells that a running experiment still lacks are NaN, or −1 for yes-or-no.
+        The directory given as ``out``. Where a running experiment lacks cells, numbers are NaN, strings are empty and
+        yes-or-no is −1.
 
     Raises
     ------
     ForeignFile
-        There is no experiment of this package there, or a part of it is damaged (which).
+        There is no experiment of this package there, a part of it is damaged (which), or the module that defines it
+        has not been imported.
+
+    See Also
+    --------
+    ppl_hmm.head_vs_prompt, ppl_hmm.memory_vs_vanilla : the experiments of this package
+    ppl_hmm.experiments.run_experiment : an experiment of one's own
+
+    Examples
+    --------
+    >>> import tempfile, ppl_hmm
+    >>> out, little = tempfile.mkdtemp(), {"length": 8, "n_train": 60, "n_validation": 30, "n_test": 50}
+    >>> tree = ppl_hmm.memory_vs_vanilla([8], 1, out, workers=1, **little)
+    >>> ppl_hmm.open_results(out).identical(tree)
+    True
     """
     path = atomic.as_path(path, "store")
     configuration = _read_configuration(path)
@@ -170,7 +184,7 @@ def open_results(path: str | Path) -> xr.DataTree:
 
 def _damaged(store: Path, configuration: dict[str, Any]) -> ForeignFile:
     """Return the error that names the damaged files of a store, and what computes them again."""
-    settings = configurations.from_attributes(configuration["settings"])
+    settings = defined.from_attributes(configuration["settings"])
     files = hashed.damaged_files(store)
     kind = "damaged" if any((store / name).exists() for name in files) else "missing"
     cells = sorted({str(cell_of(settings, name)) for name in files} - {"None"})
@@ -188,8 +202,8 @@ def _read_configuration(path: Path) -> dict[str, Any]:
         configuration = json.loads((path / _SETTINGS).read_text())
         if configuration["package"] != "ppl_hmm" or "version" not in configuration:
             raise KeyError("package")
-        configurations.from_attributes(configuration["settings"])
-    except configurations.UnknownExperiment:
+        defined.from_attributes(configuration["settings"])
+    except defined.UnknownExperiment:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ForeignFile(

@@ -1,22 +1,114 @@
-"""The configuration of each experiment, found by the experiment's name."""
+"""The settings of both panels, found by the experiment's name."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from numbers import Real
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from ppl_hmm.errors import ForeignFile, InvalidInput
-from ppl_hmm.experiments.engine.grid import DEFINED, Extent, Settings
+from ppl_hmm import schema
+from ppl_hmm.errors import InvalidInput, at_least
+from ppl_hmm.experiments.engine.axes import Axis
+from ppl_hmm.experiments.engine.grid import Cell, Settings
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 # Of a run that takes seconds.
 _LITTLE_TEXT = {"length": 20, "n_train": 300, "n_validation": 100, "n_test": 200}
 
+# Less has no balanced task: with one token every text has the same posterior, and one text has one label.
+_SMALLEST = {"vocabulary_size": 2, "n_train": 2}
+
+
+class Extent(NamedTuple):
+    """How much of an experiment to compute: its sizes, the seeds at each, and what differs from the default sizes."""
+
+    states: tuple[int, ...]
+    n_seeds: int
+    sizes: dict[str, Any]
+
 
 @dataclasses.dataclass(frozen=True)
-class HeadVsPrompt(Settings):
-    """Settings of ``head-vs-prompt``: those of every experiment, and of its prompts.
+class Figure3Settings(Settings):
+    """Settings that both panels have.
+
+    Attributes
+    ----------
+    title
+        What the experiment is, in a line.
+    panel
+        The published numbers beside it: this panel of the paper's Figure 3.
+    figure, smoke
+        What the figure shows; the same code on little text, in seconds.
+    smallest, multiple_of
+        Which sizes are allowed.
+    states
+        Numbers of hidden states in all, kept in increasing order.
+    n_seeds
+        Seeds 0..n_seeds−1 at each size: each is one model, one task, one data set.
+    vocabulary_size, length
+        V, and T tokens of raw text.
+    n_train, n_validation, n_test
+        Sequences.
+    threads
+        Threads of linear algebra in a cell.
+
+    Raises
+    ------
+    InvalidInput
+        No sizes, one that is not allowed or there twice, a number that is too small.
+    """
+
+    title: ClassVar[str]
+    panel: ClassVar[Literal["left", "right"]]
+    figure: ClassVar[Extent]
+    smoke: ClassVar[Extent]
+    smallest: ClassVar[int]
+    multiple_of: ClassVar[int] = 1
+
+    states: tuple[int, ...]
+    n_seeds: int
+    vocabulary_size: int = 10
+    length: int = 80
+    n_train: int = 5000
+    n_validation: int = 500
+    n_test: int = 1000
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "states", tuple(sorted(map(self._allowed, self.states))))
+        for field in dataclasses.fields(self):
+            if field.type == "int":
+                value = at_least(field.name, getattr(self, field.name), _SMALLEST.get(field.name, 1))
+                object.__setattr__(self, field.name, value)
+        self.axes()  # checks them
+
+    def _allowed(self, n_states: object) -> int:
+        size = at_least("states", n_states, self.smallest)
+        if size % self.multiple_of:
+            expected, nearest = f"multiples of {self.multiple_of}", size // self.multiple_of * self.multiple_of
+            raise InvalidInput("states", expected, str(size), f"pass {nearest} or {nearest + self.multiple_of}")
+        return size
+
+    def axes(self) -> tuple[Axis, ...]:
+        """Return the one axis: numbers of hidden states."""
+        return (Axis(schema.N_STATES, self.states, label="states"),)
+
+    def cost(self, cell: Cell) -> float:
+        """Return the number of hidden states."""
+        return cell[schema.N_STATES]
+
+    def references(self) -> dict[str, xr.Dataset]:
+        """Return the published numbers."""
+        from ppl_hmm.reference import published  # loads arrays, which the command line's settings do without
+
+        return {schema.PUBLISHED: published(self.panel)}
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadVsPrompt(Figure3Settings):
+    """Settings of ``head-vs-prompt``: those of both panels, and of its prompts.
 
     Attributes
     ----------
@@ -26,7 +118,7 @@ class HeadVsPrompt(Settings):
         δ of the second constructed prompt.
     """
 
-    experiment: ClassVar[str] = "head-vs-prompt"
+    experiment: ClassVar[str] = schema.HEAD_VS_PROMPT
     title: ClassVar[str] = (
         "Head tuning against prompt tuning: Figure 3 (left), with exact conditionals in place of a transformer."
     )
@@ -46,10 +138,10 @@ class HeadVsPrompt(Settings):
 
 
 @dataclasses.dataclass(frozen=True)
-class MemoryVsVanilla(Settings):
-    """Settings of ``memory-vs-vanilla``: those of every experiment; size S is S/4 memory values of 4 states each."""
+class MemoryVsVanilla(Figure3Settings):
+    """Settings of ``memory-vs-vanilla``: those of both panels; size S is S/4 memory values of 4 states each."""
 
-    experiment: ClassVar[str] = "memory-vs-vanilla"
+    experiment: ClassVar[str] = schema.MEMORY_VS_VANILLA
     title: ClassVar[str] = (
         "Attention with a memory against a linear head without: Figure 3 (right), with exact conditionals."
     )
@@ -62,60 +154,6 @@ class MemoryVsVanilla(Settings):
 
 
 #: The experiments of this package.
-CONFIGURATIONS: dict[str, type[Settings]] = {
+CONFIGURATIONS: dict[str, type[Figure3Settings]] = {
     configuration.experiment: configuration for configuration in (HeadVsPrompt, MemoryVsVanilla)
 }
-
-
-class UnknownExperiment(ForeignFile):
-    """The settings are of an experiment that is not defined here."""
-
-
-def from_attributes(attributes: dict[str, Any]) -> Settings:
-    """Return the settings that :meth:`Settings.as_attributes` wrote, of the experiment they name.
-
-    Raises
-    ------
-    UnknownExperiment
-        No such experiment is defined.
-    KeyError, TypeError, InvalidInput
-        No name; other fields than it has; values it refuses.
-    """
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in attributes.items()
-        if name != "experiment"
-    }
-    name = attributes["experiment"]
-    if name not in DEFINED:
-        known, remedy = ", ".join(sorted(DEFINED)), "import the module that defines it"
-        raise UnknownExperiment("experiment", f"one of {known}", repr(name), remedy)
-    return DEFINED[name](**fields)
-
-
-def require_readable(settings: Settings) -> None:
-    """Raise unless settings can be read back from the file they are written to.
-
-    Raises
-    ------
-    InvalidInput
-        A field that JSON cannot hold or changes (which), or a class without a name of its own.
-    """
-    if DEFINED.get(getattr(settings, "experiment", "")) is not type(settings):
-        raise InvalidInput(
-            f"settings {type(settings).__name__}", "a class attribute 'experiment' of its own", "none", "name it"
-        )
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        try:
-            again = json.loads(json.dumps(value))
-            unchanged = (tuple(again) if isinstance(again, list) else again) == value
-        except (TypeError, ValueError):
-            unchanged = False
-        if not unchanged:
-            raise InvalidInput(
-                f"field {field.name!r} of {type(settings).__name__}",
-                "a number, a string, a truth value, or a tuple of these",
-                repr(value),
-                "pass such a value, e.g. float(x)",
-            )

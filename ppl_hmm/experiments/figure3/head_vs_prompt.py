@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 
 from ppl_hmm import schema
-from ppl_hmm.experiments.engine.cells import Answer, gather
 from ppl_hmm.experiments.engine.grid import Cell
-from ppl_hmm.experiments.engine.runner import Progress, reproduce
+from ppl_hmm.experiments.engine.runner import Progress
+from ppl_hmm.experiments.figure3.answers import Answer, columns
 from ppl_hmm.experiments.figure3.configurations import HeadVsPrompt
 from ppl_hmm.experiments.figure3.linear import (
     accuracy,
@@ -23,6 +23,7 @@ from ppl_hmm.experiments.figure3.linear import (
     select_heads,
     separable,
 )
+from ppl_hmm.experiments.figure3.reproduction import reproduce
 from ppl_hmm.experiments.figure3.text import LabelledText, draw
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.language_models.oracle import OracleLM, OracleText
@@ -69,13 +70,30 @@ def head_vs_prompt(
     -------
     xarray.DataTree
         ``/results`` with ``accuracy(approach, n_states, seed)`` in [0, 1], ``separable`` and ``condition`` (1 yes,
-        0 no, −1 not asked), ``undecidable(n_states, seed)``; ``/published``; ``/settings``; ``/timings``. Select by
-        ``.sel(approach="head")``; stores of the first release, which say ``method``, are renamed when they are opened.
+        0 no, −1 not asked), ``redraws``, ``undecidable(n_states, seed)``; ``/published``; ``/settings``; ``/timings``.
+        Select by ``.sel(approach="head")``; stores of the first release, which say ``method``, are renamed when they
+        are opened.
 
     Raises
     ------
     InvalidInput, ForeignFile, OtherConfiguration, WorkerLost
-        Sizes below one; an ``out`` that cannot be used; a worker that died.
+        Sizes that are too small; an ``out`` that cannot be used; a worker that died.
+    NoBalancedTask
+        A model that has no balanced task, like ten others drawn in its place: ``redraws`` counts these.
+
+    See Also
+    --------
+    ppl_hmm.memory_vs_vanilla : the right panel
+    ppl_hmm.open_results : read a finished or running experiment
+    ppl_hmm.experiments.run_experiment : an experiment of one's own
+
+    Examples
+    --------
+    >>> import tempfile, ppl_hmm
+    >>> little = {"length": 10, "n_train": 100, "n_validation": 50, "n_test": 50, "restarts": 1}
+    >>> tree = ppl_hmm.head_vs_prompt([3], 1, tempfile.mkdtemp(), workers=1, **little)
+    >>> tree["results/accuracy"].sel(approach="prompt-theorem", n_states=3).values.tolist()
+    [1.0]
     """
     return reproduce(
         HeadVsPrompt, _compute, states, seeds, out, workers=workers, executor=executor, progress=progress, **sizes
@@ -83,7 +101,7 @@ def head_vs_prompt(
 
 
 def _compute(settings: HeadVsPrompt, cell: Cell) -> xr.Dataset:
-    data = draw(settings, cell, lambda seed: random_hmm("wei2021", cell.n_states, settings.vocabulary_size, seed))
+    data = draw(settings, cell, random_hmm, "wei2021", cell[schema.N_STATES], settings.vocabulary_size)
     lm, encoded = encode(data)
     features = features_at_mask(encoded)
     answers = [
@@ -93,7 +111,7 @@ def _compute(settings: HeadVsPrompt, cell: Cell) -> xr.Dataset:
         _theorem_answer(schema.PROMPT_THEOREM, 0.0, data, encoded),
         _theorem_answer(schema.PROMPT_THEOREM_THRESHOLD, settings.support_threshold, data, encoded),
     ]
-    return gather(cell, answers, data.undecidable)
+    return columns((data, answers))
 
 
 def _prompt_answer(
@@ -114,7 +132,7 @@ def _prompt_answer(
     return Answer(schema.PROMPT, accuracy(heads, features, data), separable(features, data))
 
 
-def _theorem_answer(method: str, support_threshold: float, data: LabelledText[HMM], encoded: OracleText) -> Answer:
+def _theorem_answer(approach: str, support_threshold: float, data: LabelledText[HMM], encoded: OracleText) -> Answer:
     """Return the answer of the prompts and heads that Theorem P constructs; no accuracy where its condition fails."""
     certificates = [
         prompt_certificate(model, task, support_threshold=support_threshold)
@@ -123,4 +141,4 @@ def _theorem_answer(method: str, support_threshold: float, data: LabelledText[HM
     features = features_at_mask(encoded, SoftPrompt.stack([cast(SoftPrompt, found.prompt) for found in certificates]))
     heads = [LinearHead.from_weights(found.weights.numpy()) for found in certificates]
     holds = np.array([found.recoverable for found in certificates])
-    return Answer(method, np.where(holds, accuracy(heads, features, data), np.nan), condition=holds)
+    return Answer(approach, np.where(holds, accuracy(heads, features, data), np.nan), condition=holds)

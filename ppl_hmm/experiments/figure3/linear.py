@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from ppl_hmm import schema
-from ppl_hmm.experiments.engine.cells import Answer
+from ppl_hmm.experiments.figure3.answers import Answer
 from ppl_hmm.experiments.figure3.text import LabelledText
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.language_models.oracle import OracleLM, OracleText
@@ -28,11 +28,11 @@ def features_at_mask(encoded: OracleText, prompt: SoftPrompt | None = None) -> n
     return encoded.conditionals(None if prompt is None else prompt.rows, positions=[0])[..., 0, :].numpy()
 
 
-def linear_answer(method: str, data: LabelledText[HMM], features: np.ndarray) -> Answer:
+def linear_answer(approach: str, data: LabelledText[HMM], features: np.ndarray) -> Answer:
     """Return the answer of learned heads on probabilities without a prompt; the condition is that of Theorem H."""
     condition = [head_certificate(model, task).recoverable for model, task in zip(data.models, data.tasks, strict=True)]
     heads = select_heads(features, data, "probability")
-    return Answer(method, accuracy(heads, features, data), separable(features, data), condition)
+    return Answer(approach, accuracy(heads, features, data), separable(features, data), condition)
 
 
 def select_heads(

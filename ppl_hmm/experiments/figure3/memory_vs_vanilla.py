@@ -11,13 +11,15 @@ import numpy as np
 import xarray as xr
 
 from ppl_hmm import schema
-from ppl_hmm.experiments.engine.cells import Answer, gather
 from ppl_hmm.experiments.engine.grid import Cell
-from ppl_hmm.experiments.engine.runner import Progress, reproduce
+from ppl_hmm.experiments.engine.runner import Progress
+from ppl_hmm.experiments.figure3.answers import Answer, columns
 from ppl_hmm.experiments.figure3.configurations import MemoryVsVanilla
 from ppl_hmm.experiments.figure3.linear import encode, features_at_mask, linear_answer
+from ppl_hmm.experiments.figure3.reproduction import reproduce
 from ppl_hmm.experiments.figure3.text import LabelledText, draw
-from ppl_hmm.heads.attention import AttentionHead, constructed_attention
+from ppl_hmm.heads.attention import AttentionHead
+from ppl_hmm.heads.constructed import constructed_attention
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.probe import masked_features
 from ppl_hmm.models import MemoryHMM
@@ -61,6 +63,22 @@ def memory_vs_vanilla(
     ------
     InvalidInput, ForeignFile, OtherConfiguration, WorkerLost
         Sizes that are not allowed; an ``out`` that cannot be used; a worker that died.
+    NoBalancedTask
+        As from :func:`ppl_hmm.head_vs_prompt`.
+
+    See Also
+    --------
+    ppl_hmm.head_vs_prompt : the left panel
+    ppl_hmm.open_results : read a finished or running experiment
+    ppl_hmm.experiments.run_experiment : an experiment of one's own
+
+    Examples
+    --------
+    >>> import tempfile, ppl_hmm
+    >>> little = {"length": 8, "n_train": 60, "n_validation": 30, "n_test": 50}
+    >>> tree = ppl_hmm.memory_vs_vanilla([8], 1, tempfile.mkdtemp(), workers=1, **little)
+    >>> tree["results/condition"].sel(approach="attention-theorem", n_states=8).values.tolist()
+    [1]
     """
     return reproduce(
         MemoryVsVanilla, _compute, states, seeds, out, workers=workers, executor=executor, progress=progress, **sizes
@@ -68,15 +86,11 @@ def memory_vs_vanilla(
 
 
 def _compute(settings: MemoryVsVanilla, cell: Cell) -> xr.Dataset:
-    n_states, n_values = settings.states_per_value, cell.n_states // settings.states_per_value
-    n_tokens = settings.vocabulary_size
-    with_memory = draw(
-        settings, cell, lambda seed: random_memory_hmm("wei2021-memory", n_states, n_values, n_tokens, seed)
-    )
-    vanilla = draw(settings, cell, lambda seed: random_hmm("wei2021", cell.n_states, n_tokens, seed))
-    features = features_at_mask(encode(vanilla)[1])
-    answers = [*_attention_answers(with_memory), linear_answer(schema.VANILLA_LINEAR, vanilla, features)]
-    results = gather(cell, answers, with_memory.undecidable)
+    size, n_states, n_tokens = cell[schema.N_STATES], settings.states_per_value, settings.vocabulary_size
+    with_memory = draw(settings, cell, random_memory_hmm, "wei2021-memory", n_states, size // n_states, n_tokens)
+    vanilla = draw(settings, cell, random_hmm, "wei2021", size, n_tokens)
+    linear = linear_answer(schema.VANILLA_LINEAR, vanilla, features_at_mask(encode(vanilla)[1]))
+    results = columns((with_memory, _attention_answers(with_memory)), (vanilla, [linear]))
     results[schema.UNDECIDABLE].attrs["long_name"] = (
         "share of the memory arm's test texts with a margin within rounding"
     )

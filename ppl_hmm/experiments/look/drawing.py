@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -12,10 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ppl_hmm import schema
-from ppl_hmm.base.atomic import write_bytes
 from ppl_hmm.errors import one_of
 from ppl_hmm.experiments.look import data
-from ppl_hmm.plots.style import BLUE, GREEN, PURPLE, SETTINGS, SKY, VERMILION
+from ppl_hmm.plots.style import (
+    BLUE,
+    GREEN,
+    PURPLE,
+    SETTINGS,
+    SKY,
+    VERMILION,
+    save as save,  # by its path of version 0.1
+)
 
 
 class _Style(NamedTuple):
@@ -82,18 +87,6 @@ def draw(name: str, tree: xr.DataTree) -> Figure:
     one_of("figure", name, FIGURES)
     with mpl.rc_context(SETTINGS):
         return _draw(data.curves(tree), FIGURES[name])
-
-
-def save(figure: Figure, path: str | Path) -> list[Path]:
-    """Write the figure beside ``path`` as PNG (200 dpi) and SVG, and return both paths."""
-    paths = [Path(path).with_suffix(suffix) for suffix in (".png", ".svg")]
-    options: list[dict[str, Any]] = [{"dpi": 200}, {"metadata": {"Date": None}}]
-    for file, own in zip(paths, options, strict=True):
-        drawn = io.BytesIO()
-        with mpl.rc_context(SETTINGS):
-            figure.savefig(drawn, format=file.suffix[1:], **own)
-        write_bytes(drawn.getvalue(), file, "figure", "choose another --out")
-    return paths
 
 
 def _draw(curves: xr.Dataset, layout: _Layout) -> Figure:

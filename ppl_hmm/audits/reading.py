@@ -1,0 +1,59 @@
+"""What exact inference makes of texts, and what heads can be asked of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ppl_hmm.base.positions import Probe
+from ppl_hmm.inference.rows import Model
+from ppl_hmm.language_models.oracle import OracleLM
+from ppl_hmm.language_models.protocol import EncodedText
+from ppl_hmm.models import SoftPrompt
+from ppl_hmm.tasks import Answers, Task, latent_posterior
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reading:
+    """What exact inference and the exact language model make of texts."""
+
+    tokens: Tensor  # (B,T)
+    lengths: Tensor | None  # (B,)
+    law: Tensor  # (B,n): posterior of the latent that the task asks of
+    answers: Answers
+    tolerance: float  # margins within it are undecidable
+    probe: Probe  # the mask that heads read: (∅, x), but for tasks on a position
+    encoded: EncodedText  # of its input
+
+    @classmethod
+    def of(cls, model: Model, task: Task, tokens: Tensor, lengths: Tensor | None = None) -> Reading:
+        """Read texts (B,T), masked past the end of each."""
+        law, probe = latent_posterior(model, task, tokens), task.place.probe(tokens)
+        tolerance = float(task.tolerance_after(tokens.shape[1], model.n_states))
+        encoded = OracleLM(model).encode(probe.inputs)
+        return cls(tokens, lengths, law, task.answers(law, tolerance), tolerance, probe, encoded)
+
+    def features(self, prompt: SoftPrompt | None = None) -> Tensor:
+        """Return what a head reads of each text (B,V), after a prompt; zeros for impossible contexts."""
+        rows = None if prompt is None else prompt.rows
+        return self.probe.features(lambda positions: self.encoded.conditionals(rows, positions).detach())
+
+    def told(self, features: Tensor) -> Tensor:
+        """Say which texts (B,) a head can be asked about: decidable ones whose context is possible."""
+        return self.answers.decidable & (features.sum(-1) > 0)
+
+
+class Examples(NamedTuple):
+    """Features and labels of decidable texts: what heads are learned from, and tested on."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, reading: Reading, features: Tensor) -> Examples:
+        """Take the texts that a head can be asked about."""
+        kept = reading.told(features)
+        return cls(features[kept].cpu().numpy(), reading.answers.labels[kept].cpu().numpy())

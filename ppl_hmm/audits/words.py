@@ -1,0 +1,151 @@
+"""What an audit says of a question in plain words: the answer in one sentence, and what to do.
+
+Both follow from the question, from what decided it, and from what was measured.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ppl_hmm import schema
+from ppl_hmm.audits.tree import Asked, Audited, learned
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
+from ppl_hmm.recoverability.witness import SEPARATION
+from ppl_hmm.schema import Cause
+
+#: What each question asks about.
+NAMES = {
+    schema.HEAD: "a linear head",
+    schema.PROMPT: "a prompt and a linear head",
+    schema.ATTENTION: "attention over all positions",
+    schema.ATTENTION_PROMPT: "a prompt and attention",
+}
+_SUBJECTS = {
+    schema.HEAD: "a linear head",
+    schema.PROMPT: "a prompt with a linear head",
+    schema.ATTENTION: "attention over all positions",
+    schema.ATTENTION_PROMPT: "a prompt with attention",
+}
+#: The questions whose answers hold for texts that show the memory cell.
+OF_ATTENTION = (schema.ATTENTION, schema.ATTENTION_PROMPT)
+
+_OPEN = {
+    Cause.CONDITION_FAILS: "no weights for it could be constructed, which does not rule it out",
+    Cause.ROUNDING: "on paper weights for it exist, but what they read is lost in rounding",
+    Cause.TOO_LARGE: "the model is too large to construct weights for it",
+    Cause.CONTRADICTED: "the verdict was withdrawn, as the texts that were read contradict it",
+}
+
+_NO_LABEL = "nothing to learn: rounding decides the label of every text that was read"
+# Where the cause alone decides.
+_ADVICE_BY_CAUSE = {
+    Cause.CONSTANT_LABEL: "nothing to learn: every text has the same label",
+    Cause.ROUNDING: "expect no trained head to find it: see whether a prompt helps",
+    Cause.CONTRADICTED: "report this model and task: one of the two computations is wrong",
+}
+_ADVICE = {
+    (schema.HEAD, Cause.CONDITION_HOLDS): "constructed_head(model, task) is that head; a learned one needs no prompt "
+    "either",
+    (schema.HEAD, Cause.WITNESS): "no linear head will do, however it is trained: see whether a prompt helps, or read "
+    "log-probabilities, LinearHead(features='log')",
+    (schema.HEAD, Cause.CONDITION_FAILS): "learn a head and test it; longer or more text may hold a witness",
+    (schema.PROMPT, Cause.CONDITION_HOLDS): "constructed_prompt(model, task), then constructed_head(model, task, "
+    "prompt)",
+    (schema.PROMPT, Cause.CONDITION_FAILS): "the search found no prompt, which proves nothing: fit_prompt(lm, …) "
+    "learns one",
+    (schema.ATTENTION, Cause.CONDITION_HOLDS): "constructed_attention(model, task) reads the cell where the states "
+    "are sure",
+    (schema.ATTENTION, Cause.CONDITION_FAILS): "AttentionHead().fit(…) learns one: that none was "
+    "constructed proves nothing",
+    (schema.ATTENTION_PROMPT, Cause.CONDITION_HOLDS): "constructed_prompt(model, task), then "
+    "constructed_attention(model, task, prompt)",
+    (schema.ATTENTION_PROMPT, Cause.CONDITION_FAILS): "fit an AttentionHead, with or without a prompt",
+}
+_ADVICE_WITH_MEMORY = {
+    (schema.HEAD, Cause.CONDITION_HOLDS): "LinearHead.from_dataset(tree['head/head'].to_dataset()) is that head; a "
+    "learned one needs no attention either",
+    (schema.HEAD, Cause.WITNESS): "no linear head will do, however it is trained: see whether attention does, or read "
+    "log-probabilities, LinearHead(features='log')",
+    (schema.HEAD, Cause.TOO_LARGE): "ask attention, whose condition needs no larger model, or learn a head and test it",
+}
+_ADVICE_AT_POSITION = {
+    (schema.HEAD, Cause.CONDITION_HOLDS): "constructed_head(model, task) is that head; it reads probe_features(lm, "
+    "tokens, position=…, given=…), as the task says",
+    (schema.HEAD, Cause.WITNESS): "no linear head on this mask will do, however it is trained: read "
+    "log-probabilities, LinearHead(features='log'), or ask what another 'given' leaves",
+}
+
+
+def sentence(audited: Audited, asked: Asked) -> str:
+    """Return the answer to a question in plain words."""
+    subject, cause = _SUBJECTS[asked.question], asked.cause
+    if cause is Cause.CONSTANT_LABEL:
+        return f"{_capital(subject)} solves this task without reading: every text has the same label."
+    if cause is Cause.CONDITION_HOLDS:
+        return f"{_capital(subject)} solves this task: {_constructed(asked)}."
+    if cause is Cause.WITNESS:
+        n_texts = audited.group(f"{schema.RECOVERABILITY}/{asked.question}/{schema.WITNESS}").sizes[schema.WITNESS_TEXT]
+        answer = f"{_capital(subject)} cannot solve this task, however it is trained: {n_texts} texts prove it."
+    else:
+        answer = f"It is open whether {subject} solves this task: {_OPEN[cause]}."
+    return " ".join([answer, *_learned(audited, asked)])
+
+
+def advice(audited: Audited, asked: Asked) -> str:
+    """Return what to do."""
+    question, cause = asked.question, asked.cause
+    if cause is Cause.CONSTANT_LABEL or not audited.decidable.any():
+        return _ADVICE_BY_CAUSE[cause] if cause is Cause.CONSTANT_LABEL else _NO_LABEL
+    if cause in _ADVICE_BY_CAUSE:
+        return _ADVICE_BY_CAUSE[cause]
+    if audited.has(f"{schema.PROMPT}/{learned(question)}"):
+        return (
+            f"use what was learned, groups prompt/{learned(question)} and head/{learned(question)} of the tree, or "
+            "ask for a longer prompt: audit(…, n_prompt_tokens=…)"
+        )
+    if question == schema.ATTENTION_PROMPT and asked.recoverable and not audited.has(f"{schema.PROMPT}/{question}"):
+        found = "no prompt restricts this memory, and none is needed: constructed_attention(model, task)"
+    else:
+        with_memory = _ADVICE_WITH_MEMORY if schema.ATTENTION in audited.asked else {}
+        at_position = _ADVICE_AT_POSITION if audited.latent_asked else {}
+        found = {**_ADVICE, **with_memory, **at_position}[question, cause]
+    if asked.recoverable and asked.residual > RESIDUAL_TOLERANCE:
+        found += f"; pass tolerance={audited.tolerance:g}, as to this audit"
+    return found
+
+
+def accuracy(audited: Audited, asked: Asked) -> str:
+    """Return how often what was learned is right on new texts."""
+    name = learned(asked.question)
+    if audited.has(f"{schema.PROMPT}/{name}"):
+        n_tokens = audited.group(f"{schema.PROMPT}/{name}").sizes[schema.PROMPT_POSITION]
+        what = f"a learned prompt of {n_tokens} token{'s' if n_tokens > 1 else ''} with its head"
+    else:
+        what = "a learned head" if audited.has(f"{schema.HEAD}/{name}") else "the one label that was seen"
+    return f"{what} is right on {asked.learned_accuracy:.2%} of new text with a clear label"
+
+
+def _constructed(asked: Asked) -> str:
+    """Say on how many texts what was constructed is right."""
+    clear = "that show the memory cell clearly" if asked.question in OF_ATTENTION else "with a clear label"
+    if not asked.decidable:
+        return f"it was constructed from the model, though no texts {clear} were read"
+    found = f"what was constructed from the model is right on {asked.agreeing} of {asked.decidable} texts {clear}"
+    others = "other" if asked.undecidable == 1 else "others"
+    return found + (f", and claims nothing of {asked.undecidable} {others}" if asked.undecidable else "")
+
+
+def _learned(audited: Audited, asked: Asked) -> list[str]:
+    """Say what was learned instead, and whether some head is right on all texts after a learned prompt."""
+    if np.isnan(asked.learned_accuracy):
+        return []
+    said = _capital(accuracy(audited, asked))
+    if not audited.has(f"{schema.PROMPT}/{learned(asked.question)}"):
+        return [f"{said}."]
+    some = "some head is" if asked.separation_margin > SEPARATION else "no head is known to be"
+    return [f"{said}; after this prompt {some} right on all texts that were read."]
+
+
+def _capital(words: str) -> str:
+    """Return words that begin a sentence."""
+    return words[0].upper() + words[1:]

@@ -1,0 +1,93 @@
+"""The law that enters a head's mask, and what errors of a head's equations cost the margin.
+
+A prompt in front of the mask changes the law q of the mask's state, and nothing else; Theorems H and P are about q.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ppl_hmm.exact.wide import Wide, wide_product
+from ppl_hmm.inference.rows import model_prompt
+from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Prompt
+from ppl_hmm.tasks import PosteriorTask
+
+
+def entering_law(model: HMM, prompt: Prompt | None = None) -> Tensor:
+    """Return q (K,): the law of the mask's state before its text is seen; π₀A without a prompt.
+
+    With L prompt tokens q ∝ π₀A diag(u_1) A ⋯ diag(u_L) A; zeros if the prompt is impossible. What no float holds is
+    zero, too: :func:`states_entered` says which states have a positive probability.
+    """
+    return wide_law(model, prompt).floats()
+
+
+def wide_law(model: HMM, prompt: Prompt | None = None) -> Wide:
+    """Return q (K,) as :func:`entering_law`, products of tiny probabilities included. Cost O(K²) for each token."""
+    law, transition = Wide.of(model.initial), Wide.of(model.transition)
+    if prompt is not None:
+        for row in model_prompt(model, prompt):
+            law = wide_product(law[None], transition)[0] * Wide.of(row)
+        total = law.sum(0)
+        law = law / total.where(total.positive, 1.0)
+    return wide_product(law[None], transition)[0]
+
+
+def states_entered(model: HMM, prompt: Prompt | None = None, support_threshold: float = 0.0) -> Tensor:
+    """Say which states (K,) enter the mask with a probability above a threshold."""
+    law = wide_law(model, prompt)
+    return law.positive & ((law.floats() > support_threshold) | (support_threshold == 0))
+
+
+def margin_error(
+    model: HMM, task: PosteriorTask, laws: Sequence[Wide], weights: Tensor, rounding: float
+) -> float:
+    """Return the most that heads (C,J,V) on J masks, entered by laws (K,), move the margin of any text.
+
+    max_h |Aᵀ(c − π₀∘μ)|_h / (π₀A)_h with c the coefficients of the score, c = q∘Wb for one mask; for more than two
+    classes the margin is a difference of scores, so the range of Aᵀ(…) over classes counts. A text whose margin is
+    larger in absolute value is classified right, unless its score is within ``rounding`` of zero, as a share of what
+    was summed. Where (π₀A)_h = 0 the numerator must vanish up to that: text may come from h almost surely, and still be
+    possible.
+    """
+    initial, moves, emission = Wide.of(model.initial), Wide.of(model.transition), Wide.of(model.emission)
+    wanted = initial * Wide.of(task.contrasts.to(model.initial))
+    coefficients = sizes = Wide.of(torch.zeros_like(wanted.mantissa))
+    for law, block in zip(laws, weights.unbind(1), strict=True):
+        read = Wide.of(block)[:, None] * emission  # (C,K,V)
+        coefficients = wide_product(coefficients, moves) + law * read.sum(-1)
+        sizes = wide_product(sizes, moves) + law * read.abs().sum(-1)
+    change = wide_product(coefficients - wanted, moves)
+    first = wide_product(initial[None], moves)[0]
+    if not first.positive.all():
+        size = wide_product(sizes + wanted.abs(), moves)
+        excess = change.abs() - size * Wide.of(size.mantissa.new_tensor(rounding))
+        if excess[:, ~first.positive].positive.any():
+            return torch.inf
+        change, first = change.where(first.positive, 0.0), first.where(first.positive, 1.0)
+    return float(range_over_classes((change / first).floats()).max())
+
+
+def range_over_classes(errors: Tensor) -> Tensor:
+    """Return how far errors (C,…) of scores move a margin (…): (1,…) for two classes, whose score is the margin.
+
+    For more classes the margin is a difference of two scores; where both errors are infinite, so is the margin's.
+    """
+    if len(errors) == 1:
+        return errors[0].abs()
+    return (errors.amax(0) - errors.amin(0)).nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def task_targets(model: HMM, task: PosteriorTask) -> Tensor:
+    """Return π₀∘μ (1,K) for two classes, or π₀∘(w_c − w_0) (C,K) for more: only differences between classes matter."""
+    return model.initial * task.contrasts.to(model.initial)
+
+
+def smallest_row_singular_value(rows: Tensor) -> float:
+    """Return the smallest of the n singular values of n rows (n,V): 0 when n > V, and when n = 0 (nothing enters)."""
+    n_rows, n_columns = rows.shape
+    return float(torch.linalg.svdvals(rows)[-1]) if 0 < n_rows <= n_columns else 0.0

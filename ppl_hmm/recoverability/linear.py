@@ -1,0 +1,114 @@
+"""The certificate of a linear head: what it scores, and how far float64 can tell."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Self
+
+import numpy as np
+import xarray as xr
+from torch import Tensor
+
+from ppl_hmm import schema
+from ppl_hmm.base.tokens import as_tokens
+from ppl_hmm.inference.queries import masked_conditionals
+from ppl_hmm.models.kinds import Text
+from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
+from ppl_hmm.recoverability.half_range import half_range
+from ppl_hmm.recoverability.rounding import surely_scored
+from ppl_hmm.recoverability.witness import Witness
+from ppl_hmm.schema import Cause
+from ppl_hmm.tasks import Answers, decide, latent_posterior
+
+
+@typing.final
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class HeadCertificate(Certificate):
+    """The certificate of a linear head on masked conditionals, also after a prompt.
+
+    Attributes
+    ----------
+    weights
+        b (V,) for two classes, (C,V) for more: the head 1(bᵀG ≥ 0), or argmax_c. Longer where the head reads more than
+        G: V+1 blocks of V for a task on a position that is given all of the text, J blocks of V for J masks.
+    residual
+        Most that the head moves the margin of any text through the states that count, relative to ‖μ‖_∞; 0 = solved.
+    margin_error
+        The same over all states, in units of the margin: every text with |margin| above it is classified right, unless
+        its score is itself rounding (:meth:`sure`).
+    sigma_min
+        The K_S-th singular value of W on the K_S states that matter; 0 when K_S > V. Rows are independent iff positive.
+    support_threshold
+        δ: states entered with probability at most δ count as not entered. For δ > 0 sign agreement is measured, not
+        proved.
+    witness
+        Texts that no linear head classifies, after this prompt.
+    score_error
+        Scores within it have no sign, besides those that are rounding.
+    n_masks
+        J: how many masks stand in front of the text.
+    """
+
+    score_error: float = 0.0
+    n_masks: int = 1
+
+    @property
+    def half_range(self) -> float:
+        """Half the range of b in its worst block of V: what noise in G is multiplied by; of b_c − b_c' for classes."""
+        blocks = self.weights.shape[-1] // self.model.vocabulary_size
+        return half_range(np.atleast_2d(self.weights.cpu().numpy()), blocks)
+
+    def sign_agreement(self, tokens: Text, lengths: Text | None = None) -> SignAgreement:
+        """Return on how many of the decidable texts (B,T) the constructed head agrees with the task.
+
+        Cost O(B·T·K²).
+        """
+        text = as_tokens(tokens, self.model.vocabulary_size, lengths=lengths, device=self.model.device)
+        probe = self.task.place.probe(text, self.n_masks)
+
+        def conditionals(positions: list[int]) -> Tensor:
+            return masked_conditionals(
+                self.model, probe.inputs, prompt=self.prompt, positions=positions, impossible="mask"
+            )
+
+        law, n_tokens = latent_posterior(self.model, self.task, text), text.shape[1]
+        answers = self.task.answers(law, self.task.tolerance_after(n_tokens, self.model.n_states))
+        return self.agreement_on(probe.features(conditionals), answers, n_tokens)
+
+    def agreement_on(self, features: Tensor, answers: Answers, n_tokens: int) -> SignAgreement:
+        """Return the same for texts of T tokens whose features G (B,V), after this prompt, and answers are known."""
+        scores = features @ self.weights.reshape(-1, self.weights.shape[-1]).mT
+        decidable = answers.decidable & self.sure(features, n_tokens)
+        if self.support_threshold == 0:
+            decidable &= answers.margins.abs() > self.margin_error
+        agreeing = (decide(scores) == answers.labels) & decidable
+        n_decidable = int(decidable.sum())
+        return SignAgreement(int(agreeing.sum()), n_decidable, len(features) - n_decidable)
+
+    def sure(self, features: Tensor, n_tokens: int) -> Tensor:
+        """Say which texts (B,) of T tokens the constructed head scores beyond rounding."""
+        n_before = self.n_masks - 1 + (0 if self.prompt is None else len(self.prompt.rows))
+        return surely_scored(features, self.weights, self.model, n_before + n_tokens, self.score_error)
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the weights as a labelled dataset: a row for two classes, by class for more."""
+        weights = np.atleast_2d(self.weights.cpu().numpy())
+        dimensions = [schema.SCORE, schema.TOKEN]
+        if self.task.place.sees_token:
+            weights = weights.reshape(len(weights), -1, self.model.vocabulary_size)
+            dimensions.insert(1, schema.OBSERVED_TOKEN)
+        elif self.n_masks > 1:
+            weights = weights.reshape(len(weights), self.n_masks, -1)
+            dimensions.insert(1, schema.MASK)
+        return xr.Dataset({"weights": (dimensions, weights)})
+
+    def refuted_by(self, witness: Witness) -> Self:
+        """Return the certificate with verdict ``'not recoverable'`` and its witness."""
+        reason = f"{len(witness.texts)} texts that no linear head classifies, residual {witness.residual:.1e}"
+        return dataclasses.replace(self, cause=Cause.WITNESS, reasons=(reason, *self.reasons), witness=witness)
+
+    def beyond_float64(self) -> Self:
+        """Return the undecided certificate of a head that exists on paper, where rounding hides it from every text."""
+        reason = f"a head exists on paper, σ_min(W) = {self.sigma_min:.1e}, but rounding hides what it reads in G"
+        return dataclasses.replace(self, cause=Cause.ROUNDING, reasons=(*self.reasons, reason))
