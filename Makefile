@@ -2,10 +2,14 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-TEST := $(BIN)/python -m pytest -n 2
+# Each of two processes takes one half of the tests, whose modules' fixtures it then computes once, until one has none
+# left and takes some of the other's.
+TEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 LEFT_OUT := slow gpu benchmark
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Empty: compiled modules and rewritten assertions are kept.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
