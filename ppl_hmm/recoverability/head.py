@@ -28,8 +28,8 @@ from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
-from ppl_hmm.recoverability.entering import entering_law as entering_law
 from ppl_hmm.recoverability.entering import (
+    entering_law as entering_law,
     margin_error,
     smallest_row_singular_value,
     states_entered,
