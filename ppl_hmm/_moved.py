@@ -64,13 +64,15 @@ _MODULES = {
     "text": "base.tokens",
 }
 
-# Paths that name another module or a package now, and where their former names are.
+# Paths that hold other names now, or name a package, and where their former names are.
 _NAMES = {
-    "inference": "inference.queries",
-    "models.hmm": "programs.hmm",
-    "models.memory": "programs.memory",
-    "prompts": "prompts.fitted",
-    "storage": "storage.files",
+    "heads.attention": ("heads.constructed",),
+    "heads.linear": ("heads.constructed",),
+    "inference": ("inference.queries",),
+    "models.hmm": ("programs.hmm",),
+    "models.memory": ("programs.memory",),
+    "prompts": ("prompts.fitted", "prompts.constructed"),
+    "storage": ("storage.files",),
 }
 
 
@@ -82,14 +84,15 @@ def install() -> None:
 
 def former_names(module: str) -> Callable[[str], Any]:
     """Return the ``__getattr__`` of a module whose path held other names in version 0.1."""
-    new = f"{_PACKAGE}.{_NAMES[module.removeprefix(f'{_PACKAGE}.')]}"
+    homes = [f"{_PACKAGE}.{home}" for home in _NAMES[module.removeprefix(f"{_PACKAGE}.")]]
 
     def getattribute(name: str) -> Any:
         if not name.startswith("_"):
-            found = getattr(import_module(new), name, None)
-            if found is not None and not isinstance(found, ModuleType):
-                _warn(f"{module}.{name}", f"{new}.{name}")
-                return found
+            for home in homes:
+                found = getattr(import_module(home), name, None)
+                if found is not None and not isinstance(found, ModuleType):
+                    _warn(f"{module}.{name}", f"{home}.{name}")
+                    return found
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     return getattribute

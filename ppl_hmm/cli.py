@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typer.core import TyperOption
 
 import ppl_hmm
 from ppl_hmm._version import __version__
-from ppl_hmm.base.positions import Given, Place
 from ppl_hmm.errors import ForeignFile, InvalidInput, PplHmmError
 from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS, Figure3Settings
+
+# Commands import what they need: help and shell completion must not wait for torch.
+if TYPE_CHECKING:
+    from ppl_hmm.base.positions import Given
 
 # Plain messages: the package's errors are one line, and so must be bad usage.
 app = typer.Typer(
     help="When do head tuning and prompt tuning recover a downstream label? Exact answers.",
+    epilog="Shell completion: ppl-hmm --install-completion",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 reproduce = typer.Typer(help="Compute a figure of Wei, Xie & Ma (2021) exactly.")
@@ -157,9 +163,10 @@ def audit(
     if position is not None and (example is not None or task is not None):
         raise InvalidInput("ppl-hmm audit", "--position for a random task", "a given task", "leave it out")
     from ppl_hmm.audits import command
+    from ppl_hmm.base.positions import Place
     from ppl_hmm.storage.texts import load_texts
 
-    place = Place(position, cast(Given, given))
+    place = Place(position, cast("Given", given))
     source, question = command.model_and_task(model, task, example, place, length, seed)
     options = {"n_sequences": sequences, "length": length, "tolerance": tolerance, "n_prompt_tokens": prompt_tokens}
     with _waiting("reading texts"):
@@ -168,6 +175,17 @@ def audit(
         tree.attrs["task"] = f"random, seed {seed}"
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     typer.echo(command.printed(tree, out, as_json_alone=json, verbose=verbose, width=width))
+
+
+@app.command("warm-up")
+def warm_up() -> None:
+    """Compile the loops of exact inference now, so that no later call on this machine waits for a compiler."""
+    from ppl_hmm.exact.backends import warming
+
+    started = time.monotonic()
+    with _waiting("compiling"):
+        warming.warm_up()
+    typer.echo(f"compiled loops: ready after {time.monotonic() - started:.0f} s")
 
 
 @contextmanager
@@ -235,6 +253,15 @@ def _parse_states(text: str) -> list[int]:
         raise InvalidInput("--states", "whole numbers separated by commas", repr(text), "write e.g. 8,28") from None
 
 
+def _command() -> Callable[..., Any]:
+    """Return the command line; the options of shell completion stand in no help but in its last line."""
+    command = typer.main.get_command(app)
+    for option in command.params:
+        if isinstance(option, TyperOption) and option.name in ("install_completion", "show_completion"):
+            option.hidden = True
+    return command
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line.
 
@@ -244,8 +271,10 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a closed one is None
             stream.reconfigure(errors="replace")  # not every terminal knows the letters of a report
+    # Threads that wait for work sleep: those of torch would spin, on a busy machine for most of a command's time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        status = app(args=arguments, prog_name="ppl-hmm", standalone_mode=False)
+        status = _command()(args=arguments, prog_name="ppl-hmm", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a failure can be told
     except PplHmmError as error:

@@ -47,6 +47,7 @@ CELL = "cell"
 MEMORY_VALUE = "memory_value"
 OBSERVED_TOKEN = "observed_token"  # the V tokens, then the mask
 FEATURE = "feature"  # V+1 blocks of V: what a head reads that sees the token hidden by its mask
+MASK = "mask"  # the masks of a chain, in front of the text
 CLASS = "class"
 PROMPT_POSITION = "prompt_position"
 APPROACH = "approach"
@@ -83,7 +84,6 @@ DRAWS = "draws"
 # Variables of /recoverability that decide what is said of a question.
 VERDICT = "verdict"
 CAUSE = "cause"
-
 # Experiments of this package.
 HEAD_VS_PROMPT = "head-vs-prompt"
 MEMORY_VS_VANILLA = "memory-vs-vanilla"

@@ -1,8 +1,8 @@
 """Shared set-up: shapes that execute, and random examples that repeat."""
 
 import hypothesis
-import jaxtyping
 import pytest
+import shapes
 import torch
 
 hypothesis.settings.register_profile("ppl_hmm", deadline=None, derandomize=True)
@@ -18,9 +18,7 @@ def pytest_configure(config):
     """Check shapes on one thread, unless pytest-benchmark is on: benchmarks run what users run."""
     if config.pluginmanager.has_plugin("benchmark"):
         return
-    # Before anything imports the kernels: every jaxtyping annotation in them becomes a check. Even when switched off
-    # again, the checks take a millisecond a call.
-    jaxtyping.install_import_hook("ppl_hmm.exact", "beartype.beartype")
+    shapes.install("ppl_hmm.exact")  # before anything imports the kernels
     # The tests' tensors are tiny: threads waiting for each other on shared cores take longer than the work.
     torch.set_num_threads(1)
 

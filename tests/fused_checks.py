@@ -1,14 +1,16 @@
 """Checks of the GPU's kernels that run anywhere: by Triton's interpreter, and by compiling for a GPU that is not there.
 
-``python tests/fused_checks.py NAME`` runs one in a process of its own, as Triton reads TRITON_INTERPRET when it is
-imported.
+``python tests/fused_checks.py`` runs each one that is named on standard input in a process of its own: Triton reads
+TRITON_INTERPRET when it is imported, and some checks change the package.
 """
 
 import functools
+import os
 import re
 import subprocess
 import sys
 import tempfile
+import traceback
 import unittest
 
 import numpy as np
@@ -23,6 +25,7 @@ from triton.runtime.jit import KernelInterface, mangle_type
 
 from ppl_hmm.exact import backends, chain
 from ppl_hmm.exact.backends.fused import Fused, launch
+from ppl_hmm.exact.recursion import Chain
 
 #: Bytes of shared memory that one program may have on compute capability 9.
 MOST_SHARED = 232448
@@ -45,12 +48,12 @@ def assert_passes_agree(given_arrays, seed, device="cpu", tolerance=1e-10):
     length = ids.shape[-1]
     positions = np.random.default_rng(seed).permutation(length)[: 1 + seed % length].tolist()
     for ask in (
-        lambda given, backend: [chain.log_evidence(*given, backend=backend)],
-        lambda given, backend: chain.forward_backward(*given, range(length), backend=backend),
-        lambda given, backend: chain.forward_backward(*given, positions, backend=backend),
-        lambda given, backend: chain.forward_backward(*given, positions, own_token=False, backend=backend),
-        lambda given, backend: chain.messages_at(*given[1:], positions, backend=backend),
-        lambda given, backend: chain.messages_at(*given[1:], [*positions, -1], backend=backend),
+        lambda given, backend: [chain.log_evidence(Chain(*given), backend=backend)],
+        lambda given, backend: chain.forward_backward(Chain(*given), range(length), backend=backend),
+        lambda given, backend: chain.forward_backward(Chain(*given), positions, backend=backend),
+        lambda given, backend: chain.forward_backward(Chain(*given), positions, own_token=False, backend=backend),
+        lambda given, backend: chain.messages_at(Chain(*given), positions, backend=backend),
+        lambda given, backend: chain.messages_at(Chain(*given), [*positions, -1], backend=backend),
     ):
         for one, other in zip(ask(ours, "triton"), ask(exact, "torch"), strict=True):
             if other is not None:
@@ -64,10 +67,10 @@ def assert_counts_agree(given_arrays, seed, device="cpu", tolerance=1e-10):
     exact = [array.double() for array in parameters]
     weights = torch.tensor(np.random.default_rng(seed).normal(size=ids.shape[:2]))
     weights[:, 0] = 0
-    weights[chain.log_evidence(*exact, ids, backend="torch") == -torch.inf] = 0
-    on_device = [array.to(device) for array in (*given_arrays, weights.to(parameters[0].dtype))]
-    ours = chain.log_evidence_gradient(*on_device, backend="triton")
-    expected = chain.log_evidence_gradient(*exact, ids, weights, backend="torch")
+    weights[chain.log_evidence(Chain(*exact, ids), backend="torch") == -torch.inf] = 0
+    *on_device, own_weights = [array.to(device) for array in (*given_arrays, weights.to(parameters[0].dtype))]
+    ours = chain.log_evidence_gradient(Chain(*on_device), own_weights, backend="triton")
+    expected = chain.log_evidence_gradient(Chain(*exact, ids), weights, backend="torch")
     for one, other in zip(ours, expected, strict=True):
         assert_equal(one.cpu(), other, tolerance * (1 + other.abs().max().item()))
 
@@ -112,11 +115,11 @@ def segments():
     for seed, length in enumerate((11, 12, 6, 7)):
         given = arrays(seed, n_models=1 + seed % 2, n_sequences=2, n_states=3, length=length, zeros=0.3 * (seed % 2))
         assert launch.segments_of(2, length, 3) > 1
-        assert not Fused().smooth(*given, range(length), True)[1].any()  # nothing is left to logarithms
+        assert not Fused().smooth(Chain(*given), range(length), True)[1].any()  # nothing is left to logarithms
         assert_passes_agree(given, seed)
         assert_counts_agree(given, seed)
     given = arrays(0, n_models=1, n_states=3, length=12, dtype=torch.float32)
-    assert not Fused().smooth(*given, range(12), True)[1].any()
+    assert not Fused().smooth(Chain(*given), range(12), True)[1].any()
     assert_passes_agree(given, 0, tolerance=rounding_bound(12, 3))
 
 
@@ -129,10 +132,10 @@ def underflow():
         if cut:
             cut_into_short_segments()
         for _, lost in (
-            Fused().evidence(initial, transition, table, ids),
-            Fused().smooth(initial, transition, table, ids, range(8), True),
-            Fused().messages(transition, table, ids, [-1]),
-            Fused().gradient(initial, transition, table, ids, torch.ones(1, 6, dtype=torch.float64)),
+            Fused().evidence(Chain(initial, transition, table, ids)),
+            Fused().smooth(Chain(initial, transition, table, ids), range(8), True),
+            Fused().messages(Chain(initial, transition, table, ids), [-1]),
+            Fused().gradient(Chain(initial, transition, table, ids), torch.ones(1, 6, dtype=torch.float64)),
         ):
             assert lost.any()
         assert_passes_agree((initial, transition, table, ids), 0)
@@ -145,8 +148,8 @@ def segments_whose_scales_no_float_holds():
     table = torch.tensor([[[1.0, 1e-40], [1e-40, 1.0]]]).double()
     ids = torch.tensor([[[0] * 10 + [1] * 10]])
     for _, lost in (
-        Fused().evidence(initial, transition, table, ids),
-        Fused().smooth(initial, transition, table, ids, range(20), True),
+        Fused().evidence(Chain(initial, transition, table, ids)),
+        Fused().smooth(Chain(initial, transition, table, ids), range(20), True),
     ):
         assert lost.all()
     assert_passes_agree((initial, transition, table, ids), 0)
@@ -187,11 +190,11 @@ def compile_for_a_gpu():
         for n_states in sizes:
             for length in (4, 300):  # as whole texts, and in segments
                 *parameters, ids = arrays(0, n_sequences=2, length=length, n_states=n_states, dtype=dtype)
-                Fused().evidence(*parameters, ids)
-                Fused().smooth(*parameters, ids, range(2), True)
-                Fused().smooth(*parameters, ids, [1], False)
-                Fused().messages(*parameters[1:], ids, [-1])
-                Fused().gradient(*parameters, ids, torch.ones(2, 2, dtype=dtype))
+                Fused().evidence(Chain(*parameters, ids))
+                Fused().smooth(Chain(*parameters, ids), range(2), True)
+                Fused().smooth(Chain(*parameters, ids), [1], False)
+                Fused().messages(Chain(*parameters, ids), [-1])
+                Fused().gradient(Chain(*parameters, ids), torch.ones(2, 2, dtype=dtype))
 
 
 def compile_once(seen, kernel, *given, **others):
@@ -237,5 +240,25 @@ INTERPRETED = (
     use_where_it_agrees_with_torch,
 )
 
+
+def run_in_a_fork(name):
+    """Run a check in a copy of this process, all that it imports being there; return the exit status."""
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    status = 1
+    try:
+        globals()[name]()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
 if __name__ == "__main__":
-    globals()[sys.argv[1]]()
+    for line in sys.stdin:
+        sys.stdout.write(f"{run_in_a_fork(line.strip())}\n")
+        sys.stdout.flush()

@@ -2,8 +2,7 @@
 
 import ast
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,20 @@ ANALYSES = Path(__file__).parents[1] / "analyses"
 SCRIPTS = sorted(ANALYSES.glob("[0-9]*.py"))
 
 
-def run(script, out):
-    """Return what the script prints at its small sizes."""
-    command = [sys.executable, "-W", "error", script, "--smoke", "--out", out]
-    result = subprocess.run(command, cwd=out.parent, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    return result.stdout
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run a script at its small sizes as Python would, but in this process; return what it prints."""
+
+    def main(script, out):
+        monkeypatch.chdir(out.parent)
+        monkeypatch.syspath_prepend(script.parent)
+        monkeypatch.setattr("sys.argv", [str(script), "--smoke", "--out", str(out)])
+        runpy.run_path(str(script), run_name="__main__")  # a warning is an error here
+        printed, errors = capsys.readouterr()
+        assert errors == ""
+        return printed
+
+    return main
 
 
 def test_there_are_scripts_and_their_numbers_count_up():
@@ -28,7 +34,7 @@ def test_there_are_scripts_and_their_numbers_count_up():
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_a_script_writes_its_figure_and_numbers(script, tmp_path):
+def test_a_script_writes_its_figure_and_numbers(script, tmp_path, run):
     out = tmp_path / "results"
     printed = run(script, out)
     (numbers,) = out.glob("*.nc")

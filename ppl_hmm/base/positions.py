@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.base.tokens import MASK
-from ppl_hmm.errors import InvalidInput, one_of
+from ppl_hmm.errors import InvalidInput, at_least, one_of
 
 #: What of the text is given to the law that labels come from.
 Given = Literal["text", "context", "prefix"]
@@ -123,31 +123,43 @@ class Place:
             return tokens.scatter(-1, own, MASK)
         return torch.where(torch.arange(tokens.shape[-1], device=tokens.device) > own, MASK, tokens)
 
-    def probe(self, tokens: Tensor) -> Probe:
-        """Return checked tokens (…,B,T) with the mask that a head reads."""
+    def probe(self, tokens: Tensor, n_masks: int = 1) -> Probe:
+        """Return checked tokens (…,B,T) with the mask that a head reads, or the masks in front of the text.
+
+        Raises
+        ------
+        InvalidInput
+            Fewer masks than one; several, and a position.
+        """
+        n_masks = at_least("n_masks", n_masks, 1)
         mask = torch.full_like(tokens[..., :1], MASK)
         if self.position is None:
-            return Probe(torch.cat([mask, tokens], dim=-1), torch.zeros_like(tokens[..., 0]))
+            masks = torch.arange(n_masks, device=tokens.device).repeat(*tokens.shape[:-1], 1)
+            return Probe(torch.cat([torch.full_like(masks, MASK), tokens], dim=-1), masks)
+        if n_masks > 1:
+            raise InvalidInput(
+                "n_masks", f"1 for {self}", str(n_masks), "ask of H₀, whose masks stand in front of the text"
+            )
         columns = self.columns(tokens)
         if self.given == "prefix":
-            return Probe(torch.cat([self.known(tokens), mask], dim=-1), columns + 1)
+            return Probe(torch.cat([self.known(tokens), mask], dim=-1), columns[..., None] + 1)
         own = columns[..., None]
         hidden = tokens.gather(-1, own)[..., 0] if self.sees_token else None
-        return Probe(tokens.scatter(-1, own, MASK), columns, hidden)
+        return Probe(tokens.scatter(-1, own, MASK), own, hidden)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Probe:
-    """Text with the mask that a head reads.
+    """Text with the J masks that a head reads.
 
     Attributes
     ----------
     inputs
         (…,B,S): the text as a language model reads it, the mask in it.
     columns
-        (…,B): where the mask stands.
+        (…,B,J): where the masks stand.
     hidden
-        (…,B): the token that it hides, where the head sees it; else None.
+        (…,B): the token that the one mask hides, where the head sees it; else None.
     """
 
     inputs: Tensor
@@ -155,7 +167,7 @@ class Probe:
     hidden: Tensor | None = None
 
     def features(self, conditionals: Callable[[list[int]], Tensor]) -> Tensor:
-        """Return what a head reads (…,B,V), or (…,B,(V+1)·V) where it sees the hidden token.
+        """Return what a head reads (…,B,J·V), mask by mask, or (…,B,(V+1)·V) where it sees the hidden token.
 
         ``conditionals`` returns G (…,B,n,V) of ``inputs`` at n positions. A head that sees the token x reads G in the
         x-th of V+1 blocks of V entries, the last one for ``MASK``; the others are zero. So its weights depend on x.
@@ -167,14 +179,14 @@ class Probe:
         """
         different = self.columns.unique()
         found = conditionals(different.tolist())
-        read = at_columns(found, torch.searchsorted(different, self.columns))
+        read = at_columns(found, torch.searchsorted(different, self.columns)).flatten(-2)
         return read if self.hidden is None else in_block_of(self.hidden.to(read.device), read)
 
 
 def at_columns(values: Tensor, columns: Tensor) -> Tensor:
-    """Return values (P…,B,T,n) at one column (…,B) of each text: (P…,B,n)."""
-    chosen = columns.to(values.device).expand(values.shape[:-2])
-    return torch.take_along_dim(values, chosen[..., None, None], dim=-2)[..., 0, :]
+    """Return values (P…,B,T,n) at J columns (…,B,J) of each text: (P…,B,J,n)."""
+    chosen = columns.to(values.device).expand(*values.shape[:-2], -1)
+    return torch.take_along_dim(values, chosen[..., None], dim=-2)
 
 
 def in_block_of(tokens: Tensor, conditionals: Tensor) -> Tensor:

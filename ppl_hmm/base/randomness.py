@@ -69,15 +69,15 @@ class Laws:
 
         Cost O(draws·log K) time, O(draws) memory.
         """
-        total = self.cumulative[laws, -1]
+        n_entries = self.cumulative.shape[-1]
+        total = self.cumulative[:, -1][laws]
         threshold = _threshold(total, generator)
-        # The first index whose partial sum is above the threshold, by bisection.
-        low, high = torch.zeros_like(laws), torch.full_like(laws, self.cumulative.shape[-1] - 1)
-        for _ in range((self.cumulative.shape[-1] - 1).bit_length()):
-            middle = (low + high) // 2
-            below = self.cumulative[laws, middle] <= threshold
-            low, high = torch.where(below, middle + 1, low), torch.where(below, high, middle)
-        return torch.where(total > 0, high, 0)
+        # How many partial sums are not above the threshold, by bisection; one at least is.
+        sums, before, index = self.cumulative.reshape(-1), laws * n_entries - 1, torch.zeros_like(laws)
+        for bit in reversed(range((n_entries - 1).bit_length())):
+            further = (index + (1 << bit)).clamp(max=n_entries - 1)
+            index = torch.where(sums.take(before + further) <= threshold, further, index)
+        return torch.where(total > 0, index, 0)
 
 
 def categorical(weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -5,7 +5,7 @@ operations: write a probability in the algebra, move a law through the transitio
 likelihood, and normalise it.
 
 - :data:`SCALED`: plain probabilities, rescaled at every step: matrix products, the fast route. Small entries may
-  underflow; :meth:`Algebra.faint` says when, before it happens.
+  underflow; :mod:`ppl_hmm.exact.underflow` says when, before it happens.
 - :data:`LINEAR`: the same where totals are constants to torch's tape: the derivative passes through the law alone, so
   that it does not get lost where the law's weights are exactly zero.
 - :data:`REDUCED`: as :data:`SCALED` with products in bfloat16: faster where the states are many and bfloat16
@@ -16,8 +16,6 @@ likelihood, and normalise it.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -29,36 +27,12 @@ Anything = Float[Tensor, "..."]
 Matrix = Float[Tensor, "P K J"]
 Weight = Float[Tensor, "P #B 1"]
 
-#: So many entries at a time are copied to be reduced (64 MB in float32).
-_CHUNK_ENTRIES = 1 << 24
-
-
-@dataclasses.dataclass(frozen=True)
-class Floor:
-    """Weights below which one more step of the scaled route may lose an entry to underflow."""
-
-    each: Float[Tensor, "P 1 1"]  # of each model
-
-    @classmethod
-    def of(cls, transition: Float[Tensor, "P K K"], table: Float[Tensor, "P R K"]) -> Floor:
-        """Return tiny · max(1, largest entry of the table) / (smallest positive entry of A · smallest of the table).
-
-        One step multiplies by an entry of each and divides by a total of at most the largest likelihood, so weights
-        that stay above never vanish: zeros are then exact zeros.
-        """
-        largest = table.detach().amax((-2, -1)).clamp(min=1)
-        each = torch.finfo(table.dtype).tiny / smallest_positive(transition) / smallest_positive(table) * largest
-        return cls(each[:, None, None])
-
-    @functools.cached_property
-    def highest(self) -> float:
-        """The floor of all models."""
-        return float(self.each.max())
-
 
 @runtime_checkable
 class Algebra(Protocol):
     """What a recursion over a chain needs."""
+
+    underflows: bool  # may a positive weight be too small for a float?
 
     def represent(self, probability: Tensor) -> Tensor:
         """Write probabilities or likelihoods in this algebra."""
@@ -88,29 +62,6 @@ class Algebra(Protocol):
         """Return a normalised law as probabilities (zeros stay zeros)."""
         ...
 
-    def faint(self, law: Law, floor: Floor) -> Tensor:
-        """Say for each law (P,B) whether it holds a positive weight below the floor: one that may be lost next.
-
-        Never so in logarithms.
-        """
-        ...
-
-    def cancels(self, total: Tensor) -> Tensor:
-        """Say whether a total of two laws' products is so small that some of them may be no floats."""
-        ...
-
-
-def smallest_total(dtype: torch.dtype) -> float:
-    """Return the two-sided total below which entries a rounding error smaller are no floats: weights cancelled out."""
-    return torch.finfo(dtype).tiny / torch.finfo(dtype).eps
-
-
-def smallest_positive(array: Float[Tensor, "P R K"]) -> Float[Tensor, " P"]:
-    """Return each model's smallest positive entry, or 1 if that is less. In chunks of rows: no copy of the array."""
-    size = max(1, _CHUNK_ENTRIES // max(1, array[:, :1].numel()))
-    chunks = array.detach().split(size, dim=1)
-    return torch.stack([torch.where(rows > 0, rows, 1).amin((-2, -1)) for rows in chunks]).amin(0)
-
 
 def safe_log(probability: Tensor) -> Tensor:
     """Logarithm with −inf at zero and a finite gradient there."""
@@ -119,6 +70,8 @@ def safe_log(probability: Tensor) -> Tensor:
 
 
 class _Scaled:
+    underflows = True
+
     def represent(self, probability: Tensor) -> Tensor:
         return probability
 
@@ -141,16 +94,6 @@ class _Scaled:
     def probabilities(self, law: Law) -> Law:
         return law
 
-    def faint(self, law: Law, floor: Floor) -> Tensor:
-        law = law.detach()
-        # On the CPU one reduction settles most steps; a GPU would have to be waited for.
-        if law.device.type == "cpu" and float(law.amin()) >= floor.highest:
-            return torch.zeros((), dtype=torch.bool, device=law.device)
-        return ((law > 0) & (law < floor.each)).any(-1)
-
-    def cancels(self, total: Tensor) -> Tensor:
-        return total < smallest_total(total.dtype)
-
 
 class _Reduced(_Scaled):
     def represent_moves(self, transition: Matrix) -> Matrix:
@@ -168,6 +111,8 @@ class _Linear(_Scaled):
 
 
 class _Logarithmic:
+    underflows = False
+
     def represent(self, probability: Tensor) -> Tensor:
         return safe_log(probability)
 
@@ -182,12 +127,6 @@ class _Logarithmic:
 
     def probabilities(self, law: Law) -> Law:
         return law.exp()
-
-    def faint(self, law: Law, floor: Floor) -> Tensor:  # noqa: ARG002
-        return torch.zeros((), dtype=torch.bool, device=law.device)
-
-    def cancels(self, total: Tensor) -> Tensor:
-        return torch.zeros((), dtype=torch.bool, device=total.device)
 
     def _subtract(self, law: Law, total: Weight) -> tuple[Law, Weight]:
         return law - torch.where(total > -torch.inf, total, 0), total

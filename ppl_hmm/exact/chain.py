@@ -1,9 +1,9 @@
 """Exact inference on a chain of hidden states: a fast pass, and logarithms for what it loses.
 
-A text is a sequence of row numbers ``ids`` (P,B,T) into a table of likelihood rows ``table`` (P,R,K), as in
-:mod:`ppl_hmm.exact.recursion`. Each function takes the scaled pass of a backend
-(:mod:`ppl_hmm.exact.backends`), which is fast and says which sequences came near underflow; those are computed again
-in logarithms. ``backend`` names one (``'torch'``, ``'numba'``); by default it is chosen for the arrays.
+Arrays are those of a :class:`~ppl_hmm.exact.recursion.Chain`. Each function takes the scaled pass of a backend
+(:mod:`ppl_hmm.exact.backends`), which is fast and says which sequences came near underflow
+(:mod:`ppl_hmm.exact.underflow`); those are computed again in logarithms. ``backend`` names one (``'torch'``,
+``'numba'``); by default it is chosen for the arrays.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ from ppl_hmm.exact.backends.contract import Backend, ForwardBackward, Gradient, 
 from ppl_hmm.exact.backends.recursive import Recursive
 from ppl_hmm.exact.counts import counts_in_logarithms, require_numbers
 from ppl_hmm.exact.derivatives import differentiable
-from ppl_hmm.exact.recursion import LOG_CHUNK_ENTRIES, Ids, Initial, Table, Transition, chunks
+from ppl_hmm.exact.recursion import LOG_CHUNK_ENTRIES, Chain, Ids, chunks
+from ppl_hmm.exact.underflow import cancels
 
 RESCUE = Recursive(LOG)
 
 
-def log_evidence(
-    initial: Initial, transition: Transition, table: Table, ids: Ids, *, backend: str | None = None
-) -> Float[Tensor, "P B"]:
+def log_evidence(chain: Chain, *, backend: str | None = None) -> Float[Tensor, "P B"]:
     """Return log P(x) in nats, −inf for impossible text, differentiable. Cost O(B·T·K²) time, O(B·K) memory.
 
     The gradient is that of :func:`log_evidence_gradient`; further derivatives are those of :func:`taped`.
     """
-    return differentiable(_Evidence(ids, backend), initial, transition, table)
+    return differentiable(_Evidence(chain.ids, backend), *chain.parameters)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,44 +44,39 @@ class _Evidence:
     backend: str | None
 
     def value(self, *parameters: Tensor) -> Tensor:
-        initial, transition, table = parameters
-        return evidence_of(initial, transition, table, self.ids, backend=self.backend)
+        return evidence_of(self._chain(*parameters), backend=self.backend)
 
     def gradient(self, weights: Tensor, *parameters: Tensor) -> Gradient:
-        initial, transition, table = parameters
-        return log_evidence_gradient(initial, transition, table, self.ids, weights, backend=self.backend)
+        return log_evidence_gradient(self._chain(*parameters), weights, backend=self.backend)
 
     def tape(self, *parameters: Tensor) -> Tensor:
-        initial, transition, table = parameters
-        return taped(initial, transition, table, self.ids, backend=self.backend)
+        return taped(self._chain(*parameters), backend=self.backend)
+
+    def _chain(self, initial: Tensor, transition: Tensor, table: Tensor) -> Chain:
+        return Chain(initial, transition, table, self.ids)
 
 
 @torch.no_grad()
-def evidence_of(
-    initial: Initial, transition: Transition, table: Table, ids: Ids, *, backend: str | None = None
-) -> Float[Tensor, "P B"]:
+def evidence_of(chain: Chain, *, backend: str | None = None) -> Float[Tensor, "P B"]:
     """Return log P(x) as :func:`log_evidence` does, without a derivative."""
-    arrays = (initial, transition, table, ids)
-    evidence, lost = choose(transition, backend).evidence(*arrays)
-    for few, picked in few_at_a_time(lost, *arrays):
-        evidence[few] = RESCUE.evidence(*picked)[0][:, 0]
+    evidence, lost = choose(chain.transition, backend).evidence(chain)
+    for few, picked in few_at_a_time(lost, chain):
+        evidence[few] = RESCUE.evidence(picked)[0][:, 0]
     return evidence
 
 
-def taped(
-    initial: Initial, transition: Transition, table: Table, ids: Ids, *, backend: str | None = None
-) -> Float[Tensor, "P B"]:
+def taped(chain: Chain, *, backend: str | None = None) -> Float[Tensor, "P B"]:
     """Return log P(x) by operations that torch differentiates any number of times. Cost O(B·T·K²), memory O(B·T·K).
 
     Texts near underflow go through logarithms, at O(B·T·K²) memory; an entry that is exactly zero counts as a constant
     there.
     """
     with torch.no_grad():
-        ones = torch.ones(ids.shape[:2], dtype=table.dtype, device=ids.device)
-        _, lost = choose(transition, backend).gradient(initial, transition, table, ids, ones)
+        ones = torch.ones(chain.ids.shape[:2], dtype=chain.table.dtype, device=chain.ids.device)
+        _, lost = choose(chain.transition, backend).gradient(chain, ones)
     in_log = lost.any(0)
     parts = [
-        Recursive(algebra).evidence(initial, transition, table, ids[:, chosen])[0]
+        Recursive(algebra).evidence(chain.sequences(chosen))[0]
         for algebra, chosen in ((SCALED, ~in_log), (LOG, in_log))
         if chosen.any()
     ]
@@ -91,10 +85,7 @@ def taped(
 
 @torch.no_grad()
 def log_evidence_gradient(
-    initial: Initial,
-    transition: Transition,
-    table: Table,
-    ids: Ids,
+    chain: Chain,
     weights: Float[Tensor, "P B"],
     *,
     log_shares: Float[Tensor, "P B"] | None = None,
@@ -119,44 +110,40 @@ def log_evidence_gradient(
     InvalidInput
         An entry whose sequences add up to inf − inf.
     """
-    arrays, fast = (initial, transition, table), choose(transition, backend)
+    fast = choose(chain.transition, backend)
     counted = weights != 0 if log_shares is None else (weights != 0) & (log_shares > -torch.inf)
     impossible = torch.zeros_like(counted) if possible is None else counted & ~possible
     scaled = torch.where(impossible, 0, weights)
-    gradient, lost = _scaled_gradient(fast, arrays, ids, scaled, log_shares)
+    gradient, lost = _scaled_gradient(fast, chain, scaled, log_shares)
     if lost.any():
         # Nothing of the sum is kept: the other sequences are computed again.
         kept = ~lost.any(0)
-        gradient = Gradient(*(torch.zeros_like(array) for array in arrays))
+        gradient = _nothing_counted(chain)
         if kept.any():
             shares = None if log_shares is None else log_shares[:, kept]
-            gradient, _ = _scaled_gradient(fast, arrays, ids[:, kept], scaled[:, kept], shares)
+            gradient, _ = _scaled_gradient(fast, chain.sequences(kept), scaled[:, kept], shares)
         lost = ~kept & counted
     in_log = lost | impossible
-    for few, picked in few_at_a_time(in_log, *arrays, ids):
+    for few, picked in few_at_a_time(in_log, chain):
         model, _ = few.nonzero(as_tuple=True)
         weight, log_share = weights[few], 0 if log_shares is None else log_shares[few]
-        counts = counts_in_logarithms(*picked, log_share + weight.abs().log())
+        counts = counts_in_logarithms(picked, log_share + weight.abs().log())
         of_initial, of_transition, of_rows = (each * weight.sign().view(-1, *[1] * (each.ndim - 1)) for each in counts)
         gradient.initial.index_add_(0, model, of_initial)
         gradient.transition.index_add_(0, model, of_transition)
-        gradient.table.index_put_((model[:, None], ids[few]), of_rows, accumulate=True)
+        gradient.table.index_put_((model[:, None], chain.ids[few]), of_rows, accumulate=True)
     if in_log.any():
         require_numbers(gradient._asdict())
     return gradient
 
 
 def _scaled_gradient(
-    fast: Backend,
-    arrays: tuple[Tensor, Tensor, Tensor],
-    ids: Ids,
-    weights: Float[Tensor, "P B"],
-    log_shares: Float[Tensor, "P B"] | None,
+    fast: Backend, chain: Chain, weights: Float[Tensor, "P B"], log_shares: Float[Tensor, "P B"] | None
 ) -> tuple[Gradient, Lost]:
     """Return a backend's gradient, weights times shares; shares below the smallest float apart, as multiples of it."""
     if log_shares is None:
-        return fast.gradient(*arrays, ids, weights)
-    total, lost = Gradient(*(torch.zeros_like(array) for array in arrays)), torch.zeros_like(weights, dtype=torch.bool)
+        return fast.gradient(chain, weights)
+    total, lost = _nothing_counted(chain), torch.zeros_like(weights, dtype=torch.bool)
     least = torch.finfo(weights.dtype).tiny
     faint, counted = log_shares < math.log(least), (weights != 0) & (log_shares > -torch.inf)
     for chosen, unit in ((counted & ~faint, 1.0), (counted & faint, least)):
@@ -164,49 +151,59 @@ def _scaled_gradient(
         if some.any():
             shares = (log_shares[:, some] - math.log(unit)).exp().clamp(min=least)
             scaled = torch.where(chosen[:, some], weights[:, some] * shares, 0)
-            part, lost_here = fast.gradient(*arrays, ids[:, some], scaled)
+            part, lost_here = fast.gradient(chain.sequences(some), scaled)
             lost[:, some] |= lost_here
             for whole, addend in zip(total, part, strict=True):
                 whole += unit * addend
     return total, lost
 
 
+def _nothing_counted(chain: Chain) -> Gradient:
+    return Gradient(*map(torch.zeros_like, chain.parameters))
+
+
 @torch.no_grad()
 def forward_backward(
-    initial: Initial,
-    transition: Transition,
-    table: Table,
-    ids: Ids,
-    positions: Sequence[int],
-    *,
-    own_token: bool = True,
-    backend: str | None = None,
+    chain: Chain, positions: Sequence[int], *, own_token: bool = True, backend: str | None = None
 ) -> ForwardBackward:
     """Return the log-evidence, P(H₀|x), and the marginals of H at ``positions`` (0-based row numbers, all different).
 
     With ``own_token`` the marginals are the smoothed P(H_t|x); without it the cavities P(H_t|x_{-t}).
     Cost O(B·T·K²) time, memory of the result.
     """
-    arrays = (initial, transition, table, ids)
-    result, lost = choose(transition, backend).smooth(*arrays, positions, own_token)
-    for few, picked in few_at_a_time(lost, *arrays):
-        exact, _ = RESCUE.smooth(*picked, positions=positions, own_token=own_token)
+    result, lost = choose(chain.transition, backend).smooth(chain, positions, own_token)
+    for few, picked in few_at_a_time(lost, chain):
+        exact, _ = RESCUE.smooth(picked, positions, own_token)
         _replace(few, result, exact)
     return result
 
 
 @torch.no_grad()
-def messages_at(
-    transition: Transition, table: Table, ids: Ids, positions: Sequence[int], *, backend: str | None = None
-) -> Messages:
+def messages_at(chain: Chain, positions: Sequence[int], *, backend: str | None = None) -> Messages:
     """Return the normalised backward messages after rows ``positions`` (0-based; −1 is f, the message to H₀).
 
-    And the logarithms of what they were divided by. Neither depends on what comes before those rows. Cost O(B·T·K²).
+    And the logarithms of what they were divided by. Neither depends on what comes before those rows, nor on the initial
+    law. Cost O(B·T·K²).
     """
-    result, lost = choose(transition, backend).messages(transition, table, ids, positions)
-    for few, (_, *picked) in few_at_a_time(lost, table[:, 0], transition, table, ids):
-        _replace(few, result, RESCUE.messages(*picked, positions=positions)[0])
+    result, lost = choose(chain.transition, backend).messages(chain, positions)
+    for few, picked in few_at_a_time(lost, chain):
+        _replace(few, result, RESCUE.messages(picked, positions)[0])
     return result
+
+
+@torch.no_grad()
+def initial_posterior(
+    chain: Chain, *, backend: str | None = None
+) -> tuple[Float[Tensor, "P B K"], Bool[Tensor, "P B"]]:
+    """Return P(H₀|x) ∝ π₀ · f, zero rows for impossible text, and whether text is possible. Cost O(B·T·K²)."""
+    messages, _ = messages_at(chain, [-1], backend=backend)
+    law, total = SCALED.normalise(chain.initial[:, None] * messages[:, :, 0])
+    lost = cancels(total[..., 0])  # or impossible
+    possible = ~lost
+    for few, picked in few_at_a_time(lost, chain):
+        exact, _ = RESCUE.smooth(picked, [], own_token=True)
+        law[few], possible[few] = exact.initial[:, 0], exact.log_evidence[:, 0] > -torch.inf
+    return law, possible
 
 
 def _replace(few: Tensor, result: ForwardBackward | Messages, exact: ForwardBackward | Messages) -> None:
@@ -216,18 +213,17 @@ def _replace(few: Tensor, result: ForwardBackward | Messages, exact: ForwardBack
             field[few] = values[:, 0]
 
 
-def few_at_a_time(
-    chosen: Bool[Tensor, "P B"], initial: Initial, transition: Transition, table: Table, ids: Ids
-) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]]:
-    """Yield masks (P,B) of a few chosen (model, sequence) pairs, and their arrays as models of one sequence each.
+def few_at_a_time(chosen: Bool[Tensor, "P B"], chain: Chain) -> Iterator[tuple[Tensor, Chain]]:
+    """Yield masks (P,B) of a few chosen (model, sequence) pairs, and their chains: models of one sequence each.
 
     A pair's table holds the rows of its own text, in the order of the text: no pair copies the whole table. In
     logarithms a step takes K² entries a pair, and a text T·K.
     """
-    pairs, (length, n_states) = chosen.nonzero(), (ids.shape[-1], transition.shape[-1])
+    pairs, (length, n_states) = chosen.nonzero(), (chain.ids.shape[-1], chain.transition.shape[-1])
     for chunk in chunks(len(pairs), LOG_CHUNK_ENTRIES // (n_states * max(n_states, length))):
         model, sequence = pairs[chunk].T
         few = torch.zeros_like(chosen)
         few[model, sequence] = True
-        own_ids = torch.arange(length, device=ids.device).expand(len(model), 1, length)
-        yield few, (initial[model], transition[model], table[model[:, None], ids[model, sequence]], own_ids)
+        own_table = chain.table[model[:, None], chain.ids[model, sequence]]
+        own_ids = torch.arange(length, device=chain.ids.device).expand(len(model), 1, length)
+        yield few, Chain(chain.initial[model], chain.transition[model], own_table, own_ids)

@@ -9,32 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.algebra import LOG, log_sum_exp
 from ppl_hmm.exact.backends.contract import Gradient
-from ppl_hmm.exact.recursion import backward, forward, rows_by_time
+from ppl_hmm.exact.recursion import Chain, backward, forward, rows_by_time
 
 
 @torch.no_grad()
-def counts_in_logarithms(
-    initial: Float[Tensor, "P K"],
-    transition: Float[Tensor, "P K K"],
-    table: Float[Tensor, "P T K"],
-    ids: Int[Tensor, "P 1 T"],
-    log_factors: Float[Tensor, " P"],
-) -> Gradient:
+def counts_in_logarithms(chain: Chain, log_factors: Float[Tensor, " P"]) -> Gradient:
     """Return e^log_factor · ∂ log P(x) by the parameters of each model, or e^log_factor · ∂P(x) where P(x) = 0.
 
     Each model has one text and the rows of that text, numbered as they come. Only the terms of the sums leave
     logarithms, so that an entry is wrong by rounding alone, and inf where it is larger than any float.
     Cost O(T·K²) time for each model, O(T·K) memory.
     """
-    law = LOG.represent(initial)[:, None]
+    law = LOG.represent(chain.initial)[:, None]
     before, predicted, log_before = [law], [], [torch.zeros_like(law[..., :1])]
-    for prediction, law, total in forward(LOG, initial[:, None], transition, table, ids):
+    for prediction, law, total in forward(LOG, chain):
         predicted.append(prediction)
         before.append(law)
         log_before.append(log_before[-1] + total)
@@ -45,11 +39,10 @@ def counts_in_logarithms(
         """Return the logarithm of what the products of a step's laws are multiplied by."""
         return log_factors + torch.where(possible, -log_sum_exp(joint, -1, keepdim=True), log_scales)
 
-    likelihood = rows_by_time(LOG.represent(table), ids)
-    of_rows, of_moves = torch.zeros_like(table), torch.zeros_like(transition)
+    likelihood = rows_by_time(LOG.represent(chain.table), chain.ids)
+    of_rows, of_moves = torch.zeros_like(chain.table), torch.zeros_like(chain.transition)
     message, log_after = before[0], torch.zeros_like(log_factors)
-    steps = zip(range(ids.shape[-1] - 1, -2, -1), backward(LOG, transition, table, ids), strict=True)
-    for t, (message, total) in steps:
+    for t, (message, total) in zip(range(chain.ids.shape[-1] - 1, -2, -1), backward(LOG, chain), strict=True):
         log_after = log_after + total
         if t < 0:
             break

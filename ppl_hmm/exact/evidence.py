@@ -16,7 +16,7 @@ from ppl_hmm.exact.mixture import Block, MemoryText
 def log_evidence(text: MemoryText) -> Float[Tensor, "P B"]:
     """Return log P(x) in nats, −inf for impossible text, differentiable. Cost O(C·B·T·K²)."""
     if text.n_memories == 1:
-        return chain.log_evidence(*text.only_chain)
+        return chain.log_evidence(text.only_chain)
     evidence = _Evidence(text.cell_of_state, text.ids)
     return differentiable(evidence, text.memory_prior, text.initial, text.transition, text.table)
 
@@ -38,7 +38,7 @@ class _Evidence:
         """Return log P(x), and keep log P(x|M) of each block."""
         self._log_given, log_joint = [], []
         for block in mixture.blocks(self._text(*parameters)):
-            self._log_given.append(block.unfold(chain.evidence_of(*block.arrays)))  # (P,C,B)
+            self._log_given.append(block.unfold(chain.evidence_of(block.chain)))  # (P,C,B)
             log_joint.append(block.log_prior[..., None] + self._log_given[-1])
         self._log_evidence = log_sum_exp(torch.cat(log_joint, dim=1), dim=1)
         return self._log_evidence
@@ -54,7 +54,7 @@ class _Evidence:
         for block, log_given in zip(mixture.blocks(text), self._log_given, strict=True):
             possible, n_memories = log_given > -torch.inf, len(block.memories)
             counts = chain.log_evidence_gradient(
-                *block.arrays,
+                block.chain,
                 weights.repeat(1, n_memories),
                 log_shares=(block.log_prior[..., None] + torch.where(possible, log_given, 0) - divisor).flatten(1),
                 possible=possible.flatten(1),
@@ -74,7 +74,7 @@ class _Evidence:
     def tape(self, *parameters: Tensor) -> Tensor:
         """Return log P(x) as torch's tape sees it; a memory that is impossible counts as a constant."""
         every = mixture.blocks(self._text(*parameters))
-        logs = [block.log_prior[..., None] + block.unfold(chain.taped(*block.arrays)) for block in every]
+        logs = [block.log_prior[..., None] + block.unfold(chain.taped(block.chain)) for block in every]
         return log_sum_exp(torch.cat(logs, dim=1), dim=1)
 
 

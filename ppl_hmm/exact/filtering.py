@@ -11,27 +11,24 @@ from torch import Tensor
 from ppl_hmm.exact.algebra import LOG
 from ppl_hmm.exact.backends import choose
 from ppl_hmm.exact.chain import few_at_a_time
-from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition, forward
+from ppl_hmm.exact.recursion import Chain, forward
 
 
-def log_filtered(
-    initial: Initial, transition: Transition, table: Table, ids: Ids, *, backend: str | None = None
-) -> Float[Tensor, "P B K"]:
+def log_filtered(chain: Chain, *, backend: str | None = None) -> Float[Tensor, "P B K"]:
     """Return log P(H_T | x), −inf throughout for impossible text, differentiable.
 
     Laws far below the smallest float stay, as logarithms. Cost O(B·T·K²) time; memory O(B·K), or O(B·T·K²) where
     parameters require a gradient.
     """
-    arrays = (initial, transition, table, ids)
-    if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
-        return _in_logarithms(*arrays)
-    result, lost = choose(transition, backend).smooth(*arrays, [ids.shape[-1] - 1], own_token=True)
+    if torch.is_grad_enabled() and any(array.requires_grad for array in chain.parameters):
+        return _in_logarithms(chain)
+    result, lost = choose(chain.transition, backend).smooth(chain, [chain.ids.shape[-1] - 1], own_token=True)
     law = result.marginals[:, :, 0].log()
-    for few, picked in few_at_a_time(lost, *arrays):
-        law[few] = _in_logarithms(*picked)[:, 0]
+    for few, picked in few_at_a_time(lost, chain):
+        law[few] = _in_logarithms(picked)[:, 0]
     return law
 
 
-def _in_logarithms(initial: Initial, transition: Transition, table: Table, ids: Ids) -> Float[Tensor, "P B K"]:
-    ((_, law, _),) = deque(forward(LOG, initial[:, None], transition, table, ids), maxlen=1)  # the last step
+def _in_logarithms(chain: Chain) -> Float[Tensor, "P B K"]:
+    ((_, law, _),) = deque(forward(LOG, chain), maxlen=1)  # the last step
     return law

@@ -12,6 +12,7 @@ Source: Wei, Xie & Ma (2021), §4.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,16 +21,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ppl_hmm.base.randomness import Laws
-from ppl_hmm.exact import chain, paths, recursion
+from ppl_hmm.exact import chain, paths
 from ppl_hmm.exact.algebra import safe_log
 from ppl_hmm.exact.average import Average
 from ppl_hmm.exact.configurations import configurations, prior_of_cells, select_rows
+from ppl_hmm.exact.recursion import Chain, chunks
 
 #: Bytes of marginals that one block of memories may take (a single memory is never split).
 BLOCK_BYTES = 1 << 26
 
 
-class MemoryText(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemoryText:
     """Text (P,B,T) as row numbers, and what P memory-augmented chains make of it."""
 
     memory_prior: Float[Tensor, "P N M"]
@@ -45,10 +48,14 @@ class MemoryText(NamedTuple):
         return self.memory_prior.shape[2] ** self.memory_prior.shape[1]
 
     @property
-    def only_chain(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The arguments of the functions of :mod:`ppl_hmm.exact.chain`, where there is one memory only."""
-        return self.initial, self.transition, self.table[:, 0], self.ids
+    def only_chain(self) -> Chain:
+        """The chain, where there is one memory only."""
+        return Chain(self.initial, self.transition, self.table[:, 0], self.ids)
 
+    def of_one(self, model: int, sequence: int) -> MemoryText:
+        """Return one text under one model."""
+        own = {field.name: getattr(self, field.name)[model, None] for field in dataclasses.fields(self)}
+        return MemoryText(**own | {"ids": own["ids"][:, sequence, None]})
 
     @property
     def rows_of_text(self) -> Bool[Tensor, " R"]:
@@ -60,7 +67,7 @@ class MemoryText(NamedTuple):
     def with_rows_of_text(self) -> MemoryText:
         """Return the same with a table of the rows that occur in the text, in their order."""
         occurs = self.rows_of_text
-        return self._replace(table=self.table[:, :, occurs], ids=(occurs.cumsum(0) - 1)[self.ids])
+        return dataclasses.replace(self, table=self.table[:, :, occurs], ids=(occurs.cumsum(0) - 1)[self.ids])
 
     def values_read(self, memories: Int[Tensor, "C N"]) -> Int[Tensor, "P C K"]:
         """Return the value that each state reads under each memory."""
@@ -91,26 +98,19 @@ class BestPath(NamedTuple):
     log_joint: Float[Tensor, "P B"]  # log P(M, h₀..h_T, x)
 
 
-class Block(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Block:
     """Some memories (C,N) as chains: C·B sequences over a table of C·R rows, memory by memory."""
 
     memories: Int[Tensor, "C N"]
     n_values: int
     log_priors: Float[Tensor, "P C N"]  # log P(M_j) of each cell
-    initial: Float[Tensor, "P K"]
-    transition: Float[Tensor, "P K K"]
-    table: Float[Tensor, "P CR K"]
-    ids: Int[Tensor, "P CB T"]
+    chain: Chain  # tables (P,C·R,K), ids (P,C·B,T)
 
     @property
     def log_prior(self) -> Float[Tensor, "P C"]:
         """Log P(M): a sum, as the product of the cells' probabilities may be no float."""
         return self.log_priors.sum(-1)
-
-    @property
-    def arrays(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The arguments of the functions of :mod:`ppl_hmm.exact.chain`."""
-        return self.initial, self.transition, self.table, self.ids
 
     def unfold(self, values: Tensor) -> Tensor:
         """Give results (P,C·B,…) their memories back: (P,C,B,…)."""
@@ -120,7 +120,7 @@ class Block(NamedTuple):
 @torch.no_grad()
 def log_joint_memory(text: MemoryText) -> Float[Tensor, "P B C"]:
     """Return log P(M, x) of all C memories in the order of ``configurations``. Cost O(C·B·T·K²)."""
-    logs = [block.log_prior[..., None] + block.unfold(chain.evidence_of(*block.arrays)) for block in blocks(text)]
+    logs = [block.log_prior[..., None] + block.unfold(chain.evidence_of(block.chain)) for block in blocks(text)]
     return torch.cat(logs, dim=1).transpose(1, 2)
 
 
@@ -132,9 +132,9 @@ def first_impossible(text: MemoryText) -> int:
     possible = torch.zeros(text.ids.shape[-1], dtype=torch.bool, device=text.ids.device)
     for block in blocks(text):
         remembered = block.log_prior[0] > -torch.inf
-        moves, rows = (block.transition[0] > 0).float(), block.table[0] > 0
-        law = (block.initial > 0).expand(len(block.memories), -1)
-        for t, ids in enumerate(block.ids[0].T):
+        moves, rows = (block.chain.transition[0] > 0).float(), block.chain.table[0] > 0
+        law = (block.chain.initial > 0).expand(len(block.memories), -1)
+        for t, ids in enumerate(block.chain.ids[0].T):
             law = (law.float() @ moves > 0) & rows[ids]
             possible[t] |= bool((law.any(-1) & remembered).any())
     return possible.tolist().index(False)
@@ -147,13 +147,13 @@ def forward_backward(text: MemoryText, positions: Sequence[int]) -> Mixture:
     Cost O(C·B·T·K²) time; memory of the result and of one block.
     """
     if text.n_memories == 1:
-        result = chain.forward_backward(*text.only_chain, positions)
+        result = chain.forward_backward(text.only_chain, positions)
         certain = (result.log_evidence > -torch.inf).to(result.initial)[..., None, None]
         memory_law = certain.expand(-1, -1, text.memory_prior.shape[1], -1).clone()
         return Mixture(result.log_evidence, result.initial, result.marginals, memory_law)
     initial, smoothed, memory = Average(), Average(), Average()
     for block in blocks(text):
-        result = chain.forward_backward(*block.arrays, positions)
+        result = chain.forward_backward(block.chain, positions)
         log_weights = block.log_prior[..., None] + block.unfold(result.log_evidence)
         values = torch.nn.functional.one_hot(block.memories, text.memory_prior.shape[2]).to(text.table)
         initial.add(log_weights, block.unfold(result.initial))
@@ -171,10 +171,10 @@ def conditionals(text: MemoryText, positions: Sequence[int], n_tokens: int) -> F
     """
     emission = text.table[:, :, :n_tokens].transpose(1, 2).flatten(2).mT[:, None]  # (P,1,m·K,V)
     if text.n_memories == 1:
-        return chain.forward_backward(*text.only_chain, positions, own_token=False).marginals @ emission
+        return chain.forward_backward(text.only_chain, positions, own_token=False).marginals @ emission
     average = Average()
     for block in blocks(text):
-        result = chain.forward_backward(*block.arrays, positions, own_token=False)
+        result = chain.forward_backward(block.chain, positions, own_token=False)
         assert result.log_contexts is not None  # cavities come with them
         log_weights = block.log_prior[..., None, None] + block.unfold(result.log_contexts)
         # A state's law goes to the value that it reads: (P,C,B,S,m·K).
@@ -189,8 +189,8 @@ def best_path(text: MemoryText) -> BestPath:
     """Return the states and the memory of largest P(M, h₀..h_T, x), ties to the first. Cost O(C·B·T·K²)."""
     best = None
     for block in blocks(text):
-        path = paths.best_path(*block.arrays)
-        log_joint = block.log_prior[..., None] + block.unfold(paths.log_joint(*block.arrays, path)[..., 0])
+        path = paths.best_path(block.chain)
+        log_joint = block.log_prior[..., None] + block.unfold(paths.log_joint(block.chain, path)[..., 0])
         top, winner = log_joint.max(1)  # (P,B)
         states = torch.take_along_dim(block.unfold(path[:, :, 0]), winner[:, None, :, None], dim=1)[:, 0]
         found = BestPath(states, block.memories.to(winner.device)[winner], top)
@@ -217,7 +217,7 @@ def sample_paths(
     """
     n_models, n_sequences, _ = text.ids.shape
     if text.n_memories == 1:
-        draws = paths.sample_paths(*text.only_chain, n_draws, generator)
+        draws = paths.sample_paths(text.only_chain, n_draws, generator)
         return draws, draws.new_zeros(*draws.shape[:3], text.memory_prior.shape[1])
     law = log_joint_memory(text).softmax(-1).flatten(0, 1)
     each_text = torch.arange(len(law), device=law.device).view(n_models, n_sequences, 1).expand(-1, -1, n_draws)
@@ -230,7 +230,8 @@ def sample_paths(
     ids = text.ids[:, pairs % n_sequences]  # (P,U,T)
     rows = text.rows_read(memories, ids)
     own = torch.arange(ids.shape[-1], device=ids.device) + place[..., None] * ids.shape[-1]
-    draws = paths.sample_paths(text.initial, text.transition, rows.flatten(1, 2), own.flatten(1, 2), 1, generator)
+    drawn_chain = Chain(text.initial, text.transition, rows.flatten(1, 2), own.flatten(1, 2))
+    draws = paths.sample_paths(drawn_chain, 1, generator)
     return draws.view(n_models, n_sequences, n_draws, -1), memories[place]
 
 
@@ -245,7 +246,7 @@ def blocks(text: MemoryText) -> Iterator[Block]:
     n_values, n_states = text.table.shape[1], text.table.shape[3]
     n_rows = max(text.ids.numel(), len(text.ids) * text.table.shape[2])
     size = n_rows * n_values * n_states * text.table.element_size()
-    for chosen in recursion.chunks(text.n_memories, BLOCK_BYTES // size):
+    for chosen in chunks(text.n_memories, BLOCK_BYTES // size):
         yield block_of(text, range(chosen.start, chosen.stop))
 
 
@@ -260,8 +261,5 @@ def block_of(text: MemoryText, chosen: range) -> Block:
         memories=memories,
         n_values=n_values,
         log_priors=prior_of_cells(safe_log(text.memory_prior), memories),
-        initial=text.initial,
-        transition=text.transition,
-        table=rows.flatten(1, 2),
-        ids=ids.flatten(1, 2),
+        chain=Chain(text.initial, text.transition, rows.flatten(1, 2), ids.flatten(1, 2)),
     )

@@ -1,7 +1,8 @@
 """The recursions of a chain of hidden states over a sequence of likelihood rows, in any algebra.
 
-A text is a sequence of row numbers ``ids`` (P,B,T) into a table of likelihood rows ``table`` (P,R,K): tokens, the
-mask and prompt tokens alike. The silent state H₀ ∼ ``initial`` (P,K) comes first; row t weighs H_t, t = 1..T.
+The four arrays of a chain are one record, :class:`Chain`: a text is a sequence of row numbers ``ids`` (P,B,T) into a
+table of likelihood rows ``table`` (P,R,K), tokens, the mask and prompt tokens alike. The silent state H₀ ∼ ``initial``
+(P,K) comes first; row t weighs H_t, t = 1..T.
 
     forward    predicted_t = P(H_t | rows before t),  filtered_t = P(H_t | rows up to t)
     backward   message_t(h) ∝ P(rows after t | H_t=h),  message_0 = f, the message to the silent state
@@ -11,46 +12,68 @@ Everything else is a product of the two. Source: Rabiner (1989), §III; Wei, Xie
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ppl_hmm.exact.algebra import Algebra, Law
 
-Initial = Float[Tensor, "P K"]
-Transition = Float[Tensor, "P K K"]
-Table = Float[Tensor, "P R K"]
 Ids = Int[Tensor, "P B T"]
+Table = Float[Tensor, "P R K"]
 
 # Logarithms take arrays of K² entries a sequence; so many entries at a time (8 MB in float64) stay near the cache.
 LOG_CHUNK_ENTRIES = 1 << 20
 
 
-def forward(
-    algebra: Algebra, start: Law, transition: Transition, table: Table, ids: Ids
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Chain:
+    """P chains of K states, and B texts of T rows each that every one of them reads."""
+
+    initial: Float[Tensor, "P K"]
+    transition: Float[Tensor, "P K K"]
+    table: Table
+    ids: Ids
+
+    @property
+    def parameters(self) -> tuple[Tensor, Tensor, Tensor]:
+        """All but the texts."""
+        return self.initial, self.transition, self.table
+
+    def with_ids(self, ids: Ids) -> Chain:
+        """Return the same chains with other texts."""
+        return Chain(*self.parameters, ids)
+
+    def sequences(self, chosen: slice | Bool[Tensor, " B"]) -> Chain:
+        """Return the same chains with some of the texts."""
+        return self.with_ids(self.ids[:, chosen])
+
+
+def forward(algebra: Algebra, chain: Chain, start: Law | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield (predicted_t, filtered_t, total_t) for t = 1..T: (P,B,K), (P,B,K), (P,B,1), in ``algebra``.
 
-    ``start`` is the law of H₀ as probabilities, the same for all sequences (P,1,K) or not (P,B,K);
-    total_t = P(row t | rows before). Differentiable. Cost O(B·T·K²).
+    ``start`` is the law of H₀ as probabilities, the same for all sequences (P,1,K) or not (P,B,K); by default it is
+    the chain's own. total_t = P(row t | rows before). Differentiable. Cost O(B·T·K²).
     """
-    filtered, transition = algebra.represent(start), algebra.represent_moves(transition)
-    likelihood = rows_by_time(algebra.represent(table), ids)
-    for t in range(ids.shape[-1]):
+    filtered = algebra.represent(chain.initial[:, None] if start is None else start)
+    transition = algebra.represent_moves(chain.transition)
+    likelihood = rows_by_time(algebra.represent(chain.table), chain.ids)
+    for t in range(chain.ids.shape[-1]):
         predicted = algebra.advance(filtered, transition)
         filtered, total = algebra.normalise(algebra.weigh(predicted, likelihood(t)))
         yield predicted, filtered, total
 
 
-def backward(algebra: Algebra, transition: Transition, table: Table, ids: Ids) -> Iterator[tuple[Tensor, Tensor]]:
+def backward(algebra: Algebra, chain: Chain) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (message_t, total_t) for t = T..0: (P,B,K), (P,B,1), in ``algebra``; message_T is one for each state.
 
     Messages before T are normalised: P(rows after t | H_t=h) = message_t(h) · ∏_{s≥t} total_s. Differentiable.
     Cost O(B·T·K²).
     """
-    reverse = algebra.represent_moves(transition).transpose(-1, -2)
+    table, ids = chain.table, chain.ids
+    reverse = algebra.represent_moves(chain.transition).transpose(-1, -2)
     likelihood = rows_by_time(algebra.represent(table), ids)
     message = algebra.represent(table.new_ones(*ids.shape[:2], table.shape[-1]))
     yield message, message[..., :1]

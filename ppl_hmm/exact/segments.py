@@ -20,7 +20,7 @@ from ppl_hmm.exact.backends import choose
 from ppl_hmm.exact.backends.contract import Lost
 from ppl_hmm.exact.configurations import configurations
 from ppl_hmm.exact.mixture import MemoryText, log_joint_memory
-from ppl_hmm.exact.recursion import chunks
+from ppl_hmm.exact.recursion import Chain, chunks
 
 
 class Segment(NamedTuple):
@@ -91,14 +91,18 @@ class _Chains:
 
     def smooth(self, law: Tensor, table: Tensor, positions: Sequence[int]) -> Tensor:
         """Return the smoothed law (P·C·B,S,K) of rows that follow states of a law; zero for impossible text."""
-        ids = _in_order(table)
-        result, lost = self._backend.smooth(law, self._transition, table, ids, positions, own_token=True)
+        result, lost = self._backend.smooth(self._in_order(law, table), positions, own_token=True)
         return self._kept(result.marginals, lost)
 
     def message(self, table: Tensor) -> Tensor:
         """Return the message (P·C·B,K) to the state before the rows."""
-        result, lost = self._backend.messages(self._transition, table, _in_order(table), [-1])
+        result, lost = self._backend.messages(self._in_order(self.initial, table), [-1])
         return self._kept(result.messages, lost)[:, 0]
+
+    def _in_order(self, law: Tensor, table: Tensor) -> Chain:
+        """Return chains that start from a law, and whose texts (P·C·B,1,S) take the rows of a table one by one."""
+        ids = torch.arange(table.shape[1], device=table.device).expand(len(table), 1, -1)
+        return Chain(law, self._transition, table, ids)
 
     def _kept(self, values: Tensor, lost: Lost) -> Tensor:
         """Return the values (P·C·B,1,S,K) of one sequence for each model, none of them lost."""
@@ -110,8 +114,3 @@ class _Chains:
                 "use posterior, which turns to logarithms there",
             )
         return torch.where(self._possible[..., None, None], values, 0)[:, 0]
-
-
-def _in_order(table: Tensor) -> Tensor:
-    """Return row numbers (P·C·B,1,S) of a text that takes the rows of its table one by one."""
-    return torch.arange(table.shape[1], device=table.device).expand(len(table), 1, -1)

@@ -1,12 +1,8 @@
-"""The attention head on masked conditionals: learned, or constructed by Theorem M.
+"""The attention head on masked conditionals, learned from labelled text.
 
 At each position i of a text the head has a score s_i, and values v_i = B[x_i]ᵀG_i, one for each class contrast, that
 depend on the token: what tells a position's own token from its context. The scores decide the attention, the decision
 is Σ_i α_i v_i + c. Scores are Q[x_i]ᵀG_i, with the same row of Q for all tokens where they come from G alone.
-
-For given attention the values are a logistic regression on Σ_i α_i e_{x_i} ⊗ G_i, convex in (V+1)·V weights. So they
-are not trained beside the scores but solved for: one Newton step for each gradient step on the scores, as for prompts
-(docs/decisions/0004-prompts-by-variable-projection.md). Scores start at zero: uniform attention, no randomness.
 
 Source: Wei, Xie & Ma (2021), §4, the attention head. Values that depend on the token turn P(·|x_{-i}) into P(·|x).
 """
@@ -15,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -25,31 +21,18 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from ppl_hmm import schema
+from ppl_hmm import _moved, schema
 from ppl_hmm.base.arrays import require_unmasked
 from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.heads import stored
-from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, logistic_loss, newton, probabilities
+from ppl_hmm.heads.attending import ScoreWeights, learn_scores, pooled
+from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, probabilities
 from ppl_hmm.language_models.probe import MaskedFeatures
-from ppl_hmm.models import MemoryHMM
-from ppl_hmm.models.kinds import Prompt
-from ppl_hmm.recoverability.attention import hard_attention, observed, of_token, read, soft_attention
-from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
-from ppl_hmm.recoverability.memory import memory_certificate
-from ppl_hmm.tasks import MemoryTask
+from ppl_hmm.recoverability.attention import observed, read
 
 Attention = Literal["softmax", "hard"]
 Scores = Literal["conditional", "token", "posterior"]
-
-_STEPS = 80
-_LEARNING_RATE = 0.3
-_WARM_UP = 5  # Newton steps before the first gradient
-# Few weights place the attention; the values are fitted to all texts afterwards.
-_TRAINING_TEXTS = 1000
-_SHARPEST = 30.0  # hard attention is trained as a softmax that sharpens up to this factor
-_TEXTS_AT_ONCE = 1024  # pooled features are ten times the size of G
 
 _KIND = "an AttentionHead"
 
@@ -82,9 +65,25 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
     intercept_, classes_
         (1,) or (C,), and (C,).
 
+    See Also
+    --------
+    ppl_hmm.masked_features : The features that it reads.
+    ppl_hmm.constructed_attention : Its weights by a theorem, without training.
+    ppl_hmm.LinearHead : A head that reads one mask.
+
     Notes
     -----
     ``predict`` gives the higher class on ties. Training costs O(80·(1000·(T·V² + V⁴) + V⁶)): for tens of tokens.
+
+    Examples
+    --------
+    >>> from ppl_hmm import AttentionHead, OracleLM, example, masked_features, posterior
+    >>> model, task = example("memory")
+    >>> text = [[0, 3, 3], [1, 0, 3], [0, 4, 4], [4, 0, 1]]
+    >>> features, labels = masked_features(OracleLM(model), text), task.labels(posterior(model, text))
+    >>> head = AttentionHead(C=1e6).fit(features, labels)
+    >>> head.score(features, labels)
+    1.0
     """
 
     score_weights_: np.ndarray
@@ -112,7 +111,7 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
         labels = self._checked(X, y)
         with torch.device("cpu"):  # the optimiser's own tensors, wherever others are placed by default
             self._fit_scores(X, labels)
-        return self._fit_values(self._pooled(X), labels)
+        return self._fit_values(pooled(X, self._attention).numpy(), labels)
 
     @classmethod
     def select(
@@ -134,11 +133,11 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
         labels = first._checked(X, y)
         with torch.device("cpu"):
             first._fit_scores(X, labels)
-        pooled, heads = first._pooled(X), []
+        features, heads = pooled(X, first._attention).numpy(), []
         for C in sorted(grid):
             head = cls(**{**options, "C": C})
             head.score_weights_, head.position_bias_ = first.score_weights_, first.position_bias_
-            heads.append(head._fit_values(pooled, labels))
+            heads.append(head._fit_values(features, labels))
         scores = [head.score(X_val, y_val) for head in heads]
         return heads[int(np.argmax(scores))]
 
@@ -237,76 +236,35 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
         return labels
 
     def _fit_scores(self, X: MaskedFeatures, labels: np.ndarray) -> None:
-        """Learn the scores on the first texts: Adam, the values solved for at every step."""
-        X, labels = X[:_TRAINING_TEXTS], labels[:_TRAINING_TEXTS]
-        conditionals = X.conditionals.detach().double().cpu()
-        n_tokens, present = conditionals.shape[-1], X.present.cpu()
-        rows = observed(X.tokens.cpu(), n_tokens)
-        own_token = _indicators(rows, n_tokens)
-        of_class = torch.from_numpy(labels[None] == self._contrasted_classes[:, None])
-        sign = 2.0 * of_class.double() - 1.0  # (1 or C,B)
-        weights = conditionals.new_zeros(n_tokens + 1 if self.scores == "token" else 1, n_tokens, requires_grad=True)
-        bias = conditionals.new_zeros(conditionals.shape[1], requires_grad=self.positional)
-        learned = [weights, bias] if self.positional else [weights]
-        optimiser = torch.optim.Adam(learned, lr=_LEARNING_RATE)
-        values = conditionals.new_zeros(len(sign), (n_tokens + 1) * n_tokens)
-        best, best_loss = [part.detach().clone() for part in learned], torch.inf
-        for step in range(_STEPS):
-            # A softmax that sharpens ends near the hard attention that it stands for.
-            sharpness = _SHARPEST ** (step / _STEPS) if self.attention == "hard" else 1.0
-            scores = conditionals @ weights.mT  # (B,T,1), or (B,T,V+1)
-            scores = scores[..., 0] if len(weights) == 1 else scores.gather(-1, rows[..., None])[..., 0]
-            attention = soft_attention(sharpness * (scores + bias), present)
-            with torch.no_grad():
-                pooled = _pool(attention, conditionals, own_token)
-                values = newton(pooled.expand(len(sign), -1, -1), sign, values, steps=1 if step else _WARM_UP)
-                given = read(values.unflatten(1, (n_tokens + 1, n_tokens)), conditionals, rows)  # (1 or C,B,T)
-            decision = (attention * given).sum(-1)
-            loss = logistic_loss(decision[..., None], sign, decision.new_ones(len(sign), 1)).sum()
-            if loss.item() < best_loss or self.attention == "hard":
-                best, best_loss = [part.detach().clone() for part in learned], loss.item()
-            for part, gradient in zip(learned, torch.autograd.grad(loss, learned), strict=True):
-                part.grad = gradient
-            optimiser.step()
-        self.score_weights_ = best[0].expand(n_tokens + 1, -1).contiguous().numpy()
-        self.position_bias_ = best[1].numpy() if self.positional else None
+        """Learn the scores; the values that they were learned with are left to :meth:`_fit_values`."""
+        contrasted = self.classes_[1:] if len(self.classes_) == 2 else self.classes_  # the higher of two, or all
+        of_class = torch.from_numpy(labels[None] == contrasted[:, None])
+        learned = learn_scores(
+            X,
+            2.0 * of_class.double() - 1.0,
+            by_token=self.scores == "token",
+            positional=self.positional,
+            hard=self.attention == "hard",
+        )
+        self.score_weights_ = learned.weights.numpy()
+        self.position_bias_ = None if learned.bias is None else learned.bias.numpy()
 
-    def _fit_values(self, pooled: np.ndarray, labels: np.ndarray) -> Self:
+    def _fit_values(self, features: np.ndarray, labels: np.ndarray) -> Self:
         """Fit the values to pooled features (B,(V+1)·V) of all texts."""
-        regression = fit_logistic(pooled, labels, self.C)
+        regression = fit_logistic(features, labels, self.C)
         self.classes_, self.intercept_ = regression.classes_, np.atleast_1d(regression.intercept_)
         self.value_weights_ = regression.coef_.reshape(len(self.intercept_), *self.score_weights_.shape)
         return self
 
-    def _pooled(self, X: MaskedFeatures) -> np.ndarray:
-        """Return Σ_i α_i e_{x_i} ⊗ G_i (B,(V+1)·V)."""
-        parts = (X[start : start + _TEXTS_AT_ONCE] for start in range(0, len(X), _TEXTS_AT_ONCE))
-        pooled = []
-        for part in parts:
-            own_token = _indicators(observed(part.tokens.cpu(), self._vocabulary_size), self._vocabulary_size)
-            pooled.append(_pool(self._attention(part), part.conditionals.detach().double().cpu(), own_token))
-        return torch.cat(pooled).numpy()
-
     def _attention(self, X: MaskedFeatures) -> Tensor:
-        conditionals, present = X.conditionals.detach().double().cpu(), X.present.cpu()
-        rows = observed(X.tokens.cpu(), self._vocabulary_size)
-        scores = read(torch.from_numpy(self.score_weights_), conditionals, rows)
-        if self.scores == "posterior":
-            scores = scores / of_token(conditionals, rows).clamp(min=torch.finfo(scores.dtype).tiny)
-        if self.position_bias_ is not None:
-            scores = scores + torch.from_numpy(self.position_bias_)
-        if self.attention == "softmax":
-            return soft_attention(scores, present)
-        return hard_attention(scores, present, self.tolerance)
+        bias = None if self.position_bias_ is None else torch.from_numpy(self.position_bias_)
+        hard_within = self.tolerance if self.attention == "hard" else None
+        scores = ScoreWeights(torch.from_numpy(self.score_weights_), bias)
+        return scores.attention(X, divided=self.scores == "posterior", hard_within=hard_within)
 
     @property
     def _vocabulary_size(self) -> int:
         return self.score_weights_.shape[1]
-
-    @property
-    def _contrasted_classes(self) -> np.ndarray:
-        """The classes that have a score of their own: the higher of two, or all."""
-        return self.classes_[1:] if len(self.classes_) == 2 else self.classes_
 
     def _check_options(self) -> None:
         one_of("value of 'attention'", self.attention, ("softmax", "hard"))
@@ -317,19 +275,9 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
     def _check_fitted(self) -> None:
         n_tokens = self.score_weights_.shape[-1]
         n_scores = 1 if len(self.classes_) == 2 else len(self.classes_)
-        shapes = {
-            "score_weights": (self.score_weights_, (n_tokens + 1, n_tokens)),
-            "value_weights": (self.value_weights_, (n_scores, n_tokens + 1, n_tokens)),
-            "intercepts": (self.intercept_, (n_scores,)),
-        }
-        for name, (array, expected) in shapes.items():
-            if array.shape != expected or not np.isfinite(array).all():
-                raise InvalidInput(
-                    f"{name} of an AttentionHead",
-                    f"finite numbers of shape {expected}",
-                    f"shape {array.shape}" if array.shape != expected else "NaN or infinity",
-                    "fit the head again",
-                )
+        stored.require_shape(self.score_weights_, (n_tokens + 1, n_tokens), f"score_weights of {_KIND}")
+        stored.require_shape(self.value_weights_, (n_scores, n_tokens + 1, n_tokens), f"value_weights of {_KIND}")
+        stored.require_shape(self.intercept_, (n_scores,), f"intercepts of {_KIND}")
 
     def _check_features(self, X: MaskedFeatures) -> None:
         check_is_fitted(self, "value_weights_")
@@ -346,65 +294,5 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
             )
 
 
-def constructed_attention(
-    model: MemoryHMM,
-    task: MemoryTask,
-    prompt: Prompt | None = None,
-    *,
-    scores: Literal["posterior", "conditional"] = "posterior",
-    support_threshold: float = 0.0,
-    tolerance: float = RESIDUAL_TOLERANCE,
-) -> AttentionHead:
-    """Return the head of Theorem M, on features after ``prompt`` if there is one: it recovers the task.
-
-    A text is classified right if its |margin| exceeds ‖μ‖_∞ P(H_i∉H* | x) at the positions attended to; so for every
-    text in which some position surely is in a state of H*.
-
-    Parameters
-    ----------
-    model, task, prompt, support_threshold, tolerance
-        As in :func:`ppl_hmm.recoverability.memory.memory_certificate`.
-    scores
-        ``'posterior'``: P(H_i∈H* | x). ``'conditional'``: P(H_i∈H* | x_{-i}), from G alone as in the paper; fewer
-        positions reach 1, and a score below it promises nothing: ``support_threshold`` must then be zero.
-
-    Raises
-    ------
-    ConditionNotMet
-        The theorem's condition fails; ``.certificate`` says which part, by how much.
-    InvalidInput
-        As the certificate; a support threshold with conditional scores.
-
-    Notes
-    -----
-    Source: Wei, Xie & Ma (2021), Theorems 4.3 and 4.6; posterior scores are ours. Cost O((mK)²·V).
-    """
-    one_of("value of 'scores'", scores, ("posterior", "conditional"))
-    if scores == "conditional" and support_threshold != 0:
-        raise InvalidInput(
-            "support_threshold with conditional scores",
-            "0",
-            str(support_threshold),
-            "use scores='posterior': P(H_i∈H* | x) may be small where P(H_i∈H* | x_{-i}) is near one",
-        )
-    certificate = memory_certificate(model, task, prompt, support_threshold=support_threshold, tolerance=tolerance)
-    if not certificate.recoverable:
-        raise ConditionNotMet(certificate, "learn a head instead, or try a prompt that restricts the memory")
-    weights = certificate.score_weights if scores == "posterior" else certificate.context_score_weights
-    return AttentionHead.from_weights(
-        weights.cpu().numpy(),
-        certificate.value_weights.cpu().numpy(),
-        attention="hard",
-        scores=scores,
-        tolerance=certificate.attention_tolerance,
-    )
-
-
-def _indicators(rows: Tensor, n_tokens: int) -> Tensor:
-    """Return e_{x_i} (B,T,V+1)."""
-    return one_hot(rows, n_tokens + 1).double()
-
-
-def _pool(attention: Tensor, conditionals: Tensor, own_token: Tensor) -> Tensor:
-    """Return Σ_i α_i e_{x_i} ⊗ G_i (B,(V+1)·V)."""
-    return ((own_token * attention[..., None]).mT @ conditionals).flatten(1)
+if not TYPE_CHECKING:
+    __getattr__ = _moved.former_names(__name__)

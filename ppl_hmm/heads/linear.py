@@ -1,9 +1,9 @@
-"""The linear head on masked conditionals: learned by logistic regression, or constructed by a theorem."""
+"""The linear head on masked conditionals, learned by logistic regression."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import xarray as xr
@@ -11,18 +11,12 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ppl_hmm import schema
+from ppl_hmm import _moved, schema
 from ppl_hmm.base.arrays import require_unmasked
 from ppl_hmm.base.labels import require_same_rows
 from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.heads import stored
 from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, probabilities
-from ppl_hmm.models import HMM
-from ppl_hmm.models.kinds import Prompt
-from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
-from ppl_hmm.recoverability.head import head_certificate
-from ppl_hmm.recoverability.position import position_certificate
-from ppl_hmm.tasks import PosteriorTask, require_task
 
 _KIND = "a LinearHead"
 
@@ -45,10 +39,26 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     coef_, intercept_, classes_, n_features_in_
         As in ``sklearn.linear_model.LogisticRegression``.
 
+    See Also
+    --------
+    ppl_hmm.probe_features : The features that it reads.
+    ppl_hmm.constructed_head : Its weights by a theorem, without training.
+    ppl_hmm.AttentionHead : A head that reads all positions.
+
     Notes
     -----
     ``predict`` gives the higher class on ties: score ≥ 0 for two classes. Training costs O(iterations·B·V²).
     Source: Wei, Xie & Ma (2021), §3: head tuning.
+
+    Examples
+    --------
+    >>> from ppl_hmm import LinearHead, OracleLM, example, posterior, probe_features, sample
+    >>> model, task = example("aliased")
+    >>> text = sample(model, 200, length=10, seed=0).tokens
+    >>> features, labels = probe_features(OracleLM(model), text), task.labels(posterior(model, text))
+    >>> head = LinearHead(C=1e6).fit(features, labels)
+    >>> head.score(features, labels)
+    0.72
     """
 
     coef_: np.ndarray
@@ -71,8 +81,9 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InvalidInput
-            Weights of another shape, negative or not finite; none above zero; masked entries. Labels or weights whose
-            rows are named as those of X are, in another order: rows are taken by position, as in scikit-learn.
+            Weights of another shape, negative or not finite; none above zero; masked entries; labels of one class.
+            Labels or weights whose rows are named as those of X are, in another order: rows are taken by position, as
+            in scikit-learn.
         """
         self._check_features()
         require_unmasked(X=X, y=y, sample_weight=sample_weight)
@@ -83,6 +94,9 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             weights = _checked_weights(sample_weight, len(labels))
             counted = weights > 0
             features, labels, weights = features[counted], labels[counted], weights[counted]
+        classes = np.unique(labels)
+        if len(classes) < 2:
+            raise InvalidInput("labels", "at least two classes", f"one class, {classes[0]}", "relabel")
         regression = fit_logistic(features, labels, self.C, weights)
         self.coef_, self.classes_ = regression.coef_, regression.classes_
         self.intercept_ = np.atleast_1d(regression.intercept_)
@@ -209,36 +223,5 @@ def _checked_weights(sample_weight: ArrayLike, n_texts: int) -> np.ndarray:
     return weights
 
 
-def constructed_head(
-    model: HMM,
-    task: PosteriorTask,
-    prompt: Prompt | None = None,
-    *,
-    support_threshold: float = 0.0,
-    tolerance: float = RESIDUAL_TOLERANCE,
-) -> LinearHead:
-    """Return the head of Theorem H, or of Theorem P for a given prompt: 1(bᵀG ≥ 0) = F*(x).
-
-    So for every text whose |margin| exceeds the certificate's ``margin_error`` and whose score exceeds float64's
-    rounding, 4e-16·‖b‖₁. The head of a task on a position is that of :func:`~ppl_hmm.position_certificate`; it reads
-    :func:`~ppl_hmm.probe_features` with the task's ``position`` and ``given``, and takes no prompt.
-
-    Parameters as in :func:`ppl_hmm.recoverability.head.head_certificate`.
-
-    Raises
-    ------
-    ConditionNotMet
-        The theorem's condition fails; ``.certificate`` says which part, by how much.
-
-    Notes
-    -----
-    Source: Wei, Xie & Ma (2021), Theorem 3.3. Cost O(K·V·min(K,V)).
-    """
-    require_task(task)
-    if task.place.position is not None and prompt is None and support_threshold == 0:
-        certificate = position_certificate(model, task, tolerance=tolerance)
-    else:
-        certificate = head_certificate(model, task, prompt, support_threshold=support_threshold, tolerance=tolerance)
-    if not certificate.recoverable:
-        raise ConditionNotMet(certificate, "learn a head instead, or try a prompt")
-    return LinearHead.from_weights(certificate.weights.detach().cpu().numpy())
+if not TYPE_CHECKING:
+    __getattr__ = _moved.former_names(__name__)

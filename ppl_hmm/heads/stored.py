@@ -52,6 +52,13 @@ def classes(dataset: xr.Dataset, kind: str) -> np.ndarray:
     return values
 
 
+def require_shape(array: np.ndarray, expected: tuple[int, ...], what: str) -> None:
+    """Raise unless an array has a shape and holds finite numbers."""
+    if array.shape != expected or not np.isfinite(array).all():
+        got = f"shape {array.shape}" if array.shape != expected else "NaN or infinity"
+        raise InvalidInput(what, f"finite numbers of shape {expected}", got, "fit the head again")
+
+
 def number(dataset: xr.Dataset, name: str, default: float, kind: str, above: float = -math.inf) -> float:
     """Return an attribute that is a finite number above a limit, or its default where there is none."""
     value = dataset.attrs.get(name, default)

@@ -12,7 +12,6 @@ exactly if later text speaks for it. Source: Xie, Raghunathan, Liang & Ma (2021)
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,8 +19,10 @@ from torch import Tensor
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.checks import check_distributions
 from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
-from ppl_hmm.exact import chain, recursion
-from ppl_hmm.exact.algebra import LOG, SCALED, Algebra, Floor, log_sum_exp, safe_log
+from ppl_hmm.exact import concepts
+from ppl_hmm.exact.algebra import SCALED
+from ppl_hmm.exact.concepts import Concepts, combine, mix
+from ppl_hmm.exact.recursion import Chain
 from ppl_hmm.inference.queries import Impossible
 from ppl_hmm.inference.rows import LikelihoodRows
 from ppl_hmm.models import ConceptHMM
@@ -102,7 +103,7 @@ def concept_posterior(
     Cost O(B·T·K²/C) for concepts of equal size, O(B·T·C·n²) where the largest has n states.
     """
     log_joint, _ = _checked_passes(model, tokens, lengths, impossible)
-    return _combine(log_joint).to(model.dtype)
+    return combine(log_joint).to(model.dtype)
 
 
 @torch.no_grad()
@@ -112,7 +113,7 @@ def next_token_law(model: ConceptHMM, tokens: Text, *, impossible: Impossible = 
     Parameters, errors and cost as in :func:`concept_posterior`.
     """
     log_joint, law = _checked_passes(model, tokens, None, impossible)
-    return _mixed(log_joint, law)
+    return mix(log_joint, law)
 
 
 def tokens_to_reveal(posterior: Tensor, concept: Text, level: float = 0.95) -> Tensor:
@@ -158,40 +159,20 @@ def in_context_prediction(model: ConceptHMM, text: InContextText) -> InContextPr
     of probability zero get no prediction. Cost O(B·T·K²/C).
     """
     log_joint, law = _checked_passes(model, text.tokens, None, "mask")
-    posterior = _combine(log_joint[..., -1:])[:, 0].to(model.dtype)
+    posterior = combine(log_joint[..., -1:])[:, 0].to(model.dtype)
     of_concept = posterior.gather(-1, text.concept[:, None])[:, 0]
     answer = _own_law(model, text).argmax(-1)
-    return InContextPrediction(_mixed(log_joint, law), answer, of_concept, posterior.sum(-1) > 0)
+    return InContextPrediction(mix(log_joint, law), answer, of_concept, posterior.sum(-1) > 0)
 
 
 def _own_law(model: ConceptHMM, text: InContextText) -> Tensor:
     """Return the law (B,V) of the test example's last token given the others, its concept and its starting slot."""
-    test, emission = text.tokens[None, :, 1 - text.example_length :], model.emission
-    law, _ = SCALED.normalise(SCALED.weigh(text.start[None], emission.T[test[..., 0]]))
+    test, rows = text.tokens[None, :, 1 - text.example_length :], model.emission.T
+    law, _ = SCALED.normalise(SCALED.weigh(text.start[None], rows[test[..., 0]]))
     # Concepts do not mix, so that the whole model serves them all.
-    for _, filtered, _ in recursion.forward(SCALED, law, model.transition[None], emission.T[None], test[..., 1:]):
-        law = filtered
-    return (law @ model.transition @ emission)[0]
-
-
-class _Chains(NamedTuple):
-    """The chain of each concept on its own states; smaller ones are filled up by states that are never entered."""
-
-    log_prior: Tensor  # (C,)
-    initial: Tensor  # (C,n)
-    transition: Tensor  # (C,n,n)
-    table: Tensor  # (C,V+1,n)
-
-    @classmethod
-    def of(cls, model: ConceptHMM, table: Tensor) -> _Chains:
-        members = [(model.concept_of_state == concept).nonzero()[:, 0] for concept in range(model.n_concepts)]
-        states = torch.nn.utils.rnn.pad_sequence(members, batch_first=True)  # (C,n)
-        own = torch.nn.utils.rnn.pad_sequence([torch.ones_like(each) for each in members], batch_first=True)
-        initial = model.initial[states] * own
-        transition = model.transition[states[:, :, None], states[:, None, :]] * own[:, None, :]
-        prior = initial.sum(-1)
-        within = initial / torch.where(prior > 0, prior, 1)[:, None]
-        return cls(safe_log(prior), within, transition, table[:, states].transpose(0, 1))
+    chain = Chain(model.initial[None], model.transition[None], rows[None], test[..., 1:])
+    _, filtered = concepts.log_totals_and_filtered(chain, law)
+    return (filtered @ model.transition @ model.emission)[0]
 
 
 def _checked_passes(
@@ -203,11 +184,8 @@ def _checked_passes(
         raise InvalidInput("model of concepts", "a ConceptHMM", type(model).__name__, "say the concept of each state")
     model.require_single("a concept posterior")
     rows = LikelihoodRows.of(model, tokens, None, lengths)
-    chains = _Chains.of(model, rows.text.table[0, 0])
-    log_totals, filtered = _forward(chains, rows.text.ids.expand(model.n_concepts, -1, -1))
-    # Sums of many terms, of which only differences count: in double precision whatever the model's.
-    start = chains.log_prior.double()[:, None, None].expand(-1, log_totals.shape[1], 1)
-    log_joint = torch.cat([start, log_totals.double()], -1).cumsum(-1)
+    each = Concepts.of(rows.text.only_chain, model.concept_of_state)
+    log_joint, filtered = concepts.log_joint(each)
     dead = (log_joint == -torch.inf).all(0)
     if impossible == "raise" and dead.any():
         sequence = int(dead.any(-1).nonzero()[0])
@@ -217,42 +195,7 @@ def _checked_passes(
             "probability 0",
             "drop the sequence, smooth the transitions, or pass impossible='mask'",
         )
-    return log_joint, filtered @ chains.transition @ chains.table[:, :-1].mT
-
-
-def _forward(chains: _Chains, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log P(x_t | x_1..x_{t-1}, θ) (C,B,T) and P(H_T | x_1..x_T, θ) (C,B,n), in logarithms where need be."""
-    arrays = chains.initial, chains.transition, chains.table, ids
-    log_totals, filtered, lost = _forward_in(SCALED, *arrays)
-    for few, picked in chain.few_at_a_time(lost, *arrays):
-        exact_totals, exact, _ = _forward_in(LOG, *picked)
-        log_totals[few], filtered[few] = exact_totals[:, 0], exact[:, 0]
-    return log_totals, filtered
-
-
-def _forward_in(
-    algebra: Algebra, initial: Tensor, transition: Tensor, table: Tensor, ids: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the pass in one algebra, and which sequences (C,B) may have lost weight to underflow."""
-    floor = Floor.of(transition, table)
-    filtered = algebra.represent(initial)[:, None]
-    lost = algebra.faint(filtered, floor).expand(ids.shape[:2])
-    totals = []
-    for _, filtered, total in recursion.forward(algebra, initial[:, None], transition, table, ids):
-        lost = lost | algebra.faint(filtered, floor)
-        totals.append(total[..., 0])
-    return algebra.logarithm(torch.stack(totals, -1)), algebra.probabilities(filtered), lost
-
-
-def _combine(log_joint: Tensor) -> Tensor:
-    """Return P(θ | x_1..x_t) (B,T+1,C) of log P(θ, x_1..x_t) (C,B,T+1); zero rows where no concept is possible."""
-    evidence = log_sum_exp(log_joint, dim=0)
-    return (log_joint - torch.where(evidence > -torch.inf, evidence, 0)).exp().permute(1, 2, 0)
-
-
-def _mixed(log_joint: Tensor, law: Tensor) -> Tensor:
-    """Return Σ_θ P(θ | x) P(X_{T+1} | x, θ) (B,V)."""
-    return torch.einsum("bc,cbv->bv", _combine(log_joint[..., -1:])[:, 0].to(law), law)
+    return log_joint, filtered @ each.chain.transition @ each.chain.table[:, : model.vocabulary_size].mT
 
 
 def _concepts(posterior: Tensor, concept: Text) -> Tensor:

@@ -6,84 +6,20 @@ reported; logarithms are natural (nats). Source: Wei, Xie & Ma (2021), §2.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ppl_hmm.base import foreign
-from ppl_hmm.base.labels import Names
 from ppl_hmm.base.positions import at_columns
 from ppl_hmm.base.randomness import Seed, generator, require_room
 from ppl_hmm.errors import ImpossibleText, at_least
 from ppl_hmm.exact import chain, evidence, mixture
+from ppl_hmm.inference.results import BestPath, MemoryPosterior, Posterior, PosteriorDraws
 from ppl_hmm.inference.rows import Impossible, LikelihoodRows, masks
 from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Model, Prompt, Text
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Posterior:
-    """Exact posterior of the hidden states given text.
-
-    Attributes
-    ----------
-    log_evidence
-        (P…,B): log P(x) = log Σ_{h₀..h_T} π₀(h₀) ∏_t A[h_{t-1},h_t] w_t(h_t), in nats.
-    initial
-        (P…,B,K): P(H₀=h | x) ∝ π₀(h) f(x)_h.
-    smoothed
-        (P…,B,T,K): P(H_t=h | x) over the text positions; past an end, the predictive law.
-    possible
-        (P…,B): whether P(x) > 0; where it is not, the rows above are zero.
-    names
-        The model's names of states and memory values, which a task with names is aligned to.
-    """
-
-    log_evidence: Tensor
-    initial: Tensor
-    smoothed: Tensor
-    possible: Tensor
-    names: Names = dataclasses.field(default_factory=dict, kw_only=True, repr=False)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class MemoryPosterior(Posterior):
-    """Exact posterior of the hidden states and the memory given text; states are averaged over memories.
-
-    Attributes
-    ----------
-    memory
-        (P…,B,N,m): P(M_j=a | x).
-    """
-
-    memory: Tensor
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class BestPath:
-    """Most probable path. ``states`` (P…,B,T), ``initial_state`` (P…,B), ``log_probability`` (P…,B) = log P(h,x).
-
-    For memory models the most probable pair of a memory (``memory`` (P…,B,N)) and a path, and log P(M,h,x).
-    """
-
-    states: Tensor
-    initial_state: Tensor
-    log_probability: Tensor
-    memory: Tensor | None = None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class PosteriorDraws:
-    """Draws from P(H₀..H_T | x): ``states`` (P…,B,n_draws,T) and ``initial_state`` (P…,B,n_draws).
-
-    For memory models from P(M, H₀..H_T | x), with ``memory`` (P…,B,n_draws,N).
-    """
-
-    states: Tensor
-    initial_state: Tensor
-    memory: Tensor | None = None
 
 
 def posterior(
@@ -114,9 +50,26 @@ def posterior(
     InvalidInput, ImpossibleText
         Bad arguments; impossible text (which sequence, its first impossible position).
 
+    See Also
+    --------
+    ppl_hmm.masked_conditionals : Laws of tokens instead of states.
+    ppl_hmm.log_likelihood : The evidence alone, differentiable.
+    ppl_hmm.smoothed_segments : The same for text of millions of tokens.
+    ppl_hmm.viterbi, ppl_hmm.sample_posterior : Paths instead of marginal laws.
+
     Notes
     -----
     Cost O(B·(L+T)·K²) time, O(B·T·K) memory; with a memory m^N times the time, and the same memory.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, posterior
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> found = posterior(model, [[0, 1, 1]])
+    >>> found.initial.numpy().round(3)  # P(H_0 | x)
+    array([[0.614, 0.386]])
+    >>> found.log_evidence.numpy().round(4)
+    array([-2.4003])
     """
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     result = mixture.forward_backward(rows.text, rows.text_positions)
@@ -136,17 +89,7 @@ def initial_posterior(model: HMM, tokens: Text, *, lengths: Text | None = None) 
     result has no autograd graph. Cost O(B·T·K²) time, O(B·K) memory.
     """
     rows = LikelihoodRows.of(model, tokens, None, lengths)
-    arrays = rows.text.only_chain
-    messages, _ = chain.messages_at(*arrays[1:], positions=[-1])
-    joint = rows.text.initial[:, None] * messages[:, :, 0]
-    total = joint.sum(-1, keepdim=True)
-    limits = torch.finfo(total.dtype)
-    faint = total[..., 0] < limits.tiny / limits.eps  # near underflow, or impossible
-    law = joint / torch.where(total > 0, total, 1)
-    possible = torch.ones_like(faint)
-    for few, picked in chain.few_at_a_time(faint, *arrays):
-        exact = chain.forward_backward(*picked, positions=[])
-        law[few], possible[few] = exact.initial[:, 0], exact.log_evidence[:, 0] > -torch.inf
+    law, possible = chain.initial_posterior(rows.text.only_chain)
     rows.require_possible(possible)
     return rows.unflatten(law)
 
@@ -161,7 +104,7 @@ def state_posterior(model: Model, tokens: Text, columns: Tensor) -> Tensor:
     different = columns.unique()
     result = mixture.forward_backward(rows.text, different.tolist())
     rows.require_possible(result.log_evidence > -torch.inf)
-    return at_columns(rows.unflatten(result.smoothed), torch.searchsorted(different, columns))
+    return at_columns(rows.unflatten(result.smoothed), torch.searchsorted(different, columns)[..., None])[..., 0, :]
 
 
 @torch.no_grad()
@@ -172,6 +115,18 @@ def memory_posterior(
 
     Parameters and errors as in :func:`posterior`, whose ``memory`` it equals. With ``joint``, P(M|x) (P…,B,m,…,m): one
     dimension for each of the N cells. Cost O(m^N·B·(L+T)·K²) time, O(m^N·B) memory.
+
+    See Also
+    --------
+    ppl_hmm.posterior : The states as well.
+    ppl_hmm.MemoryTask : Tasks on a memory cell.
+
+    Examples
+    --------
+    >>> from ppl_hmm import example, memory_posterior
+    >>> model, _ = example("memory")
+    >>> memory_posterior(model, [[0, 3, 0]]).numpy().round(3)  # one cell: good or bad
+    array([[[0.667, 0.333]]])
     """
     foreign.require(model, MemoryHMM, "memory_posterior", "a MemoryHMM")
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
@@ -204,10 +159,23 @@ def masked_conditionals(
     InvalidInput, ImpossibleText
         Bad arguments; an impossible context (which sequence, which position).
 
+    See Also
+    --------
+    ppl_hmm.OracleLM : The same as a language model, with prompts.
+    ppl_hmm.probe_features, ppl_hmm.masked_features : The same as features for heads.
+    ppl_hmm.posterior : Laws of states instead of tokens.
+
     Notes
     -----
     Cost O(B·(L+T)·K² + B·positions·K·V); with a memory m^N times that.
     Source: Wei, Xie & Ma (2021), §2, the masked LM G.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, masked_conditionals
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> masked_conditionals(model, [[0, 1, 1]], positions=[1]).numpy().round(3)  # P(X_1 | x_0, x_2)
+    array([[[0.513, 0.487]]])
     """
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     chosen = rows.positions(positions)
@@ -234,6 +202,18 @@ def log_likelihood(model: Model, tokens: Text, *, prompt: Prompt | None = None, 
     derivatives, and inf where those are larger than any float. They can be differentiated again; near underflow, an
     entry that is exactly zero then counts as a constant. Parameters as in :func:`posterior`.
     Cost O(B·(L+T)·K²).
+
+    See Also
+    --------
+    ppl_hmm.posterior : The laws of the states as well.
+    ppl_hmm.CategoricalHMM : The same as a Pyro distribution.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, log_likelihood
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> log_likelihood(model, [[0, 1, 1], [1, 1, 1]]).numpy().round(4)
+    array([-2.4003, -1.3325])
     """
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     return rows.unflatten(evidence.log_evidence(rows.text))
@@ -251,6 +231,19 @@ def viterbi(
 
     With ``impossible='mask'`` the states of impossible text are −1 and its log-probability −inf. Parameters and errors
     as in :func:`posterior`. Cost O(B·(L+T)·K²).
+
+    See Also
+    --------
+    ppl_hmm.posterior : Marginal laws instead of one path.
+    ppl_hmm.sample_posterior : Draws of paths.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, viterbi
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> best = viterbi(model, [[0, 0, 1, 1, 1, 1]])
+    >>> best.states
+    tensor([[0, 0, 1, 1, 1, 1]])
     """
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     best, remembered, log_probability = mixture.best_path(rows.text)
@@ -273,6 +266,20 @@ def sample_posterior(
 
     Parameters and errors as in :func:`posterior`; the same seed gives the same draws. At most
     :data:`~ppl_hmm.base.randomness.LARGEST_DRAW` states are drawn at once. Cost O(B·T·K·(K+n_draws)).
+
+    See Also
+    --------
+    ppl_hmm.posterior : Marginal laws instead of draws.
+    ppl_hmm.sample : Draws of text.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, sample_posterior
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> sample_posterior(model, [[0, 1, 1]], n_draws=3, seed=0).states
+    tensor([[[0, 0, 0],
+             [0, 0, 1],
+             [1, 1, 1]]])
     """
     n_draws = at_least("n_draws", n_draws, 1)
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)

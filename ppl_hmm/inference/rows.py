@@ -71,11 +71,6 @@ class LikelihoodRows(NamedTuple):
         """Return row numbers of positions of the text."""
         return [self.n_prompt + t for t in check_positions(positions, len(self.text_positions))]
 
-    def pick(self, model: int, sequence: int) -> MemoryText:
-        """Return one text under one model."""
-        one = MemoryText(*(array[model, None] for array in self.text))
-        return one._replace(ids=one.ids[:, sequence, None])
-
     def require_possible(self, possible: Tensor, *, can_mask: bool = False) -> None:
         """Raise :class:`ImpossibleText`, naming a text and its first impossible position, unless all (P,B) have one.
 
@@ -84,7 +79,7 @@ class LikelihoodRows(NamedTuple):
         if possible.all():
             return
         model, sequence = (~possible).nonzero()[0].tolist()
-        first = mixture.first_impossible(self.pick(model, sequence)) - self.n_prompt
+        first = mixture.first_impossible(self.text.of_one(model, sequence)) - self.n_prompt
         where = f"position {first}" if first >= 0 else f"prompt token {first + self.n_prompt}"
         masked = ", or pass impossible='mask'" if can_mask else ""
         raise ImpossibleText(

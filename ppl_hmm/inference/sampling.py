@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
-from ppl_hmm.base.randomness import Laws, Seed, generator, require_room
+from ppl_hmm.base.randomness import Seed, generator, require_room
 from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.errors import at_least
+from ppl_hmm.exact.drawing import draw_memories, draw_texts
 from ppl_hmm.inference.rows import require_kind
 from ppl_hmm.models import HMM
 from ppl_hmm.models.kinds import Model, Text, by_memory_value
@@ -57,48 +58,49 @@ def sample(model: Model, n_sequences: int, length: int, seed: Seed, lengths: Tex
     InvalidInput
         A size below one, a length beyond ``length``, more than :data:`~ppl_hmm.base.randomness.LARGEST_DRAW` tokens.
 
+    See Also
+    --------
+    ppl_hmm.sample_posterior : Draws of states for given text.
+    ppl_hmm.random_hmm, ppl_hmm.random_memory_hmm : Models to sample from.
+
     Notes
     -----
     Cost O(B·T·log(K·V) + K·(K+V)) time; O(B·T + K·(K+V)) memory, with a memory m times the part of V.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, sample
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> drawn = sample(model, 2, length=5, seed=0)
+    >>> drawn.tokens
+    tensor([[1, 1, 0, 1, 1],
+            [1, 0, 0, 0, 0]])
     """
     require_kind("model to sample from", model)
     n_sequences, length = at_least("n_sequences", n_sequences, 1), at_least("length", length, 1)
     require_room("tokens of sample", *model.batch_shape, n_sequences, length)
     stream = generator(seed, "sample")
-    n_states, device = model.n_states, model.device
+    n_states, n_values = model.n_states, 1 if isinstance(model, HMM) else model.n_memory_values
+    initial = model.initial.detach().reshape(-1, n_states)
+    transition = model.transition.detach().reshape(-1, n_states, n_states)
     emission = by_memory_value(model, model.emission.detach()).mT  # (P…,m,K,V), m = 1 without a memory
-    of_start, of_moves, of_tokens = (
-        Laws.of(part.reshape(-1, part.shape[-1]))
-        for part in (model.initial.detach(), model.transition.detach(), emission)
-    )
-    n_models, n_values = len(of_start.cumulative), emission.shape[-3]
-    each_model = torch.arange(n_models, device=device)[:, None].expand(-1, n_sequences)
+    emission = emission.reshape(-1, n_values, n_states, model.vocabulary_size)
     if isinstance(model, HMM):
-        memory, cell_of_state = None, torch.zeros(n_models, n_states, dtype=torch.int64, device=device)
-        held = cell_of_state.new_zeros(n_models, n_sequences, 1)
+        memory, cell_of_state = None, torch.zeros(initial.shape, dtype=torch.int64, device=model.device)
+        held = cell_of_state.new_zeros(len(initial), n_sequences, 1)
     else:
-        of_cells = Laws.of(model.memory_prior.detach().reshape(-1, n_values))
-        cells = torch.arange(model.n_cells, device=device)
-        held = memory = of_cells.draw(each_model[..., None] * model.n_cells + cells, stream)
+        prior = model.memory_prior.detach().reshape(-1, model.n_cells, n_values)
+        held = memory = draw_memories(prior, n_sequences, stream)
         cell_of_state = model.cell_of_state.reshape(-1, n_states)
-    state = of_start.draw(each_model, stream)
-    path, tokens = [state], []
-    for _ in range(length):
-        state = of_moves.draw(each_model * n_states + state, stream)
-        path.append(state)
-        value = torch.take_along_dim(held, cell_of_state[each_model, state][..., None], dim=-1)[..., 0]
-        tokens.append(of_tokens.draw((each_model * n_values + value) * n_states + state, stream))
+    start, states, tokens = draw_texts(initial, transition, emission, cell_of_state, held, length, stream)
     shape = (*model.batch_shape, n_sequences)
     text = as_tokens(
-        torch.stack(tokens, -1).reshape(*shape, length),
-        model.vocabulary_size,
-        lengths=lengths,
-        batch_shape=model.batch_shape,
+        tokens.reshape(*shape, length), model.vocabulary_size, lengths=lengths, batch_shape=model.batch_shape
     )
     return Sample(
         text,
-        torch.stack(path[1:], -1).reshape(*shape, length),
-        path[0].reshape(shape),
+        states.reshape(*shape, length),
+        start.reshape(shape),
         None if memory is None else memory.reshape(*shape, -1),
     )
 

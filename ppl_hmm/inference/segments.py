@@ -27,6 +27,18 @@ class SmoothedSegment:
         The first position, 0-based over the text.
     smoothed
         (P…,B,S,K): P(H_t=h | x) of S positions from ``start`` on, given all of the text.
+
+    See Also
+    --------
+    ppl_hmm.smoothed_segments : Computes them.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, smoothed_segments
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> last = next(smoothed_segments(model, [[0, 1, 1, 0, 1]], segment_length=2))
+    >>> last.start, last.smoothed.shape
+    (4, torch.Size([1, 1, 2]))
     """
 
     start: int
@@ -58,11 +70,22 @@ def smoothed_segments(
         Bad arguments; impossible text; a text whose weights come near underflow, also while the iterator is read: use
         ``posterior``, or float64 where parameters are float32 (nearly deterministic models come near it in float32).
 
+    See Also
+    --------
+    ppl_hmm.posterior : The whole law at once.
+
     Notes
     -----
     The pass forth runs at the call, the pass back as the iterator is read. Cost O(B·T·K²) time, for one text three
     times that of ``posterior``, for many texts more; O(B·(√T·K + K²)) memory beyond the text, as each text holds a copy
     of the transition; with a memory m^N times both.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, smoothed_segments
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> [segment.start for segment in smoothed_segments(model, [[0, 1, 1, 0, 1]], segment_length=2)]
+    [4, 2, 0]
     """
     rows = LikelihoodRows.of(model, tokens, prompt, lengths)
     n_rows = rows.text.ids.shape[-1]

@@ -42,6 +42,7 @@ def probe_features(
     impossible: Impossible = "raise",
     position: int | None = None,
     given: Given = "text",
+    n_masks: int | None = None,
 ) -> Tensor:
     """Return what a head reads (P…,B,V): G at a mask in front of, in, or after the text.
 
@@ -61,6 +62,8 @@ def probe_features(
         As of the task: a :class:`~ppl_hmm.PosteriorTask` on position t. ``'context'``: the mask hides x_t.
         ``'prefix'``: it stands after x_t, and the text ends there. ``'text'``: it hides x_t and the head sees x_t
         beside G: (P…,B,(V+1)·V), G in the block of that token, the last for ``MASK``, and zeros in all others.
+    n_masks
+        J masks in front of the text: G at each of them (P…,B,J,V). Heads take it flattened, mask by mask.
 
     Raises
     ------
@@ -68,14 +71,28 @@ def probe_features(
         Bad arguments, a text without that position; more than 2 GB of features where the head sees the token; an
         impossible context (which sequence).
 
+    See Also
+    --------
+    ppl_hmm.LinearHead, ppl_hmm.constructed_head : Heads that read these features.
+    ppl_hmm.masked_features : Features of all positions, for attention heads.
+
     Notes
     -----
     Source: Wei, Xie & Ma (2021), Theorems 3.3 and 3.6. For an exact model the cost is O(B·T·K² + B·K·V); O(B·V²)
     memory where the head sees the token.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, OracleLM, probe_features
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> probe_features(OracleLM(model), [[0, 1, 1]]).numpy().round(3)
+    array([[0.496, 0.504]])
+    >>> probe_features(OracleLM(model), [[0, 1, 1]], prompt=[[1.0, 0.0]]).numpy().round(3)
+    array([[0.661, 0.339]])
     """
     require_members("probe_features", lm)
     text = as_tokens(tokens, lm.vocabulary_size, lengths=lengths, batch_shape=lm.batch_shape)
-    probe = Place(position, given).probe(text)
+    probe = Place(position, given).probe(text, 1 if n_masks is None else n_masks)
 
     def conditionals(positions: list[int]) -> Tensor:
         shape = (*lm.batch_shape, probe.inputs.shape[-2], len(positions), lm.vocabulary_size)
@@ -83,7 +100,7 @@ def probe_features(
 
     features = probe.features(conditionals)
     _check_possible(features.detach().sum(-1) <= 0, impossible)
-    return features
+    return features if n_masks is None else features.unflatten(-1, (n_masks, lm.vocabulary_size))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,6 +120,21 @@ class MaskedFeatures:
     ------
     InvalidInput
         Sizes or labels that do not fit, NaN, tokens or lengths out of range.
+
+    See Also
+    --------
+    ppl_hmm.masked_features : Computes them.
+    ppl_hmm.AttentionHead : Reads them.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, OracleLM, masked_features
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> features = masked_features(OracleLM(model), [[0, 1, 1], [1, 1, 0]])
+    >>> features.shape
+    (2, 3, 2)
+    >>> features[1].tokens  # the second text
+    tensor([[1, 1, 0]])
     """
 
     conditionals: Tensor
@@ -183,9 +215,22 @@ def masked_features(
     InvalidInput, ImpossibleText
         Bad arguments, a batch of language models; an impossible context (which sequence).
 
+    See Also
+    --------
+    ppl_hmm.AttentionHead, ppl_hmm.constructed_attention : Heads that read these features.
+    ppl_hmm.probe_features : Features of one mask, for linear heads.
+
     Notes
     -----
     Source: Wei, Xie & Ma (2021), §4. For an exact model the cost is that of :func:`ppl_hmm.masked_conditionals`.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, OracleLM, masked_features
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> features = masked_features(OracleLM(model), [[0, 1, 1]])
+    >>> features.conditionals[0, 1].numpy().round(3)  # P(X_1 | x_0, x_2)
+    array([0.513, 0.487])
     """
     require_members("masked_features", lm)
     if lm.batch_shape:

@@ -32,7 +32,20 @@ class EncodedText(Protocol):
 
 @runtime_checkable
 class MaskedLM(Protocol):
-    """A masked language model: G_i(x)[v] = P(X_i=v | x_{-i})."""
+    """A masked language model: G_i(x)[v] = P(X_i=v | x_{-i}).
+
+    See Also
+    --------
+    ppl_hmm.OracleLM : The exact one of a hidden Markov model.
+    ppl_hmm.probe_features, ppl_hmm.masked_features, ppl_hmm.fit_prompt : What takes one.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, MaskedLM, OracleLM
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> isinstance(OracleLM(model), MaskedLM), isinstance(model, MaskedLM)
+    (True, False)
+    """
 
     @property
     def vocabulary_size(self) -> int:

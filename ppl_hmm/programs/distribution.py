@@ -191,7 +191,7 @@ class CategoricalHMM(HiddenMarkovModel):
     def log_prob(self, value: ArrayLike | Tensor) -> Tensor:
         """Return log P(value) (…), −inf for impossible text, differentiable in all logits. Cost O(B·T·K²)."""
         arranged = self._arrange(value)
-        return arranged.restore(chain.log_evidence(*arranged.arrays))
+        return arranged.restore(chain.log_evidence(arranged.chain))
 
     def initial_posterior(self, value: ArrayLike | Tensor) -> Tensor:
         """Return P(H₀ | value) (…,K), without gradient; zeros for impossible text. Cost O(B·T·K²).
@@ -200,11 +200,12 @@ class CategoricalHMM(HiddenMarkovModel):
         --------
         >>> from ppl_hmm import example
         >>> model, _ = example("aliased")
-        >>> model.to_categorical_hmm().initial_posterior([[0, 1, 1]]).sum(-1)
-        tensor([1.], dtype=torch.float64)
+        >>> posterior = model.to_categorical_hmm().initial_posterior([[0, 1, 1]])  # (1,K)
+        >>> round(float(posterior.sum()), 6)
+        1.0
         """
         arranged = self._arrange(value)
-        return arranged.restore(chain.forward_backward(*arranged.arrays, []).initial)
+        return arranged.restore(chain.forward_backward(arranged.chain, []).initial)
 
     def filter(self, value: ArrayLike | Tensor) -> Categorical:
         """Return P(H_T | value) as a ``Categorical`` (…) over K states, as ``DiscreteHMM.filter`` does.
@@ -227,21 +228,21 @@ class CategoricalHMM(HiddenMarkovModel):
         True
         """
         arranged = self._arrange(value)
-        logits = arranged.restore(filtering.log_filtered(*arranged.arrays))
+        logits = arranged.restore(filtering.log_filtered(arranged.chain))
         _require_possible((logits > -torch.inf).any(-1))
         return Categorical(logits=logits, validate_args=self._validate_args)
 
     def smooth(self, value: ArrayLike | Tensor) -> Tensor:
         """Return P(H_t | value) (…,T,K), t = 1..T, without gradient; zeros for impossible text. Cost O(B·T·K²)."""
         arranged = self._arrange(value)
-        return arranged.restore(chain.forward_backward(*arranged.arrays, arranged.positions).marginals)
+        return arranged.restore(chain.forward_backward(arranged.chain, arranged.positions).marginals)
 
     @torch.no_grad()
     def viterbi(self, value: ArrayLike | Tensor) -> Tensor:
         """Return the most probable states H₁..H_T (…,T), with the best H₀; −1 for impossible text. Cost O(B·T·K²)."""
         arranged = self._arrange(value)
-        best = paths.best_path(*arranged.arrays)
-        possible = paths.log_joint(*arranged.arrays, best) > -torch.inf
+        best = paths.best_path(arranged.chain)
+        possible = paths.log_joint(arranged.chain, best) > -torch.inf
         return arranged.restore(torch.where(possible[..., None], best, -1)[:, :, 0, 1:])
 
     @torch.no_grad()
@@ -255,9 +256,9 @@ class CategoricalHMM(HiddenMarkovModel):
         """
         n_draws = at_least("n_draws", n_draws, 1)
         arranged = self._arrange(value)
-        _require_possible(arranged.restore(chain.log_evidence(*arranged.arrays)) > -torch.inf)
+        _require_possible(arranged.restore(chain.log_evidence(arranged.chain)) > -torch.inf)
         stream = generator(seed, "posterior of a distribution")
-        draws = paths.sample_paths(*arranged.arrays, n_draws, stream)[..., 1:]
+        draws = paths.sample_paths(arranged.chain, n_draws, stream)[..., 1:]
         return torch.stack([arranged.restore(draw) for draw in draws.unbind(2)])
 
     @torch.no_grad()

@@ -54,9 +54,24 @@ def hmm_program(
     InvalidInput
         A batch of models; tokens, lengths, prompt or positions that do not fit the model.
 
+    See Also
+    --------
+    ppl_hmm.memory_program : The program of a model with a memory.
+    ppl_hmm.CategoricalHMM : The law of a text as one Pyro distribution.
+    ppl_hmm.log_likelihood : The same evidence by exact inference, without enumeration.
+
     Notes
     -----
     Every call validates its arguments. Cost under enumeration: tensors of B·K² entries a step, B·K·V where predicted.
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, hmm_program
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.7, 0.3], [0.1, 0.9]])
+    >>> from pyro.infer import TraceEnum_ELBO
+    >>> elbo = TraceEnum_ELBO(max_plate_nesting=1)
+    >>> round(-elbo.loss(hmm_program, lambda *arguments: None, model, [[0, 1]]), 4)  # log P(x)
+    -1.7504
     """
     foreign.require(model, HMM, "model of hmm_program", "an HMM")
     model.require_single("hmm_program")

@@ -53,10 +53,24 @@ def memory_program(
     InvalidInput
         A batch of models; tokens, lengths, prompt or positions that do not fit the model.
 
+    See Also
+    --------
+    ppl_hmm.hmm_program : The program of a model without a memory.
+    ppl_hmm.log_likelihood : The same evidence by exact inference, without enumeration.
+
     Notes
     -----
     Every call validates its arguments. Cost under enumeration: tensors of B·m^N·K² entries a step, B·m^N·K·V where
     predicted.
+
+    Examples
+    --------
+    >>> from ppl_hmm import example, memory_program
+    >>> from pyro.infer import TraceEnum_ELBO
+    >>> model, _ = example("memory")
+    >>> elbo = TraceEnum_ELBO(max_plate_nesting=1)
+    >>> round(-elbo.loss(memory_program, lambda *arguments: None, model, [[0, 1]]), 4)  # log P(x)
+    -2.5897
     """
     foreign.require(model, MemoryHMM, "model of memory_program", "a MemoryHMM")
     model.require_single("memory_program")

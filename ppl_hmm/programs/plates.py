@@ -16,6 +16,7 @@ from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput
+from ppl_hmm.exact.recursion import Chain
 
 
 def without_time(logits: Tensor, shape: tuple[int, int], what: str) -> Tensor:
@@ -78,14 +79,14 @@ def _fits(own: Sequence[int], plates: Sequence[int]) -> bool:
 class Arranged(NamedTuple):
     """Arrays for :mod:`ppl_hmm.exact`, and the way back."""
 
-    arrays: tuple[Tensor, Tensor, Tensor, Tensor]  # initial, transition, table, ids
+    chain: Chain
     shape: torch.Size
     order: tuple[int, ...]
 
     @property
     def positions(self) -> range:
         """All row numbers, 0..T−1."""
-        return range(self.arrays[-1].shape[-1])
+        return range(self.chain.ids.shape[-1])
 
     def restore(self, values: Tensor) -> Tensor:
         """Give results (P,B,…) the shape of the texts back."""
@@ -114,7 +115,7 @@ def arrange(
     rows = models(emission, 2).mT
     table = torch.cat([rows, torch.ones_like(rows[:, :1])], dim=1)
     ids = torch.where(ids < 0, n_tokens, ids)
-    return Arranged((models(initial, 1), models(transition, 2), table, ids), plates, order)
+    return Arranged(Chain(models(initial, 1), models(transition, 2), table, ids), plates, order)
 
 
 def _probabilities(logits: Tensor) -> Tensor:

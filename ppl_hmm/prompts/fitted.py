@@ -1,4 +1,4 @@
-"""Soft prompts: learned together with their heads, or constructed by Theorem P.
+"""Soft prompts, learned together with their heads.
 
 For any prompt the best head on G is a convex problem of V weights. So the head is not trained beside the prompt but
 solved for: one damped Newton step of logistic regression for each gradient step on the prompt (variable projection).
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +23,8 @@ from ppl_hmm.heads.labelled import LabelledText
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.language_models.probe import probe_features
 from ppl_hmm.language_models.protocol import MaskedLM, require_members
-from ppl_hmm.models import HMM, MemoryPrompt, SoftPrompt, prompt_rows
-from ppl_hmm.models.kinds import Model, Prompt, Text
-from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
-from ppl_hmm.recoverability.memory import memory_prompt_certificate
-from ppl_hmm.recoverability.prompt import prompt_certificate
-from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
+from ppl_hmm.models import MemoryPrompt, SoftPrompt, prompt_rows
+from ppl_hmm.models.kinds import Prompt, Text
 
 _STEPS = 150
 _LEARNING_RATE = 0.3
@@ -39,53 +35,6 @@ _FINAL_STEPS = 10
 # Restarts begin between nearly uniform and nearly one-hot prompts.
 _NARROWEST, _WIDEST = 0.5, 3.0
 _FAINTEST_START = 1e-4  # what a zero of a given start becomes, beside 1: training can still raise it
-
-
-def constructed_prompt(
-    model: Model,
-    task: Task,
-    *,
-    prompt_length: int | None = None,
-    support_threshold: float = 0.0,
-    tolerance: float = RESIDUAL_TOLERANCE,
-) -> SoftPrompt:
-    """Return a prompt after which a constructed head recovers the task.
-
-    For an HMM that of Theorem P, for ``constructed_head(model, task, prompt)``; with a memory one that restricts the
-    cell to the values that the task needs, for ``constructed_attention(model, task, prompt)``.
-
-    Parameters
-    ----------
-    model, task
-        One model and one task of its kind.
-    prompt_length
-        L ≥ 1 for an HMM, 1 by default. A memory's prompt has one token or two, as the model asks.
-    support_threshold, tolerance
-        As in :func:`ppl_hmm.recoverability.prompt.prompt_certificate` and
-        :func:`ppl_hmm.recoverability.memory.memory_certificate`; pass the same to the head.
-
-    Raises
-    ------
-    ConditionNotMet
-        No prompt was found that meets the condition; ``.certificate`` is that of the best one.
-    InvalidInput
-        As the certificates; a ``prompt_length`` for a memory model.
-
-    Notes
-    -----
-    Source: Wei, Xie & Ma (2021), Theorems 3.6 and 4.6. No prompt found is no proof that none exists.
-    """
-    options = {"support_threshold": support_threshold, "tolerance": tolerance}
-    if isinstance(model, HMM):
-        length = 1 if prompt_length is None else prompt_length
-        certificate = prompt_certificate(model, cast(PosteriorTask, task), prompt_length=length, **options)
-    elif prompt_length is not None:
-        raise InvalidInput("prompt_length for a memory model", "None", str(prompt_length), "leave it out")
-    else:
-        certificate = memory_prompt_certificate(model, cast(MemoryTask, task), **options)
-    if not certificate.recoverable or certificate.prompt is None:
-        raise ConditionNotMet(certificate, "learn a prompt instead, or allow a support threshold")
-    return certificate.prompt
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,6 +51,20 @@ class PromptFit:
         (steps, restarts, P…): logistic loss in nats of each restart along training.
     validation_score
         (P…): accuracy of the head on validation text.
+
+    See Also
+    --------
+    ppl_hmm.fit_prompt : Learns one, with an example.
+
+    Examples
+    --------
+    >>> from ppl_hmm import OracleLM, example, fit_prompt, posterior, sample
+    >>> model, task = example("aliased")
+    >>> text = sample(model, 100, length=10, seed=0).tokens
+    >>> labels = task.labels(posterior(model, text))
+    >>> fit = fit_prompt(OracleLM(model), text, labels, validation=(text, labels), restarts=2, seed=0)
+    >>> fit.history.shape  # 150 steps, two restarts
+    torch.Size([150, 2])
     """
 
     prompt: SoftPrompt
@@ -140,7 +103,6 @@ def fit_prompt(
         Prompts trained side by side from random starts.
     seed
         One seed, or P seeds; each model draws from its own stream, so a batch changes the training by rounding only.
-
     start
         Prompt (P…,L,*prompt_shape) that takes the place of the first random start, e.g. a constructed one; zeros of
         likelihood rows become small.
@@ -150,11 +112,28 @@ def fit_prompt(
     InvalidInput
         Shapes that do not match, labels of one class or of real numbers, a size below one, too few seeds.
 
+    See Also
+    --------
+    ppl_hmm.constructed_prompt : A prompt by a theorem, without training.
+    ppl_hmm.separability : Whether any head separates the text after a prompt.
+    ppl_hmm.LinearHead : The head without a prompt.
+
     Notes
     -----
     Text is encoded once. For an exact model each of 150 steps costs O(restarts·P·1000·V·(K+V)), whatever T is; V·C² in
     place of V with C > 2 classes.
     Source: Wei, Xie & Ma (2021), §3.2: prompt tuning.
+
+    Examples
+    --------
+    >>> from ppl_hmm import OracleLM, example, fit_prompt, posterior, sample
+    >>> model, task = example("aliased")
+    >>> text = sample(model, 100, length=10, seed=0).tokens
+    >>> labels = task.labels(posterior(model, text))
+    >>> held_out = (text[80:], labels[80:])
+    >>> fit = fit_prompt(OracleLM(model), text[:80], labels[:80], validation=held_out, restarts=2, seed=0)
+    >>> fit.validation_score.item()
+    1.0
     """
     at_least("prompt_length", prompt_length, 1)
     at_least("restarts", restarts, 1)

@@ -5,6 +5,8 @@ A prompt in front of the mask changes the law q of the mask's state, and nothing
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -41,21 +43,28 @@ def states_entered(model: HMM, prompt: Prompt | None = None, support_threshold: 
     return law.positive & ((law.floats() > support_threshold) | (support_threshold == 0))
 
 
-def margin_error(model: HMM, task: PosteriorTask, law: Wide, weights: Tensor, rounding: float) -> float:
-    """Return the most that heads (C,V), the mask being entered by ``law`` (K,), move the margin of any text.
+def margin_error(
+    model: HMM, task: PosteriorTask, laws: Sequence[Wide], weights: Tensor, rounding: float
+) -> float:
+    """Return the most that heads (C,J,V) on J masks, entered by laws (K,), move the margin of any text.
 
-    max_h |Aᵀ(q∘Wb − π₀∘μ)|_h / (π₀A)_h; for more than two classes the margin is a difference of scores, so the range
-    of Aᵀ(…) over classes counts. A text whose margin is larger in absolute value is classified right, unless its score
-    is within ``rounding`` of zero, as a share of what was summed. Where (π₀A)_h = 0 the numerator must vanish up to
-    that: text may come from h almost surely, and still be possible.
+    max_h |Aᵀ(c − π₀∘μ)|_h / (π₀A)_h with c the coefficients of the score, c = q∘Wb for one mask; for more than two
+    classes the margin is a difference of scores, so the range of Aᵀ(…) over classes counts. A text whose margin is
+    larger in absolute value is classified right, unless its score is within ``rounding`` of zero, as a share of what
+    was summed. Where (π₀A)_h = 0 the numerator must vanish up to that: text may come from h almost surely, and still be
+    possible.
     """
-    initial, moves = Wide.of(model.initial), Wide.of(model.transition)
-    read = Wide.of(weights)[:, None] * Wide.of(model.emission)  # (C,K,V)
+    initial, moves, emission = Wide.of(model.initial), Wide.of(model.transition), Wide.of(model.emission)
     wanted = initial * Wide.of(task.contrasts.to(model.initial))
-    change = wide_product(law * read.sum(-1) - wanted, moves)
+    coefficients = sizes = Wide.of(torch.zeros_like(wanted.mantissa))
+    for law, block in zip(laws, weights.unbind(1), strict=True):
+        read = Wide.of(block)[:, None] * emission  # (C,K,V)
+        coefficients = wide_product(coefficients, moves) + law * read.sum(-1)
+        sizes = wide_product(sizes, moves) + law * read.abs().sum(-1)
+    change = wide_product(coefficients - wanted, moves)
     first = wide_product(initial[None], moves)[0]
     if not first.positive.all():
-        size = wide_product(law * read.abs().sum(-1) + wanted.abs(), moves)
+        size = wide_product(sizes + wanted.abs(), moves)
         excess = change.abs() - size * Wide.of(size.mantissa.new_tensor(rounding))
         if excess[:, ~first.positive].positive.any():
             return torch.inf

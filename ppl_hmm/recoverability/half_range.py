@@ -100,43 +100,60 @@ def smallest_half_range(
     solution = ratio.numpy() @ np.linalg.pinv(rows, rcond=_rank_tolerance(rows)).T
     scale = float(task.contrasts.abs().max()) or 1.0
     kept, rounding = law.where(entered, 0.0), law_rounding(model)
-    if margin_error(model, task, kept, torch.from_numpy(solution), rounding) > tolerance * scale:
+    if margin_error(model, task, [kept], torch.from_numpy(solution)[:, None], rounding) > tolerance * scale:
         return SmallestHalfRange(float("inf"), None)
+    weights = narrowest_heads(solution, rows, task.n_classes)
+    return SmallestHalfRange(half_range(weights), torch.from_numpy(weights[0] if task.n_classes == 2 else weights))
+
+
+def half_range(weights: np.ndarray, n_masks: int = 1) -> float:
+    """Return the half-range of heads (1,J·V), or of the widest difference of two of (C,J·V), in the worst block."""
+    heads = weights.reshape(len(weights), n_masks, -1)
+    lower, higher = class_pairs(len(weights))
+    differences = heads if len(weights) == 1 else heads[higher] - heads[lower]
+    return float(np.ptp(differences, axis=-1).max()) / 2
+
+
+def narrowest_heads(solution: np.ndarray, rows: np.ndarray, n_classes: int, n_masks: int = 1) -> np.ndarray:
+    """Return the heads of least half-range among those with the products rows·b of a solution (1,J·V) or (C,J·V)."""
     free = null_space(rows, rcond=_rank_tolerance(rows))
-    if task.n_classes == 2:
-        weights, half_range = _narrowest(solution, free, np.ones((1, 1)))
-        return SmallestHalfRange(half_range, torch.from_numpy(weights[0]))
-    classes = np.eye(task.n_classes)[:, 1:]  # class 0 stays at zero
-    first, second = class_pairs(task.n_classes)
-    pairs = classes[second] - classes[first]
-    weights, half_range = _narrowest(solution[1:], free, pairs)
-    return SmallestHalfRange(half_range, torch.from_numpy(np.vstack([np.zeros(weights.shape[1]), weights])))
+    if n_classes == 2:
+        return _narrowest(solution, free, np.ones((1, 1)), n_masks)
+    classes = np.eye(n_classes)[:, 1:]  # class 0 stays at zero
+    lower, higher = class_pairs(n_classes)
+    weights = _narrowest(solution[1:] - solution[0], free, classes[higher] - classes[lower], n_masks)
+    return np.vstack([np.zeros(weights.shape[1]), weights])
 
 
-def _narrowest(solution: np.ndarray, free: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return heads solution + z·freeᵀ (m,V) whose ``pairs`` (n,m) of combinations have the least half-range, and it.
+def _narrowest(solution: np.ndarray, free: np.ndarray, pairs: np.ndarray, n_masks: int) -> np.ndarray:
+    """Return heads solution + z·freeᵀ (m,J·V) whose ``pairs`` (n,m) of combinations have the least half-range.
 
-    min h over z, the middles c and h, subject to |pairs (solution + z freeᵀ) − c| ≤ h, in units of ‖solution‖_∞.
+    min h over z, the middles c of each block and h, subject to |pairs (solution + z freeᵀ) − c| ≤ h, in units of
+    ‖solution‖_∞.
     """
+    if not free.shape[1]:
+        return solution
     unit = np.abs(solution).max() or 1.0
-    n_pairs, n_tokens = len(pairs), solution.shape[1]
+    n_blocks, n_tokens = len(pairs) * n_masks, solution.shape[1] // n_masks
     offsets = (pairs @ solution / unit).ravel()
-    moves: np.ndarray = np.hstack([np.kron(pairs, free), -np.kron(np.eye(n_pairs), np.ones((n_tokens, 1)))])
+    moves: np.ndarray = np.hstack([np.kron(pairs, free), -np.kron(np.eye(n_blocks), np.ones((n_tokens, 1)))])
     height = -np.ones((len(offsets), 1))
-    with stdout_to_stderr():
-        programme = linprog(
-            c=np.r_[np.zeros(moves.shape[1]), 1.0],
-            A_ub=np.vstack([np.hstack([moves, height]), np.hstack([-moves, height])]),
-            b_ub=np.r_[-offsets, offsets],
-            bounds=(None, None),
-            method="highs",
-            options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
-        )
-    if programme.x is None:
+    for tolerance in (1e-10, 1e-7):  # programmes of nearly dependent rows fail at the finer one
+        with stdout_to_stderr():
+            programme = linprog(
+                c=np.r_[np.zeros(moves.shape[1]), 1.0],
+                A_ub=np.vstack([np.hstack([moves, height]), np.hstack([-moves, height])]),
+                b_ub=np.r_[-offsets, offsets],
+                bounds=(None, None),
+                method="highs",
+                options={"primal_feasibility_tolerance": tolerance, "dual_feasibility_tolerance": tolerance},
+            )
+        if programme.x is not None:
+            break
+    else:
         raise PplHmmError("half-range programme", "an optimum", programme.message, "rescale the task's weights")
     z = programme.x[: solution.shape[0] * free.shape[1]].reshape(len(solution), -1)
-    weights = solution + unit * z @ free.T
-    return weights, float(np.ptp(pairs @ weights, axis=1).max()) / 2
+    return solution + unit * z @ free.T
 
 
 def class_pairs(n_classes: int) -> tuple[list[int], list[int]]:

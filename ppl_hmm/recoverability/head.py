@@ -28,8 +28,8 @@ from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
-from ppl_hmm.recoverability.entering import entering_law as entering_law
 from ppl_hmm.recoverability.entering import (
+    entering_law as entering_law,
     margin_error,
     smallest_row_singular_value,
     states_entered,
@@ -108,7 +108,7 @@ def head_certificate(
         theorem="Theorem H (3.3)" if prompt is None else "Theorem P (3.6)",
         weights=best.weights[0] if task.n_classes == 2 else best.weights,
         residual=best.residual,
-        margin_error=margin_error(model, task, law, best.weights, rounding) + rounding * float(task.scale),
+        margin_error=margin_error(model, task, [law], best.weights[:, None], rounding) + rounding * float(task.scale),
         sigma_min=smallest_row_singular_value(model.emission[entered]),
         support_threshold=support_threshold,
         tolerance=tolerance,
@@ -155,7 +155,7 @@ def _best_head(model: HMM, task: PosteriorTask, law: Wide, entered: Tensor, tole
     heads: list[_Head] = []
     for equal_columns in (False, True):
         for equation, weights in _candidates(model, task, law, entered, equal_columns).items():
-            residual = margin_error(model, task, kept, weights, rounding) / scale
+            residual = margin_error(model, task, [kept], weights[:, None], rounding) / scale
             heads.append(_Head(equation, weights, residual))
         best = min(heads, key=lambda head: head.residual)
         if best.residual <= tolerance:

@@ -29,17 +29,15 @@ from ppl_hmm.recoverability.token_laws import (
     RANK_TOLERANCE,
     Family,
     arrays_of,
+    pair_law as pair_law,
     pair_law_of,
     require_family,
+    triple_law as triple_law,
     triple_law_of,
     zero_sum_basis,
 )
-from ppl_hmm.recoverability.token_laws import pair_law as pair_law
-from ppl_hmm.recoverability.token_laws import triple_law as triple_law
-from ppl_hmm.recoverability.twins import Twin as Twin
-from ppl_hmm.recoverability.twins import pairwise_twin as pairwise_twin
-from ppl_hmm.recoverability.views import TripleViews as TripleViews
-from ppl_hmm.recoverability.views import triple_views as triple_views
+from ppl_hmm.recoverability.twins import Twin as Twin, pairwise_twin as pairwise_twin
+from ppl_hmm.recoverability.views import TripleViews as TripleViews, triple_views as triple_views
 
 #: Entries of a Jacobian, at most (256 MB).
 JACOBIAN_LIMIT = 1 << 25

@@ -15,6 +15,7 @@ from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.inference.queries import masked_conditionals
 from ppl_hmm.models.kinds import Text
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
+from ppl_hmm.recoverability.half_range import half_range
 from ppl_hmm.recoverability.rounding import surely_scored
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.schema import Cause
@@ -30,7 +31,7 @@ class HeadCertificate(Certificate):
     ----------
     weights
         b (V,) for two classes, (C,V) for more: the head 1(bᵀG ≥ 0), or argmax_c. Longer where the head reads more than
-        G: V+1 blocks of V for a task on a position that is given all of the text.
+        G: V+1 blocks of V for a task on a position that is given all of the text, J blocks of V for J masks.
     residual
         Most that the head moves the margin of any text through the states that count, relative to ‖μ‖_∞; 0 = solved.
     margin_error
@@ -45,9 +46,18 @@ class HeadCertificate(Certificate):
         Texts that no linear head classifies, after this prompt.
     score_error
         Scores within it have no sign, besides those that are rounding.
+    n_masks
+        J: how many masks stand in front of the text.
     """
 
     score_error: float = 0.0
+    n_masks: int = 1
+
+    @property
+    def half_range(self) -> float:
+        """Half the range of b in its worst block of V: what noise in G is multiplied by; of b_c − b_c' for classes."""
+        blocks = self.weights.shape[-1] // self.model.vocabulary_size
+        return half_range(np.atleast_2d(self.weights.cpu().numpy()), blocks)
 
     def sign_agreement(self, tokens: Text, lengths: Text | None = None) -> SignAgreement:
         """Return on how many of the decidable texts (B,T) the constructed head agrees with the task.
@@ -55,7 +65,7 @@ class HeadCertificate(Certificate):
         Cost O(B·T·K²).
         """
         text = as_tokens(tokens, self.model.vocabulary_size, lengths=lengths, device=self.model.device)
-        probe = self.task.place.probe(text)
+        probe = self.task.place.probe(text, self.n_masks)
 
         def conditionals(positions: list[int]) -> Tensor:
             return masked_conditionals(
@@ -78,8 +88,8 @@ class HeadCertificate(Certificate):
 
     def sure(self, features: Tensor, n_tokens: int) -> Tensor:
         """Say which texts (B,) of T tokens the constructed head scores beyond rounding."""
-        n_prompt = 0 if self.prompt is None else len(self.prompt.rows)
-        return surely_scored(features, self.weights, self.model, n_prompt + n_tokens, self.score_error)
+        n_before = self.n_masks - 1 + (0 if self.prompt is None else len(self.prompt.rows))
+        return surely_scored(features, self.weights, self.model, n_before + n_tokens, self.score_error)
 
     def to_dataset(self) -> xr.Dataset:
         """Return the weights as a labelled dataset: a row for two classes, by class for more."""
@@ -88,6 +98,9 @@ class HeadCertificate(Certificate):
         if self.task.place.sees_token:
             weights = weights.reshape(len(weights), -1, self.model.vocabulary_size)
             dimensions.insert(1, schema.OBSERVED_TOKEN)
+        elif self.n_masks > 1:
+            weights = weights.reshape(len(weights), self.n_masks, -1)
+            dimensions.insert(1, schema.MASK)
         return xr.Dataset({"weights": (dimensions, weights)})
 
     def refuted_by(self, witness: Witness) -> Self:

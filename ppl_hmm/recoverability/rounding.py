@@ -18,10 +18,10 @@ def reading_rounding(model: Model) -> float:
     return torch.finfo(torch.float64).eps * (model.n_states + model.vocabulary_size + 3)
 
 
-def law_rounding(model: HMM, prompt: SoftPrompt | None = None) -> float:
-    """Return what rounding adds to sums of q∘Wb, as a share of what is summed."""
+def law_rounding(model: HMM, prompt: SoftPrompt | None = None, n_masks: int = 1) -> float:
+    """Return what rounding adds to sums of q∘Wb over masks, as a share of what is summed."""
     n_prompt = 0 if prompt is None else len(prompt.rows)
-    return message_rounding(n_prompt, model.n_states) + reading_rounding(model)
+    return message_rounding(n_prompt + n_masks - 1, model.n_states) + n_masks * reading_rounding(model)
 
 
 def surely_scored(features: Tensor, weights: Tensor, model: Model, n_tokens: int, score_error: float = 0.0) -> Tensor:

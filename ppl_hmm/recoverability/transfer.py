@@ -34,8 +34,10 @@ from ppl_hmm.models import HMM
 from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.arguments import require_model
 from ppl_hmm.recoverability.entering import wide_law
-from ppl_hmm.recoverability.half_range import SmallestHalfRange as SmallestHalfRange
-from ppl_hmm.recoverability.half_range import smallest_half_range as smallest_half_range
+from ppl_hmm.recoverability.half_range import (
+    SmallestHalfRange as SmallestHalfRange,
+    smallest_half_range as smallest_half_range,
+)
 from ppl_hmm.recoverability.head_reading import Array, HeadReading, distributions, read_head
 from ppl_hmm.tasks import decide
 

@@ -20,10 +20,14 @@ from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
 from ppl_hmm.errors import at_least
-from ppl_hmm.recoverability.separation import SEPARATION as SEPARATION
-from ppl_hmm.recoverability.separation import Separability as Separability
-from ppl_hmm.recoverability.separation import checked_texts, margin_forms, widest
-from ppl_hmm.recoverability.separation import separability as separability
+from ppl_hmm.recoverability.separation import (
+    SEPARATION as SEPARATION,
+    Separability as Separability,
+    checked_texts,
+    margin_forms,
+    separability as separability,
+    widest,
+)
 
 #: Sides of a witness whose coordinates differ by no more, relative to their sum, are equal: rounding of probabilities.
 WITNESS_TOLERANCE = 1e-14

@@ -29,15 +29,15 @@ def example(name: str) -> tuple[Model, Task]:
 
     See Also
     --------
-    ppl_hmm.audit : every question about a model and a task
-    ppl_hmm.random_hmm, ppl_hmm.random_task : random models and tasks
+    random_hmm : A random model.
+    audit : Every question asked of a model and a task.
 
     Examples
     --------
     >>> from ppl_hmm import example
     >>> model, task = example("aliased")
-    >>> task.weights.tolist()
-    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    >>> model.n_states, task.n_classes
+    (3, 2)
     """
     one_of("example", name, EXAMPLES)
     return EXAMPLES[name]()

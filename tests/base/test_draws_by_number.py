@@ -4,8 +4,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ppl_hmm.base.randomness import Laws, categorical
 

@@ -10,6 +10,7 @@ from benchmarks import peers, problems
 from benchmarks.records import OWN, Shape
 from ppl_hmm import posterior
 from ppl_hmm.exact import chain
+from ppl_hmm.exact.recursion import Chain
 
 pytestmark = [
     pytest.mark.benchmark,
@@ -54,7 +55,7 @@ def test_evidence_of_tens_of_thousands_of_states(compare):
             torch.mm(law, arrays[1][0], out=out)
 
     few = [*arrays[:3], arrays[3][:, :2, :4]]
-    expected = chain.log_evidence(*(array.cpu() for array in few))
-    np.testing.assert_allclose(chain.log_evidence(*few).cpu(), expected, rtol=1e-4)
-    functions = {OWN: finished(lambda: chain.log_evidence(*arrays)), "products": finished(products)}
+    expected = chain.log_evidence(Chain(*(array.cpu() for array in few)))
+    np.testing.assert_allclose(chain.log_evidence(Chain(*few)).cpu(), expected, rtol=1e-4)
+    functions = {OWN: finished(lambda: chain.log_evidence(Chain(*arrays))), "products": finished(products)}
     compare("gpu", "evidence", torch.float32, shape, functions, within={"products": 1.5})

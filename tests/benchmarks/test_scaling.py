@@ -12,6 +12,7 @@ from benchmarks import peers, problems
 from benchmarks.records import OWN, Shape
 from ppl_hmm import posterior
 from ppl_hmm.exact import chain
+from ppl_hmm.exact.recursion import Chain
 
 # Peers may warn of what they import.
 pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -65,12 +66,12 @@ def test_thousands_of_states_are_near_their_products(compare):
     shape = Shape(64, 128, 4096, 10_000)
     arrays = problems.large_chain(shape)
     functions = {
-        OWN: lambda: chain.forward_backward(*arrays, range(shape.length)),
+        OWN: lambda: chain.forward_backward(Chain(*arrays), range(shape.length)),
         "products": products_both_ways(arrays[1][0], shape),
     }
     few = [array.to(torch.float64) for array in arrays[:3]] + [arrays[3][:, :2, :8]]
-    expected = chain.forward_backward(*few, range(8)).marginals
-    short = chain.forward_backward(*arrays[:3], few[3], range(8)).marginals
+    expected = chain.forward_backward(Chain(*few), range(8)).marginals
+    short = chain.forward_backward(Chain(*arrays[:3], few[3]), range(8)).marginals
     np.testing.assert_allclose(short, expected, rtol=1e-3)
     compare("many states", "smoothed marginals", torch.float32, shape, functions, within={"products": 1.3})
 
@@ -80,8 +81,8 @@ def test_products_in_bfloat16(compare):
     shape = Shape(64, 8, 4096, 10_000)
     arrays = problems.large_chain(shape)
     functions = {
-        OWN: lambda: chain.forward_backward(*arrays, range(shape.length)),
-        "own, bfloat16": lambda: chain.forward_backward(*arrays, range(shape.length), backend="torch-bfloat16"),
+        OWN: lambda: chain.forward_backward(Chain(*arrays), range(shape.length)),
+        "own, bfloat16": lambda: chain.forward_backward(Chain(*arrays), range(shape.length), backend="torch-bfloat16"),
     }
     laws = [function().marginals for function in functions.values()]
     relative = np.expm1(2 * 3 * shape.length * (2**-8 + 1e-4))  # three roundings a step in a ratio of products

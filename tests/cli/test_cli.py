@@ -318,7 +318,7 @@ def test_a_scheduler_that_does_not_answer(command, tmp_path):
         address = f"tcp://127.0.0.1:{bound.getsockname()[1]}"
         process = run(
             [*command, "--smoke", "--out", tmp_path / "out", "--scheduler", address],
-            before="from ppl_hmm.experiments import cluster; cluster._SECONDS_TO_CONNECT = 1",
+            before="from ppl_hmm.experiments.engine import cluster; cluster._SECONDS_TO_CONNECT = 1",
         )
     message = f"scheduler {address!r}: expected a running Dask scheduler, got "
     assert_one_line(process.returncode, process.stdout, process.stderr, message)

@@ -12,8 +12,7 @@ import torch
 from chains import TINY, arrays
 from comparisons import assert_equal
 from conftest import BACKENDS
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact import backends, chain, paths
@@ -21,6 +20,7 @@ from ppl_hmm.exact.algebra import SCALED
 from ppl_hmm.exact.backends import compiled
 from ppl_hmm.exact.backends.compiled import room
 from ppl_hmm.exact.backends.recursive import Recursive
+from ppl_hmm.exact.recursion import Chain
 
 seeds = st.integers(0, 10_000)
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
@@ -35,7 +35,7 @@ def random_shape(seed):
 def by_tape(initial, transition, table, ids, weights):
     """Return the gradient by torch's own tape through the recursion."""
     leaves = [array.clone().requires_grad_() for array in (initial, transition, table)]
-    evidence, lost = Recursive(SCALED).evidence(*leaves, ids)
+    evidence, lost = Recursive(SCALED).evidence(Chain(*leaves, ids))
     assert not lost.any()
     return torch.autograd.grad((evidence * weights).sum(), leaves)
 
@@ -49,10 +49,10 @@ def test_passes_agree(seed):
     length = given_arrays[-1].shape[-1]
     positions = np.random.default_rng(seed).permutation(length)[: 1 + seed % length].tolist()
     for ask in (
-        lambda backend: [chain.log_evidence(*given_arrays, backend=backend)],
-        lambda backend: chain.forward_backward(*given_arrays, positions, backend=backend),
-        lambda backend: chain.forward_backward(*given_arrays, positions, own_token=False, backend=backend),
-        lambda backend: chain.messages_at(*given_arrays[1:], [*positions, -1], backend=backend),
+        lambda backend: [chain.log_evidence(Chain(*given_arrays), backend=backend)],
+        lambda backend: chain.forward_backward(Chain(*given_arrays), positions, backend=backend),
+        lambda backend: chain.forward_backward(Chain(*given_arrays), positions, own_token=False, backend=backend),
+        lambda backend: chain.messages_at(Chain(*given_arrays), [*positions, -1], backend=backend),
     ):
         for ours, expected in zip(ask("numba"), ask("torch"), strict=True):
             if expected is not None:
@@ -67,8 +67,8 @@ def test_float32_stays_within_the_rounding_bound(backend, dtype, n_states):
     single = arrays(0, n_sequences=11, n_states=n_states, dtype=torch.float32)
     exact = [array.double() if array.is_floating_point() else array for array in single]
     given_arrays = single if dtype == torch.float32 else exact
-    ours = chain.forward_backward(*given_arrays, range(9), backend=backend)
-    expected = chain.forward_backward(*exact, range(9), backend="torch")
+    ours = chain.forward_backward(Chain(*given_arrays), range(9), backend=backend)
+    expected = chain.forward_backward(Chain(*exact), range(9), backend="torch")
     assert ours.marginals.dtype == dtype
     assert_equal(ours.marginals, expected.marginals, 4 * 9 * (n_states + 6) * torch.finfo(dtype).eps / 2 + 1e-14)
 
@@ -79,8 +79,8 @@ def test_bfloat16_products_stay_within_the_rounding_bound(seed):
     single = arrays(seed, **random_shape(seed), dtype=torch.float32)
     exact = [array.double() if array.is_floating_point() else array for array in single]
     length, unit = single[-1].shape[-1], 2.0**-8
-    ours = chain.forward_backward(*single, range(length), backend="torch-bfloat16")
-    expected = chain.forward_backward(*exact, range(length), backend="torch")
+    ours = chain.forward_backward(Chain(*single), range(length), backend="torch-bfloat16")
+    expected = chain.forward_backward(Chain(*exact), range(length), backend="torch")
     possible = expected.log_evidence > -torch.inf
     assert torch.equal(ours.log_evidence > -torch.inf, possible)
     largest = 3 * length * (unit + 1e-4)
@@ -92,32 +92,36 @@ def test_bfloat16_products_stay_within_the_rounding_bound(seed):
 
 def test_bfloat16_products_need_float32():
     with pytest.raises(InvalidInput, match=r"backend: expected float32 parameters, got torch\.float64"):
-        chain.log_evidence(*arrays(0), backend="torch-bfloat16")
+        chain.log_evidence(Chain(*arrays(0)), backend="torch-bfloat16")
 
 
 def test_threads_change_nothing(monkeypatch):
     given_arrays = arrays(0, n_models=3, n_sequences=50)
-    alone = chain.forward_backward(*given_arrays, range(9), backend="numba")
+    alone = chain.forward_backward(Chain(*given_arrays), range(9), backend="numba")
     weights = torch.ones(3, 50, dtype=torch.float64)
-    gradient = chain.log_evidence_gradient(*given_arrays, weights, backend="numba")
+    gradient = chain.log_evidence_gradient(Chain(*given_arrays), weights, backend="numba")
     monkeypatch.setattr(compiled, "_WORK_OF_A_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    for one, other in zip(chain.forward_backward(*given_arrays, range(9), backend="numba")[:3], alone, strict=False):
+    again = chain.forward_backward(Chain(*given_arrays), range(9), backend="numba")
+    for one, other in zip(again[:3], alone, strict=False):
         assert torch.equal(one, other)
-    for one, other in zip(chain.log_evidence_gradient(*given_arrays, weights, backend="numba"), gradient, strict=True):
+    again = chain.log_evidence_gradient(Chain(*given_arrays), weights, backend="numba")
+    for one, other in zip(again, gradient, strict=True):
         assert_equal(one, other, 1e-12)
 
 
 @given(seeds)
 def test_paths_agree(seed):
     given_arrays = arrays(seed, **random_shape(seed))
-    best = [paths.best_path(*given_arrays, backend=backend) for backend in BACKENDS]
+    best = [paths.best_path(Chain(*given_arrays), backend=backend) for backend in BACKENDS]
     assert torch.equal(*best)
     *parameters, ids = given_arrays
-    possible = (chain.log_evidence(*parameters, ids) > -torch.inf).all(0)
+    possible = (chain.log_evidence(Chain(*parameters, ids)) > -torch.inf).all(0)
     if possible.any():
         draws = [
-            paths.sample_paths(*parameters, ids[:, possible], 3, torch.Generator().manual_seed(seed), backend=backend)
+            paths.sample_paths(
+                Chain(*parameters, ids[:, possible]), 3, torch.Generator().manual_seed(seed), backend=backend
+            )
             for backend in BACKENDS
         ]
         assert torch.equal(*draws)
@@ -178,14 +182,14 @@ def test_what_comes_near_underflow_is_said_to_be_lost(backend, seed):
     transition[:, :2, 2:] = transition[:, 2:, :2] = 0
     table[:, 0, :2] = table[:, 1, 2:] = TINY
     for pass_ in (
-        lambda: backends.choose(transition, backend).evidence(initial, transition, table, ids),
-        lambda: backends.choose(transition, backend).smooth(initial, transition, table, ids, range(9), True),
-        lambda: backends.choose(transition, backend).messages(transition, table, ids, [-1]),
+        lambda: backends.choose(transition, backend).evidence(Chain(initial, transition, table, ids)),
+        lambda: backends.choose(transition, backend).smooth(Chain(initial, transition, table, ids), range(9), True),
+        lambda: backends.choose(transition, backend).messages(Chain(initial, transition, table, ids), [-1]),
     ):
         _, lost = pass_()
         assert lost.any()
-    exact = chain.RESCUE.smooth(initial, transition, table, ids, range(9), True)[0]
-    ours = chain.forward_backward(initial, transition, table, ids, range(9), backend=backend)
+    exact = chain.RESCUE.smooth(Chain(initial, transition, table, ids), range(9), True)[0]
+    ours = chain.forward_backward(Chain(initial, transition, table, ids), range(9), backend=backend)
     for one, other in zip(ours[:3], exact, strict=False):
         assert_equal(one, other)
 
@@ -198,7 +202,7 @@ def test_what_comes_near_underflow_is_said_to_be_lost(backend, seed):
 def test_the_gradient_equals_that_of_a_tape(backend, seed):
     *parameters, ids = arrays(seed, **(random_shape(seed) | {"zeros": 0.0}))
     weights = torch.tensor(np.random.default_rng(seed).normal(size=ids.shape[:2]))
-    ours = chain.log_evidence_gradient(*parameters, ids, weights, backend=backend)
+    ours = chain.log_evidence_gradient(Chain(*parameters, ids), weights, backend=backend)
     for one, other in zip(ours, by_tape(*parameters, ids, weights), strict=True):
         assert_equal(one, other, 1e-10 * (1 + other.abs().max()))
 
@@ -206,10 +210,10 @@ def test_the_gradient_equals_that_of_a_tape(backend, seed):
 @each_backend
 def test_the_gradient_is_right_at_exact_zeros(backend):
     initial, transition, table, ids = arrays(1, zeros=0.5, n_sequences=20, n_states=3)
-    weights = (chain.log_evidence(initial, transition, table, ids) > -torch.inf).double()
-    ours = chain.log_evidence_gradient(initial, transition, table, ids, weights, backend=backend)
+    weights = (chain.log_evidence(Chain(initial, transition, table, ids)) > -torch.inf).double()
+    ours = chain.log_evidence_gradient(Chain(initial, transition, table, ids), weights, backend=backend)
     possible = [array.clone().requires_grad_() for array in (initial, transition, table)]
-    evidence, lost = Recursive(SCALED).evidence(*possible, ids)
+    evidence, lost = Recursive(SCALED).evidence(Chain(*possible, ids))
     assert not lost.any()
     assert (weights == 0).any()
     expected = torch.autograd.grad(evidence[weights > 0].sum(), possible)
@@ -222,7 +226,7 @@ def test_the_gradient_is_right_at_exact_zeros(backend):
 def test_gradcheck_with_models_in_a_batch(backend):
     *parameters, ids = arrays(0)
     leaves = [array.requires_grad_() for array in parameters]
-    assert torch.autograd.gradcheck(lambda *given_: chain.log_evidence(*given_, ids, backend=backend), leaves)
+    assert torch.autograd.gradcheck(lambda *given_: chain.log_evidence(Chain(*given_, ids), backend=backend), leaves)
 
 
 @each_backend
@@ -232,12 +236,12 @@ def test_lost_sequences_are_counted_by_logarithms(backend):
     table[1, 0, :2] = TINY
     table[1, 1, 2:] = TINY
     weights = torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(2, 6)
-    _, lost = backends.choose(transition, backend).gradient(*parameters, ids, weights)
+    _, lost = backends.choose(transition, backend).gradient(Chain(*parameters, ids), weights)
     assert lost.any()
     assert not lost.all()
     leaves = [array.clone().requires_grad_() for array in parameters]
-    expected = torch.autograd.grad((chain.RESCUE.evidence(*leaves, ids)[0] * weights).sum(), leaves)
-    ours = chain.log_evidence_gradient(*parameters, ids, weights, backend=backend)
+    expected = torch.autograd.grad((chain.RESCUE.evidence(Chain(*leaves, ids))[0] * weights).sum(), leaves)
+    ours = chain.log_evidence_gradient(Chain(*parameters, ids), weights, backend=backend)
     for one, other, parameter in zip(ours, expected, parameters, strict=True):
         assert_equal(one * parameter, other * parameter)  # counts; the derivatives themselves reach 1e200
 
@@ -245,9 +249,10 @@ def test_lost_sequences_are_counted_by_logarithms(backend):
 def test_segments_of_the_text_change_no_gradient(monkeypatch):
     *parameters, ids = arrays(0, n_sequences=11, length=37)
     weights = torch.ones(2, 11, dtype=torch.float64)
-    whole = chain.log_evidence_gradient(*parameters, ids, weights, backend="numba")
+    whole = chain.log_evidence_gradient(Chain(*parameters, ids), weights, backend="numba")
     monkeypatch.setattr(compiled, "_SEGMENT_BYTES", 1)
-    for one, other in zip(chain.log_evidence_gradient(*parameters, ids, weights, backend="numba"), whole, strict=True):
+    cut = chain.log_evidence_gradient(Chain(*parameters, ids), weights, backend="numba")
+    for one, other in zip(cut, whole, strict=True):
         assert_equal(one, other, 1e-12 * (1 + other.abs().max()))
 
 
@@ -255,7 +260,9 @@ def test_segments_of_the_text_change_no_gradient(monkeypatch):
 def test_second_derivatives_are_those_of_a_tape(backend):
     *parameters, ids = arrays(0)
     leaves = [array.requires_grad_() for array in parameters]
-    assert torch.autograd.gradgradcheck(lambda *given_: chain.log_evidence(*given_, ids, backend=backend), leaves)
+    assert torch.autograd.gradgradcheck(
+        lambda *given_: chain.log_evidence(Chain(*given_, ids), backend=backend), leaves
+    )
 
 
 def test_float32_counts_stay_within_the_rounding_bound():
@@ -264,8 +271,8 @@ def test_float32_counts_stay_within_the_rounding_bound():
     exact = [array.double() for array in single[:3]]
     weights = torch.ones(1, 300)
     for backend in BACKENDS:
-        ours = chain.log_evidence_gradient(*single, weights, backend=backend)
-        expected = chain.log_evidence_gradient(*exact, single[3], weights.double(), backend="torch")
+        ours = chain.log_evidence_gradient(Chain(*single), weights, backend=backend)
+        expected = chain.log_evidence_gradient(Chain(*exact, single[3]), weights.double(), backend="torch")
         bound = 4 * 40 * (6 + 6) * torch.finfo(torch.float32).eps / 2
         for one, other, parameter in zip(ours, expected, exact, strict=True):
             counts = (other * parameter).sum()  # all of them, S·B at most
@@ -277,16 +284,16 @@ def test_float32_counts_stay_within_the_rounding_bound():
 
 def test_room_that_was_let_go_is_used_again():
     given_arrays = arrays(0, n_models=1, n_sequences=2000, length=150)
-    first = chain.forward_backward(*given_arrays, range(150), backend="numba").marginals
+    first = chain.forward_backward(Chain(*given_arrays), range(150), backend="numba").marginals
     place, view, values = first.data_ptr(), first[0, 5].numpy()[3:], first.clone()
-    second = chain.forward_backward(*given_arrays, range(150), backend="numba").marginals
+    second = chain.forward_backward(Chain(*given_arrays), range(150), backend="numba").marginals
     assert second.data_ptr() != place
     del first
-    third = chain.forward_backward(*given_arrays, range(150), backend="numba").marginals
+    third = chain.forward_backward(Chain(*given_arrays), range(150), backend="numba").marginals
     assert third.data_ptr() not in (place, second.data_ptr())  # the view is still there
     np.testing.assert_array_equal(view, values[0, 5, 3:])
     del view
-    fourth = chain.forward_backward(*given_arrays, range(150), backend="numba").marginals
+    fourth = chain.forward_backward(Chain(*given_arrays), range(150), backend="numba").marginals
     assert fourth.data_ptr() == place
     for law in (second, third, fourth):
         assert torch.equal(law, values)
@@ -297,10 +304,10 @@ def test_threads_of_the_caller_share_threads_and_room(monkeypatch):
     monkeypatch.setattr(room, "SMALLEST_KEPT", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     given_arrays = [arrays(seed, n_sequences=40) for seed in range(8)]
-    expected = [chain.forward_backward(*given, range(9), backend="torch").marginals for given in given_arrays]
+    expected = [chain.forward_backward(Chain(*given), range(9), backend="torch").marginals for given in given_arrays]
 
     def often(given):
-        return [chain.forward_backward(*given, range(9), backend="numba").marginals for _ in range(20)]
+        return [chain.forward_backward(Chain(*given), range(9), backend="numba").marginals for _ in range(20)]
 
     with ThreadPoolExecutor(4) as callers:
         for ours, law in zip(callers.map(often, given_arrays), expected, strict=True):

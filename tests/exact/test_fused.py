@@ -16,25 +16,44 @@ from ppl_hmm.exact.backends.fused import Fused
 from ppl_hmm.exact.backends.fused.launch import segments_of
 from ppl_hmm.exact.backends.recursive import Recursive
 
+COMMAND = [sys.executable, fused_checks.__file__]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
-def check(function, **environment):
-    """Run one of the checks in a process of its own."""
-    command = [sys.executable, fused_checks.__file__, function.__name__]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+
+@pytest.fixture(scope="module")
+def interpret(tmp_path_factory):
+    """Run checks under Triton's interpreter, each in a fork of one process that has imported what they need."""
+    errors, pipes = tmp_path_factory.mktemp("fused") / "errors", dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    environment = ENVIRONMENT | {"TRITON_INTERPRET": "1"}
+    with (
+        errors.open("w") as stderr,
+        subprocess.Popen(COMMAND, **pipes, stderr=stderr, text=True, env=environment) as process,
+    ):
+
+        def check(function):
+            process.stdin.write(f"{function.__name__}\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "0\n", errors.read_text()
+
+        yield check
 
 
 @pytest.mark.parametrize("function", fused_checks.INTERPRETED, ids=lambda function: function.__name__)
-def test_interpreted_kernels(function):
-    check(function, TRITON_INTERPRET="1")
+def test_interpreted_kernels(function, interpret):
+    interpret(function)
 
 
 def test_kernels_compile_for_a_gpu(tmp_path):
-    compiled = check(fused_checks.compile_for_a_gpu, TRITON_CACHE_DIR=str(tmp_path), TRITON_INTERPRET="0")
-    kernels = {line.split(":")[0] for line in compiled.splitlines()}
+    done = subprocess.run(
+        COMMAND,
+        input=fused_checks.compile_for_a_gpu.__name__,
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT | {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"},
+    )
+    *compiled, status = done.stdout.splitlines()
+    assert status == "0", done.stderr
+    kernels = {line.split(":")[0] for line in compiled}
     assert kernels == {"forward", "smooth", "messages", "expected_counts", "link_laws", "link_messages"}
     assert list(Path(tmp_path).rglob("*.cubin"))
 

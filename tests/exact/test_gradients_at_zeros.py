@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import BACKENDS
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ppl_hmm import HMM, MemoryHMM, log_likelihood, posterior
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact import chain
+from ppl_hmm.exact.recursion import Chain
 
 LARGEST = Fraction(torch.finfo(torch.float64).max)
 #: Entries and derivatives below are no normal floats.
@@ -89,7 +89,7 @@ def random_chains(n_states, n_models=125, length=4, n_rows=3):
 def test_five_hundred_models_equal_rational_arithmetic(backend, n_states):
     *parameters, texts, weights, of_initial, of_moves, of_table = random_chains(n_states)
     leaves = [torch.tensor(each).requires_grad_() for each in parameters]
-    evidence = chain.log_evidence(*leaves, torch.tensor(texts)[:, None], backend=backend)
+    evidence = chain.log_evidence(Chain(*leaves, torch.tensor(texts)[:, None]), backend=backend)
     ours = torch.autograd.grad((evidence[:, 0] * torch.tensor(weights)).sum(), leaves)
     for one, expected in zip(ours, (of_initial, of_moves, of_table), strict=True):
         assert_relative(one, expected)
@@ -111,7 +111,7 @@ def test_zeros_of_the_transition_keep_their_derivative_in_long_text(backend, len
     transition = torch.eye(2, dtype=torch.float64)[None].requires_grad_()
     initial = torch.tensor([[0.5, 0.5]], dtype=torch.float64)
     table = torch.tensor([[[0.9, 0.1], [0.1, 0.9]]], dtype=torch.float64)
-    evidence = chain.log_evidence(initial, transition, table, torch.zeros(1, 1, length).long(), backend=backend)
+    evidence = chain.log_evidence(Chain(initial, transition, table, torch.zeros(1, 1, length).long()), backend=backend)
     (ours,) = torch.autograd.grad(evidence.sum(), transition)
     np.testing.assert_allclose(ours[0] - torch.diag(ours[0].diagonal()), [[0, 0.125], [1.125, 0]], rtol=1e-9)
 
@@ -126,9 +126,10 @@ def test_a_lost_text_adds_its_share_beside_others(backend):
     texts[0, 1, ::2] = 1
     weights = torch.tensor([[2.0, -1.0, 0.5]], dtype=torch.float64)
     arrays = (initial, transition, table)
-    together = chain.log_evidence_gradient(*arrays, texts, weights, backend=backend)
+    together = chain.log_evidence_gradient(Chain(*arrays, texts), weights, backend=backend)
     alone = [
-        chain.log_evidence_gradient(*arrays, texts[:, b, None], weights[:, b, None], backend=backend) for b in range(3)
+        chain.log_evidence_gradient(Chain(*arrays, texts[:, b, None]), weights[:, b, None], backend=backend)
+        for b in range(3)
     ]
     for one, parts in zip(together, zip(*alone, strict=True), strict=True):
         np.testing.assert_allclose(one, sum(parts), rtol=1e-9)
@@ -147,7 +148,7 @@ def test_products_within_reach_of_floats_do_not_underflow_on_the_way(backend):
             continue
         arrays = [torch.tensor(each)[None] for each in (initial, transition, table)]
         ours = chain.log_evidence_gradient(
-            *arrays, torch.tensor(text)[None, None], torch.ones(1, 1, dtype=torch.float64), backend=backend
+            Chain(*arrays, torch.tensor(text)[None, None]), torch.ones(1, 1, dtype=torch.float64), backend=backend
         )
         assert_relative(ours.transition[0], expected[2] / expected[0])
         assert_relative(ours.initial[0], expected[1] / expected[0])
@@ -159,17 +160,19 @@ def test_a_derivative_beyond_any_float_is_infinite_and_never_a_number_by_acciden
     initial = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     arrays = (initial, torch.eye(2, dtype=torch.float64)[None], torch.tensor([[[0.1, 1.0]]], dtype=torch.float64))
     text, weights = torch.zeros(1, 2, 400).long(), torch.tensor([[1.0, 0.0]], dtype=torch.float64)
-    ours = chain.log_evidence_gradient(*arrays, text, weights, backend=backend)
+    ours = chain.log_evidence_gradient(Chain(*arrays, text), weights, backend=backend)
     assert ours.transition[0, 0, 1] == ours.initial[0, 1] == torch.inf
     np.testing.assert_allclose(ours.transition[0, :, 0], [400, 0])
     with pytest.raises(InvalidInput, match=r"derivative of the log-likelihood by initial\[1\] of model 0.*inf − inf"):
-        chain.log_evidence_gradient(*arrays, text, torch.tensor([[1.0, -1.0]], dtype=torch.float64), backend=backend)
+        chain.log_evidence_gradient(
+            Chain(*arrays, text), torch.tensor([[1.0, -1.0]], dtype=torch.float64), backend=backend
+        )
 
 
 def test_float32_keeps_the_derivative_at_zeros():
     transition = torch.eye(2)[None].requires_grad_()
     initial, table = torch.tensor([[0.5, 0.5]]), torch.tensor([[[0.9, 0.1], [0.1, 0.9]]])
-    evidence = chain.log_evidence(initial, transition, table, torch.zeros(1, 1, 60).long())
+    evidence = chain.log_evidence(Chain(initial, transition, table, torch.zeros(1, 1, 60).long()))
     (ours,) = torch.autograd.grad(evidence.sum(), transition)
     np.testing.assert_allclose([ours[0, 0, 1], ours[0, 1, 0]], [0.125, 1.125], rtol=1e-4)
 
@@ -286,5 +289,5 @@ def test_one_sided_differences_agree_at_zeros(seed):
     table = torch.cat([point.detach().mT, torch.ones(1, 2, dtype=torch.float64)])[None]
     table[0, 0, 0] = step
     half = torch.full((1, 2), 0.5, dtype=torch.float64)
-    moved = chain.log_evidence(half, half[:, None].expand(-1, 2, -1), table, torch.tensor(text)[None])
+    moved = chain.log_evidence(Chain(half, half[:, None].expand(-1, 2, -1), table, torch.tensor(text)[None]))
     np.testing.assert_allclose((moved - base.detach()).item() / step, ours[0, 0], rtol=1e-4, atol=1e-6)

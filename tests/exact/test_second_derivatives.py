@@ -12,6 +12,7 @@ from pyro.infer.autoguide import AutoLaplaceApproximation
 
 from ppl_hmm import CategoricalHMM, MemoryHMM, log_likelihood, random_hmm, sample
 from ppl_hmm.exact import chain
+from ppl_hmm.exact.recursion import Chain
 
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 TEXT = torch.tensor([[[0, 1, 1], [2, 0, 2]]])
@@ -28,7 +29,7 @@ def test_the_hessian_of_a_text_of_one_token_is_that_of_its_formula(backend):
     """P(x) = π₀ A w is linear in each, so that ∂² log P / ∂w² = −(π₀A)(π₀A)ᵀ / P²."""
     initial, transition, table = parameters(0)
     hessian = torch.autograd.functional.hessian(
-        lambda rows: chain.log_evidence(initial, transition, rows, TEXT[:, :1, :1], backend=backend).sum(), table
+        lambda rows: chain.log_evidence(Chain(initial, transition, rows, TEXT[:, :1, :1]), backend=backend).sum(), table
     )
     entering = (initial @ transition)[0, 0].detach()
     probability = entering @ table[0, 0].detach()
@@ -43,7 +44,7 @@ def test_functions_of_the_evidence_are_differentiated_twice_and_thrice(backend):
     text, (*others, transition) = TEXT[..., :2], [parameters(1)[i] for i in (0, 2, 1)]
 
     def curvature(moves):
-        evidence = chain.log_evidence(others[0].detach(), moves, others[1].detach(), text, backend=backend)
+        evidence = chain.log_evidence(Chain(others[0].detach(), moves, others[1].detach(), text), backend=backend)
         (first,) = torch.autograd.grad(evidence.square().sum(), moves, create_graph=True)
         return torch.autograd.grad(first.square().sum(), moves, create_graph=True)
 
@@ -55,7 +56,8 @@ def test_the_hessian_of_a_probability_of_one_token_is_zero(backend):
     """P(x) = π₀ A w is linear in w."""
     initial, transition, table = parameters(3)
     hessian = torch.autograd.functional.hessian(
-        lambda rows: chain.log_evidence(initial, transition, rows, TEXT[:, :, :1], backend=backend).exp().sum(), table
+        lambda rows: chain.log_evidence(Chain(initial, transition, rows, TEXT[:, :, :1]), backend=backend).exp().sum(),
+        table,
     )
     torch.testing.assert_close(hessian, torch.zeros_like(hessian), rtol=0, atol=1e-12)
 
@@ -78,7 +80,9 @@ def test_at_zeros_they_are_right_within_reach_of_floats_and_finite_beyond(backen
     table = torch.tensor([[[0.5, 0.25]]], dtype=torch.float64)
 
     def evidence(transition, length):
-        return chain.log_evidence(initial, transition, table, torch.zeros(1, 1, length).long(), backend=backend).sum()
+        return chain.log_evidence(
+            Chain(initial, transition, table, torch.zeros(1, 1, length).long()), backend=backend
+        ).sum()
 
     identity = torch.eye(2, dtype=torch.float64)[None]
     short = torch.autograd.functional.hessian(lambda moves: evidence(moves, 2), identity)[0, :, :, 0]
@@ -94,7 +98,7 @@ def test_impossible_text_has_none():
     leaf = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]], dtype=torch.float64)
     half = torch.full((1, 2, 2), 0.5, dtype=torch.float64)
     hessian = torch.autograd.functional.hessian(
-        lambda rows: chain.log_evidence(half[:, 0], half, rows.mT, torch.tensor([[[0, 1]]])).sum(), leaf
+        lambda rows: chain.log_evidence(Chain(half[:, 0], half, rows.mT, torch.tensor([[[0, 1]]]))).sum(), leaf
     )
     assert (hessian == 0).all()
 

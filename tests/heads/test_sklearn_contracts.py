@@ -147,6 +147,13 @@ def test_bad_weights(weights):
         LinearHead().fit(X, y, sample_weight=weights)
 
 
+@pytest.mark.parametrize(("labels", "weights"), [(np.ones(30), None), (np.arange(30) < 15, np.arange(30) < 15)])
+def test_labels_of_one_class(labels, weights):
+    X = np.random.default_rng(0).dirichlet(np.ones(3), 30)
+    with pytest.raises(InvalidInput, match="labels: expected at least two classes, got one class, "):
+        LinearHead().fit(X, labels, sample_weight=weights)
+
+
 # scikit-learn's own checks.
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from beartype.roar import BeartypeCallHintViolation
 from comparisons import TOLERANCE, assert_equal
-from hypothesis import given
-from hypothesis import strategies as st
-from jaxtyping import TypeCheckError
+from hypothesis import given, strategies as st
 
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.exact import chain
+from ppl_hmm.exact.recursion import Chain
 from ppl_hmm.inference.queries import (
     log_likelihood,
     masked_conditionals,
@@ -57,8 +57,10 @@ def test_the_random_cases_cover_what_they_should():
 
 def test_shapes_of_the_kernels_execute():
     case = oracle.random_case(0)
-    with pytest.raises(TypeCheckError):
-        chain.log_evidence(case.model.initial, case.model.transition, case.model.emission, torch.zeros(1, 1).long())
+    with pytest.raises(BeartypeCallHintViolation):
+        chain.log_evidence(
+            Chain(case.model.initial, case.model.transition, case.model.emission, torch.zeros(1, 1).long())
+        )
 
 
 # Brute force.
@@ -155,7 +157,8 @@ def test_marginals_are_gradients_of_the_log_evidence(case):
     n_texts, n_rows, n_states = rows.shape
     initial = case.model.initial.expand(n_texts, n_states).clone().requires_grad_()
     transition = case.model.transition.expand(n_texts, n_states, n_states)
-    evidence = chain.log_evidence(initial, transition, rows, torch.arange(n_rows).expand(n_texts, 1, n_rows))[:, 0]
+    ids = torch.arange(n_rows).expand(n_texts, 1, n_rows)
+    evidence = chain.log_evidence(Chain(initial, transition, rows, ids))[:, 0]
     assert_equal(evidence.detach(), expected.log_evidence)
 
     of_initial, of_rows = torch.autograd.grad(evidence.sum(), (initial, rows))
@@ -505,7 +508,7 @@ def test_gradients_survive_underflow():
     model = HMM([1, 0], [[1, TINY], [0.5, 0.5]], [[1, 0, 0], [1, TINY, 3 * TINY]])
     table = model.emission.mT[None].clone().requires_grad_()
     ids = torch.tensor([[[1, 1, 2]]])
-    chain.log_evidence(model.initial[None], model.transition[None], table, ids).sum().backward()
+    chain.log_evidence(Chain(model.initial[None], model.transition[None], table, ids)).sum().backward()
     assert table.grad.isfinite().all()
     counts = (table.grad * table.detach())[0]  # expected number of times each (row, state) is used
     assert_equal(counts.sum(-1), [0, 2, 1])
@@ -515,7 +518,7 @@ def test_gradients_survive_subnormal_totals():
     table = torch.tensor([[[0.0, 1e-155]]], dtype=torch.float64, requires_grad=True)
     initial = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     transition = torch.tensor([[[1.0, 1e-160], [0.0, 1.0]]], dtype=torch.float64)
-    chain.log_evidence(initial, transition, table, torch.zeros(1, 1, 1).long()).sum().backward()
+    chain.log_evidence(Chain(initial, transition, table, torch.zeros(1, 1, 1).long())).sum().backward()
     assert_equal((table.grad * table.detach())[0, 0, 1], 1)
     assert table.grad[0, 0, 0] == torch.inf  # 1e315
 

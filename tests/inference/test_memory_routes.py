@@ -12,8 +12,7 @@ import peak_memory
 import pytest
 import torch
 from comparisons import TOLERANCE, arrays_of, assert_equal
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.errors import ImpossibleText, InvalidInput
@@ -450,7 +449,7 @@ def test_no_block_holds_more_text_than_the_budget(function, monkeypatch):
 
     def counted(text, chosen):
         block = block_of(text, chosen)
-        sizes.append(block.ids.numel() * block.ids.element_size())
+        sizes.append(block.chain.ids.numel() * block.chain.ids.element_size())
         return block
 
     monkeypatch.setattr(mixture, "BLOCK_BYTES", budget)

@@ -12,8 +12,7 @@ import pytest
 import torch
 import xarray as xr
 from comparisons import assert_equal
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from pyro import poutine
 
 from ppl_hmm.base.tokens import MASK
@@ -22,8 +21,7 @@ from ppl_hmm.inference.queries import log_likelihood, posterior
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.probe import masked_features
-from ppl_hmm.models import HMM
-from ppl_hmm.models import hmm as parameters_hmm
+from ppl_hmm.models import HMM, hmm as parameters_hmm
 from ppl_hmm.programs import distribution
 from ppl_hmm.programs.distribution import CategoricalHMM
 

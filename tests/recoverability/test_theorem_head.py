@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ppl_hmm.errors import InvalidInput
-from ppl_hmm.heads.linear import constructed_head
+from ppl_hmm.heads.constructed import constructed_head
 from ppl_hmm.inference.queries import posterior
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.probe import probe_features

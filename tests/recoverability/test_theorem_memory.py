@@ -10,8 +10,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.errors import InvalidInput

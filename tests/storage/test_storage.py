@@ -8,7 +8,8 @@ import xarray as xr
 
 from ppl_hmm import __version__
 from ppl_hmm.errors import ForeignFile, InvalidInput
-from ppl_hmm.heads.linear import LinearHead, constructed_head
+from ppl_hmm.heads.constructed import constructed_head
+from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.models import HMM, MemoryHMM, MemoryPrompt, SoftPrompt
 from ppl_hmm.regimes import random_hmm, random_memory_hmm
 from ppl_hmm.storage.files import load, save

@@ -32,6 +32,7 @@ from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.exact.algebra import REDUCED, SCALED
 from ppl_hmm.exact.backends.contract import Backend
 from ppl_hmm.exact.backends.recursive import Recursive
+from ppl_hmm.exact.recursion import Chain
 
 #: More states than this are faster as matrix products of torch.
 MOST_COMPILED_STATES = 1024
@@ -120,10 +121,11 @@ def _agrees_with_torch(device: torch.device, dtype: torch.dtype) -> bool:
     initial, transition, table = (
         torch.rand(shape, generator=stream, dtype=dtype, device="cpu").softmax(-1).to(device) for shape in shapes
     )
-    text = (initial, transition, table, torch.randint(5, (1, 20, 40), generator=stream, device="cpu").to(device))
-    expected, _ = _TORCH.smooth(*text, range(40), own_token=True)
+    ids = torch.randint(5, (1, 20, 40), generator=stream, device="cpu").to(device)
+    chain = Chain(initial, transition, table, ids)
+    expected, _ = _TORCH.smooth(chain, range(40), own_token=True)
     try:
-        ours, _ = _fused().smooth(*text, range(40), own_token=True)
+        ours, _ = _fused().smooth(chain, range(40), own_token=True)
     except Exception as error:  # of triton, its compiler or the driver: torch computes without them
         _log.warning("torch computes in place of triton, which does not run on %s: %s", device, error)
         return False

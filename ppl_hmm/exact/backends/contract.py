@@ -1,6 +1,6 @@
 """What a backend of exact inference promises: a few passes over a chain, and which results not to trust.
 
-Arrays are as in :mod:`ppl_hmm.exact.recursion`: P models, B sequences of T row numbers, K states, R likelihood rows.
+A chain is as in :mod:`ppl_hmm.exact.recursion`: P models, B sequences of T row numbers, K states, R likelihood rows.
 A backend may lose small weights to underflow, but never silently: each pass also says, in ``lost`` (P,B), which
 sequences came near it. Those are for the caller to compute again in logarithms; what a pass returns for them is
 arbitrary. Zeros of the other sequences are exact zeros. Nothing here is differentiable.
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
+from ppl_hmm.exact.recursion import Chain
 
 Lost = Bool[Tensor, "P B"]
 Paths = Int[Tensor, "P B D S"]  # D paths h₀..h_T of each sequence, S = T+1
@@ -52,51 +52,29 @@ class Gradient(NamedTuple):
 class Backend(Protocol):
     """A way to compute the passes. All cost O(B·T·K²) time; none stores likelihoods of shape (B,T,K)."""
 
-    def evidence(
-        self, initial: Initial, transition: Transition, table: Table, ids: Ids
-    ) -> tuple[Float[Tensor, "P B"], Lost]:
+    def evidence(self, chain: Chain) -> tuple[Float[Tensor, "P B"], Lost]:
         """Return log P(x); memory O(B·K)."""
         ...
 
-    def smooth(
-        self,
-        initial: Initial,
-        transition: Transition,
-        table: Table,
-        ids: Ids,
-        positions: Sequence[int],
-        own_token: bool,
-    ) -> tuple[ForwardBackward, Lost]:
+    def smooth(self, chain: Chain, positions: Sequence[int], own_token: bool) -> tuple[ForwardBackward, Lost]:
         """Return marginals at ``positions`` (0-based, all different), or cavities; memory that of the result."""
         ...
 
-    def messages(
-        self, transition: Transition, table: Table, ids: Ids, positions: Sequence[int]
-    ) -> tuple[Messages, Lost]:
+    def messages(self, chain: Chain, positions: Sequence[int]) -> tuple[Messages, Lost]:
         """Return backward messages after rows ``positions`` (0-based; −1 is f), in that order."""
         ...
 
-    def gradient(
-        self, initial: Initial, transition: Transition, table: Table, ids: Ids, weights: Float[Tensor, "P B"]
-    ) -> tuple[Gradient, Lost]:
+    def gradient(self, chain: Chain, weights: Float[Tensor, "P B"]) -> tuple[Gradient, Lost]:
         """Return the weighted gradient; sequences of weight zero add nothing and are never lost.
 
         Where any sequence is lost, the whole sum is arbitrary.
         """
         ...
 
-    def best_path(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> Paths:
+    def best_path(self, chain: Chain) -> Paths:
         """Return the path that maximises P(h₀..h_T, x), ties to the lowest state; nothing is ever lost."""
         ...
 
-    def sample_paths(
-        self,
-        initial: Initial,
-        transition: Transition,
-        table: Table,
-        ids: Ids,
-        n_draws: int,
-        generator: torch.Generator,
-    ) -> tuple[Paths, Lost]:
+    def sample_paths(self, chain: Chain, n_draws: int, generator: torch.Generator) -> tuple[Paths, Lost]:
         """Return draws from P(H₀..H_T | x) by inverse transform of uniforms (P,B,D,1), drawn for H₀, H₁, … in turn."""
         ...

@@ -18,7 +18,8 @@ from ppl_hmm.experiments.figure3.configurations import MemoryVsVanilla
 from ppl_hmm.experiments.figure3.linear import encode, features_at_mask, linear_answer
 from ppl_hmm.experiments.figure3.reproduction import reproduce
 from ppl_hmm.experiments.figure3.text import LabelledText, draw
-from ppl_hmm.heads.attention import AttentionHead, constructed_attention
+from ppl_hmm.heads.attention import AttentionHead
+from ppl_hmm.heads.constructed import constructed_attention
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.probe import masked_features
 from ppl_hmm.models import MemoryHMM

@@ -12,8 +12,15 @@ from matplotlib.figure import Figure
 from ppl_hmm import schema
 from ppl_hmm.errors import one_of
 from ppl_hmm.experiments.look import data
-from ppl_hmm.plots.style import BLUE, GREEN, PURPLE, SETTINGS, SKY, VERMILION
-from ppl_hmm.plots.style import save as save  # by its path of version 0.1
+from ppl_hmm.plots.style import (
+    BLUE,
+    GREEN,
+    PURPLE,
+    SETTINGS,
+    SKY,
+    VERMILION,
+    save as save,  # by its path of version 0.1
+)
 
 
 class _Style(NamedTuple):

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_hmm.exact.algebra import safe_log, smallest_total
-from ppl_hmm.exact.backends.compiled import passes, room, threads
-from ppl_hmm.exact.backends.compiled import paths as compiled_paths
+from ppl_hmm.exact.algebra import safe_log
+from ppl_hmm.exact.backends.compiled import passes, paths as compiled_paths, room, threads
 from ppl_hmm.exact.backends.compiled.gradient import gradient
 from ppl_hmm.exact.backends.compiled.steps import FEW, TILE
 from ppl_hmm.exact.backends.compiled.threads import Result
 from ppl_hmm.exact.backends.compiled.vectors import lanes
 from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths
-from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
+from ppl_hmm.exact.recursion import Chain
+from ppl_hmm.exact.underflow import smallest_total
 
 #: Sequences that take each step together where the transition leaves the nearest cache: they share what is read of it.
 _LARGEST_GROUP = 32
@@ -40,132 +40,113 @@ _WORK_OF_A_THREAD = 1 << 23
 class Compiled:
     """A :class:`~ppl_hmm.exact.backends.contract.Backend` for float32 and float64 on the CPU."""
 
-    def evidence(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> tuple[Tensor, Lost]:
+    def evidence(self, chain: Chain) -> tuple[Tensor, Lost]:
         """Return log P(x)."""
-        chain = _Chain.of(transition, table, ids)
-        lost, evidence = chain.none_lost(), chain.empty()
-        start, arrays = _padded(initial.detach().numpy()), (chain.table, chain.ids, chain.floor)
+        groups = _Groups.of(chain)
+        lost, evidence = groups.none_lost(), groups.empty()
+        start, arrays = groups.start(chain), (groups.table, groups.ids, groups.floor)
 
         def part(first: int, last: int) -> None:
-            passes.evidence(first, last, chain.work(2), start, chain.forth, *arrays, evidence, lost)
+            passes.evidence(first, last, groups.work(2), start, groups.forth, *arrays, evidence, lost)
 
-        chain.share(part, 1)
+        groups.share(part, 1)
         return torch.from_numpy(evidence), torch.from_numpy(lost)
 
-    def smooth(
-        self,
-        initial: Initial,
-        transition: Transition,
-        table: Table,
-        ids: Ids,
-        positions: Sequence[int],
-        own_token: bool,
-    ) -> tuple[ForwardBackward, Lost]:
+    def smooth(self, chain: Chain, positions: Sequence[int], own_token: bool) -> tuple[ForwardBackward, Lost]:
         """Return marginals, or cavities, at positions."""
-        chain, n_states = _Chain.of(transition, table, ids), initial.shape[-1]
-        lost, evidence, law_of_start = chain.none_lost(), chain.empty(), chain.empty(1, n_states)
-        marginals = chain.empty(len(positions), n_states)
-        log_contexts = chain.empty(0 if own_token else len(positions))
-        slots = _slots(positions, ids.shape[-1])
-        start = _padded(initial.detach().numpy())
-        arrays = (chain.forth, chain.back, chain.table, chain.ids, chain.floor)
+        groups, n_states = _Groups.of(chain), chain.initial.shape[-1]
+        lost, evidence, law_of_start = groups.none_lost(), groups.empty(), groups.empty(1, n_states)
+        marginals = groups.empty(len(positions), n_states)
+        log_contexts = groups.empty(0 if own_token else len(positions))
+        slots = _slots(positions, chain.ids.shape[-1])
+        start = groups.start(chain)
+        arrays = (groups.forth, groups.back, groups.table, groups.ids, groups.floor)
         results = (evidence, law_of_start, marginals, log_contexts, lost)
-        limit = smallest_total(table.dtype)
+        limit = smallest_total(chain.table.dtype)
 
         def part(first: int, last: int) -> None:
-            passes.smooth(first, last, chain.work(2), start, *arrays, limit, slots, own_token, *results)
+            passes.smooth(first, last, groups.work(2), start, *arrays, limit, slots, own_token, *results)
 
-        chain.share(part, 3)
+        groups.share(part, 3)
         log_evidence, of_start, kept, contexts, which = map(torch.from_numpy, results)
         return ForwardBackward(log_evidence, of_start[:, :, 0], kept, None if own_token else contexts), which
 
-    def messages(
-        self, transition: Transition, table: Table, ids: Ids, positions: Sequence[int]
-    ) -> tuple[Messages, Lost]:
+    def messages(self, chain: Chain, positions: Sequence[int]) -> tuple[Messages, Lost]:
         """Return backward messages after positions."""
-        chain = _Chain.of(transition, table, ids)
-        slots = _slots([1 + t for t in positions], 1 + ids.shape[-1])
-        lost = chain.none_lost()
-        results = (chain.empty(len(positions), table.shape[-1]), chain.empty(len(positions)), lost)
+        groups = _Groups.of(chain)
+        slots = _slots([1 + t for t in positions], 1 + chain.ids.shape[-1])
+        lost = groups.none_lost()
+        results = (groups.empty(len(positions), chain.table.shape[-1]), groups.empty(len(positions)), lost)
 
         def part(first: int, last: int) -> None:
             passes.messages(
-                first, last, chain.work(2), chain.back, chain.table, chain.ids, chain.floor, slots, *results
+                first, last, groups.work(2), groups.back, groups.table, groups.ids, groups.floor, slots, *results
             )
 
-        chain.share(part, 2)
+        groups.share(part, 2)
         kept, log_scales, which = map(torch.from_numpy, results)
         return Messages(kept, log_scales), which
 
-    def gradient(
-        self, initial: Initial, transition: Transition, table: Table, ids: Ids, weights: Tensor
-    ) -> tuple[Gradient, Lost]:
+    def gradient(self, chain: Chain, weights: Tensor) -> tuple[Gradient, Lost]:
         """Return expected counts over parameters; memory O(√T·K) for each of a few sequences."""
-        chain = _Chain.of(transition, table, ids)
-        lost, counted, start = chain.none_lost(), weights.contiguous().numpy(), _padded(initial.detach().numpy())
-        arrays = (start, chain.forth, chain.back, chain.table, chain.ids, chain.floor, smallest_total(table.dtype))
-        length = chain.segment_length()
-        n_segments = math.ceil(ids.shape[-1] / length)
+        groups, dtype = _Groups.of(chain), chain.table.dtype
+        lost, counted, start = groups.none_lost(), weights.contiguous().numpy(), groups.start(chain)
+        arrays = (start, groups.forth, groups.back, groups.table, groups.ids, groups.floor, smallest_total(dtype))
+        length = groups.segment_length()
+        n_segments = math.ceil(chain.ids.shape[-1] / length)
 
         def part(first: int, last: int) -> list[np.ndarray]:
-            sums = [np.zeros((len(ids), *shape)) for shape in (start.shape[1:], chain.square, chain.table.shape[1:])]
-            laws = (chain.work(n_segments), chain.work(1 + length), chain.work(length))
-            gradient(first, last, chain.work(4), *laws, chain.square_work(), *arrays, counted, *sums, lost)
+            shapes = (start.shape[1:], groups.square, groups.table.shape[1:])
+            sums = [np.zeros((len(chain.ids), *shape)) for shape in shapes]
+            laws = (groups.work(n_segments), groups.work(1 + length), groups.work(length))
+            gradient(first, last, groups.work(4), *laws, groups.square_work(), *arrays, counted, *sums, lost)
             return sums
 
         of_initial, of_transition, of_table = (
-            functools.reduce(np.add, parts) for parts in zip(*chain.share(part, 5, parts_per_thread=1), strict=True)
+            functools.reduce(np.add, parts) for parts in zip(*groups.share(part, 5, parts_per_thread=1), strict=True)
         )
-        k = initial.shape[-1]
+        k = chain.initial.shape[-1]
         whole = (of_initial[:, :k], of_transition[:, :k, :k], of_table[:, :, :k])
-        return Gradient(*(torch.from_numpy(each).to(table.dtype) for each in whole)), torch.from_numpy(lost) & (
-            weights != 0
-        )
+        gradients = (torch.from_numpy(each).to(dtype) for each in whole)
+        return Gradient(*gradients), torch.from_numpy(lost) & (weights != 0)
 
-    def best_path(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> Paths:
+    def best_path(self, chain: Chain) -> Paths:
         """Return the best path of each sequence."""
-        chain, nothing = _Chain.of(transition, table, ids), -torch.inf
-        start, forth, rows = (safe_log(array).numpy() for array in (initial, transition, table))
+        groups, nothing, ids = _Groups.of(chain), -torch.inf, chain.ids
+        start, forth, rows = (safe_log(array).numpy() for array in chain.parameters)
         back, rows = _panels(forth.swapaxes(1, 2), nothing), _padded(rows, nothing)
         paths = np.empty((*ids.shape[:2], 1, 1 + ids.shape[-1]), np.int64)
 
         def part(first: int, last: int) -> None:
-            messages = chain.work(1 + ids.shape[-1], group_size=1)
-            compiled_paths.best_path(first, last, chain.work(1), messages, start, forth, back, rows, chain.ids, paths)
+            messages = groups.work(1 + ids.shape[-1], group_size=1)
+            compiled_paths.best_path(first, last, groups.work(1), messages, start, forth, back, rows, groups.ids, paths)
 
-        chain.share(part, 2)
+        groups.share(part, 2)
         return torch.from_numpy(paths)
 
-    def sample_paths(
-        self,
-        initial: Initial,
-        transition: Transition,
-        table: Table,
-        ids: Ids,
-        n_draws: int,
-        generator: torch.Generator,
-    ) -> tuple[Paths, Lost]:
+    def sample_paths(self, chain: Chain, n_draws: int, generator: torch.Generator) -> tuple[Paths, Lost]:
         """Return draws from P(H₀..H_T | x)."""
-        chain = _Chain.of(transition, table, ids)
-        shape, lost = (*ids.shape[:2], n_draws), chain.none_lost()
-        uniforms = np.empty((1 + ids.shape[-1], *shape), chain.table.dtype)
+        groups, ids = _Groups.of(chain), chain.ids
+        shape, lost = (*ids.shape[:2], n_draws), groups.none_lost()
+        uniforms = np.empty((1 + ids.shape[-1], *shape), groups.table.dtype)
         for each in torch.from_numpy(uniforms):  # in the order of the recursion, which draws as it goes
             torch.rand(*shape, generator=generator, out=each, device="cpu")
         paths = np.empty((*shape, 1 + ids.shape[-1]), np.int64)
-        parameters = (initial.contiguous().numpy(), transition.contiguous().numpy(), chain.back, chain.table)
+        start, moves = (array.contiguous().numpy() for array in (chain.initial, chain.transition))
+        parameters = (start, moves, groups.back, groups.table)
 
         def part(first: int, last: int) -> None:
-            scratch = (chain.work(1), chain.work(1 + ids.shape[-1]))
+            scratch = (groups.work(1), groups.work(1 + ids.shape[-1]))
             compiled_paths.sample_paths(
-                first, last, *scratch, *parameters, chain.ids, chain.floor, uniforms, paths, lost
+                first, last, *scratch, *parameters, groups.ids, groups.floor, uniforms, paths, lost
             )
 
-        chain.share(part, 2)
+        groups.share(part, 2)
         return torch.from_numpy(paths), torch.from_numpy(lost)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Chain:
+class _Groups:
     """Parameters padded to whole vectors, and the work on them cut into groups of sequences."""
 
     forth: np.ndarray  # A in panels (P,N,K,W)
@@ -175,12 +156,17 @@ class _Chain:
     floor: np.ndarray  # (P,)
 
     @classmethod
-    def of(cls, transition: Tensor, table: Tensor, ids: Tensor) -> _Chain:
-        moves, rows = transition.detach().numpy(), _padded(table.detach().numpy())
+    def of(cls, chain: Chain) -> _Groups:
+        moves, rows = chain.transition.detach().numpy(), _padded(chain.table.detach().numpy())
         forth = _panels(moves)
         floor = np.empty(len(rows), rows.dtype)
         passes.floors(forth, rows, np.finfo(rows.dtype).tiny, floor)
-        return cls(forth, _panels(moves.swapaxes(1, 2)), rows, ids.contiguous().numpy(), floor)
+        return cls(forth, _panels(moves.swapaxes(1, 2)), rows, chain.ids.contiguous().numpy(), floor)
+
+    @staticmethod
+    def start(chain: Chain) -> np.ndarray:
+        """Return the initial law (P,K), padded."""
+        return _padded(chain.initial.detach().numpy())
 
     def none_lost(self) -> np.ndarray:
         """Return False for each sequence."""

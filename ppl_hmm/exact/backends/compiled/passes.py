@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppl_hmm.exact import underflow
 from ppl_hmm.exact.backends.compiled.steps import (
     advance,
     combine,
@@ -35,6 +36,8 @@ from ppl_hmm.exact.backends.compiled.vectors import (
     smallest,
 )
 
+_floor_of = inlined(underflow.floor_of)
+
 
 @inlined
 def group(number, size, n_sequences):
@@ -54,7 +57,7 @@ def log_of(logs, factors, row):
 def floors(forth, table, tiny, faintest):
     """Write for each model the weight below which one more step may lose an entry to underflow.
 
-    As :class:`~ppl_hmm.exact.algebra.Floor`.
+    As :class:`~ppl_hmm.exact.underflow.Floor`.
     """
     width = lanes(table)
     for model in range(len(table)):
@@ -66,7 +69,7 @@ def floors(forth, table, tiny, faintest):
             for j in range(0, table.shape[2], width):
                 entries = load(table, (model, row, j))
                 likelihood, most = smaller_positive(likelihood, entries), larger(most, entries)
-        faintest[model] = tiny / min(smallest(move), 1) / min(smallest(likelihood), 1) * largest(most)
+        faintest[model] = _floor_of(tiny, min(smallest(move), 1), min(smallest(likelihood), 1), largest(most))
 
 
 @compiled

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ppl_hmm.exact.algebra import SCALED, smallest_total
+from ppl_hmm.exact.algebra import SCALED
 from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths
 from ppl_hmm.exact.backends.fused import passes
 from ppl_hmm.exact.backends.fused.gradient import expected_counts
 from ppl_hmm.exact.backends.fused.launch import BLOCK, Chains
 from ppl_hmm.exact.backends.recursive import Recursive
-from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
+from ppl_hmm.exact.recursion import Chain
+from ppl_hmm.exact.underflow import smallest_total
 
 #: More states than this do not fit on chip beside their expected counts.
 MOST_COUNTED_STATES = 64
@@ -38,10 +39,10 @@ class Fused:
     Few texts, cut into segments, take O(B·√T·K²) memory beyond the result.
     """
 
-    def evidence(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> tuple[Tensor, Lost]:
+    def evidence(self, chain: Chain) -> tuple[Tensor, Lost]:
         """Return log P(x)."""
-        chains = Chains.of(transition, table, ids)
-        ends = chains.boundaries(initial)
+        chains = Chains.of(chain)
+        ends = chains.boundaries(chain.initial)
         if chains.n_segments > 1:
             return ends.log_evidence, ends.lost
         chains.run(
@@ -54,18 +55,10 @@ class Fused:
         )
         return ends.log_evidence, ends.lost
 
-    def smooth(
-        self,
-        initial: Initial,
-        transition: Transition,
-        table: Table,
-        ids: Ids,
-        positions: Sequence[int],
-        own_token: bool,
-    ) -> tuple[ForwardBackward, Lost]:
+    def smooth(self, chain: Chain, positions: Sequence[int], own_token: bool) -> tuple[ForwardBackward, Lost]:
         """Return marginals, or cavities, at positions."""
-        chains, n_states = Chains.of(transition, table, ids), initial.shape[-1]
-        ends, n_sequences = chains.boundaries(initial), chains.ids.shape[1]
+        chains, n_states = Chains.of(chain), chain.initial.shape[-1]
+        ends, n_sequences = chains.boundaries(chain.initial), chains.ids.shape[1]
         log_evidence, lost = chains.empty(chains.n_segments), chains.none_lost(n_sequences)
         law_of_start, marginals = chains.empty(n_states), chains.empty(len(positions), n_states)
         log_contexts = None if own_token else chains.empty(len(positions))
@@ -78,19 +71,17 @@ class Fused:
             n_segments=chains.n_segments,
             wrap=ends.end.shape[1],
             n_slots=len(positions),
-            SMALLEST_TOTAL=smallest_total(table.dtype),
+            SMALLEST_TOTAL=smallest_total(chain.table.dtype),
         )
         result = ForwardBackward(log_evidence.sum(-1), law_of_start, marginals, log_contexts)
         return result, ends.lost | chains.lost_texts(lost)
 
-    def messages(
-        self, transition: Transition, table: Table, ids: Ids, positions: Sequence[int]
-    ) -> tuple[Messages, Lost]:
+    def messages(self, chain: Chain, positions: Sequence[int]) -> tuple[Messages, Lost]:
         """Return backward messages after positions."""
         first = min(positions) + 1  # what comes before that row changes none of them
-        chains = Chains.of(transition, table, ids[..., first:])
+        chains = Chains.of(chain.with_ids(chain.ids[..., first:]))
         ends, n_sequences = chains.boundaries(None), chains.ids.shape[1]
-        kept, log_scales = chains.empty(len(positions), table.shape[-1]), chains.empty(len(positions))
+        kept, log_scales = chains.empty(len(positions), chain.table.shape[-1]), chains.empty(len(positions))
         lost = chains.none_lost(n_sequences)
         chains.run(
             passes.messages,
@@ -104,18 +95,17 @@ class Fused:
         )
         return Messages(kept, log_scales), ends.lost | chains.lost_texts(lost)
 
-    def gradient(
-        self, initial: Initial, transition: Transition, table: Table, ids: Ids, weights: Tensor
-    ) -> tuple[Gradient, Lost]:
+    def gradient(self, chain: Chain, weights: Tensor) -> tuple[Gradient, Lost]:
         """Return expected counts over parameters; memory O(B·T·K). Sums are added up in no particular order."""
+        table = chain.table
         n_models, n_rows, n_states = table.shape
         if n_states > MOST_COUNTED_STATES:
-            return _TORCH.gradient(initial, transition, table, ids, weights)
-        chains = Chains.of(transition, table, ids)
-        ends, n_sequences = chains.boundaries(initial), chains.ids.shape[1]
+            return _TORCH.gradient(chain, weights)
+        chains = Chains.of(chain)
+        ends, n_sequences = chains.boundaries(chain.initial), chains.ids.shape[1]
         n_programs = math.ceil(n_sequences / BLOCK)
         n_sums = max(1, min(n_programs, _SUMMED_ENTRIES // (n_models * max(n_rows, n_states) * n_states)))
-        sums = [table.new_zeros(n_sums, *array.shape) for array in (initial, transition, table)]
+        sums = [table.new_zeros(n_sums, *array.shape) for array in chain.parameters]
         lost = chains.none_lost(n_sequences)
         chains.run(
             expected_counts,
@@ -131,18 +121,10 @@ class Fused:
         whole = (each.sum(0, dtype=torch.float64).to(table.dtype) for each in sums)
         return Gradient(*whole), (ends.lost | chains.lost_texts(lost)) & (weights != 0)
 
-    def best_path(self, initial: Initial, transition: Transition, table: Table, ids: Ids) -> Paths:
+    def best_path(self, chain: Chain) -> Paths:
         """Return the best path of each sequence, by torch."""
-        return _TORCH.best_path(initial, transition, table, ids)
+        return _TORCH.best_path(chain)
 
-    def sample_paths(
-        self,
-        initial: Initial,
-        transition: Transition,
-        table: Table,
-        ids: Ids,
-        n_draws: int,
-        generator: torch.Generator,
-    ) -> tuple[Paths, Lost]:
+    def sample_paths(self, chain: Chain, n_draws: int, generator: torch.Generator) -> tuple[Paths, Lost]:
         """Return draws from P(H₀..H_T | x), by torch."""
-        return _TORCH.sample_paths(initial, transition, table, ids, n_draws, generator)
+        return _TORCH.sample_paths(chain, n_draws, generator)

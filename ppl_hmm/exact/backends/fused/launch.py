@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ppl_hmm.exact.algebra import Floor
 from ppl_hmm.exact.backends.fused import passes, segments
-from ppl_hmm.exact.recursion import Ids, Initial, Table, Transition
+from ppl_hmm.exact.recursion import Chain
+from ppl_hmm.exact.underflow import Floor
 
 #: Sequences that one program takes through each step together: the fewest that a product on chip works on.
 BLOCK = 16
@@ -52,8 +52,9 @@ class Chains:
     n_segments: int
 
     @classmethod
-    def of(cls, transition: Transition, table: Table, ids: Ids) -> Chains:
+    def of(cls, chain: Chain) -> Chains:
         """Return the chains, their texts cut into segments where there are few of them."""
+        transition, table, ids = chain.transition, chain.table, chain.ids
         n_models, n_texts, n_rows = ids.shape
         n_segments = segments_of(n_models * n_texts, n_rows, transition.shape[-1])
         length = math.ceil(n_rows / n_segments)
@@ -106,7 +107,7 @@ class Chains:
             **others,
         )
 
-    def boundaries(self, initial: Initial | None) -> Boundaries:
+    def boundaries(self, initial: Tensor | None) -> Boundaries:
         """Return the laws and messages at the ends of sequences: those of texts, or of linked segments."""
         n_models, n_sequences = self.ids.shape[:2]
         if self.n_segments > 1:
@@ -116,7 +117,7 @@ class Chains:
         start = None if initial is None else initial.detach()[:, None].contiguous()
         return Boundaries(start, ones, nothing, nothing, self.empty(), self.none_lost(n_sequences))
 
-    def _linked(self, initial: Initial | None) -> Boundaries:
+    def _linked(self, initial: Tensor | None) -> Boundaries:
         """Multiply out all segments, from each state, and link them."""
         n_models, n_sequences = self.ids.shape[:2]
         n_states, dtype = self.table.shape[-1], self.table.dtype

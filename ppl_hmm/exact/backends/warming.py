@@ -1,0 +1,34 @@
+"""Compile every pass of the backend ``numba`` before it is first needed."""
+
+from __future__ import annotations
+
+import torch
+
+from ppl_hmm.exact.backends import choose
+from ppl_hmm.exact.recursion import Chain
+
+_PRECISIONS = (torch.float64, torch.float32)
+
+
+def warm_up() -> None:
+    """Run each pass once in each precision, so that its machine code is there, on disk where that can be written.
+
+    Raises
+    ------
+    InvalidInput
+        Numba is not installed, or does not compile.
+
+    Notes
+    -----
+    Takes about half a minute where nothing was compiled before, a second where everything was.
+    """
+    for precision in _PRECISIONS:
+        initial, transition, table = (torch.ones(shape, dtype=precision) for shape in ((1, 1), (1, 1, 1), (1, 1, 1)))
+        ids, weights = torch.zeros(1, 1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=precision)
+        chain, backend = Chain(initial, transition, table, ids), choose(transition, "numba")
+        backend.evidence(chain)
+        backend.smooth(chain, positions=[0], own_token=True)
+        backend.messages(chain, positions=[0])
+        backend.gradient(chain, weights)
+        backend.best_path(chain)
+        backend.sample_paths(chain, n_draws=1, generator=torch.Generator())
