@@ -121,7 +121,7 @@ class MemoryHMM(Record):
 
     @property
     def n_memory_values(self) -> int:
-        """M."""
+        """The number m of values of a cell."""
         return self.memory_prior.shape[-1]
 
     def flatten(self) -> HMM:
