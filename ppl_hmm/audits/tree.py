@@ -14,7 +14,7 @@ from ppl_hmm.base.positions import in_block_of
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
-from ppl_hmm.recoverability.head import entering_law
+from ppl_hmm.recoverability.entering import entering_law
 from ppl_hmm.schema import Cause, Verdict
 from ppl_hmm.storage.layout import with_current_names
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
