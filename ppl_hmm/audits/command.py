@@ -13,7 +13,7 @@ from ppl_hmm.base import atomic
 from ppl_hmm.base.positions import Place
 from ppl_hmm.errors import ForeignFile
 from ppl_hmm.inference import sampling
-from ppl_hmm.inference.rows import Model
+from ppl_hmm.models.kinds import Model
 from ppl_hmm.regimes import examples
 from ppl_hmm.storage import files
 from ppl_hmm.tasks import Task

@@ -11,8 +11,8 @@ from ppl_hmm.audits import arrays, groups
 from ppl_hmm.audits.questions import Question
 from ppl_hmm.audits.reading import Reading
 from ppl_hmm.audits.texts import Texts
-from ppl_hmm.inference.rows import Model
 from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Model
 from ppl_hmm.recoverability.memory import MemoryCertificate
 from ppl_hmm.tasks import MemoryTask, Task
 

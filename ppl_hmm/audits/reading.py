@@ -9,10 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from ppl_hmm.base.positions import Probe
-from ppl_hmm.inference.rows import Model
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.protocol import EncodedText
 from ppl_hmm.models import SoftPrompt
+from ppl_hmm.models.kinds import Model
 from ppl_hmm.tasks import Answers, Task, latent_posterior
 
 
