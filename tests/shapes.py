@@ -47,6 +47,8 @@ def names_sizes(annotation):
     """Say whether an annotation, or one inside it, names sizes, which must be the same wherever they are named."""
     if inspect.isclass(annotation) and issubclass(annotation, AbstractArray):
         return not set(annotation.dim_str.split()) <= {"...", "_"}
+    if dataclasses.is_dataclass(annotation):  # a record of arrays: who takes one has sizes of its own
+        return any(map(names_sizes, typing.get_type_hints(annotation).values()))
     return any(names_sizes(inner) for inner in typing.get_args(annotation))
 
 
