@@ -44,7 +44,7 @@ from ppl_hmm import (
     sample,
     spectra,
 )
-from ppl_hmm.audits.questions import LEARNING_GRID
+from ppl_hmm.audits.learning import LEARNING_GRID
 from ppl_hmm.plots.style import BLUE, ORANGE, SETTINGS, SMALL, VERMILION
 
 NAME = "phase-diagram"
