@@ -60,6 +60,8 @@ def checked(defined):
         return defined
     if not defined.__annotations__:
         return defined
+    if inspect.isgeneratorfunction(defined):  # beartype alone would check its arguments later, in its caller's scope
+        return jaxtyped(defined, typechecker=beartype.beartype)
     function = in_scope = None
 
     @functools.wraps(defined)

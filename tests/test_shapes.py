@@ -1,6 +1,7 @@
 """The checks of shapes that the other tests run under find what is wrong, in any place."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -19,6 +20,17 @@ Anything = Int[np.ndarray, "..."]
 @shapes.checked
 def product(left: Matrix, right: Vector, change=lambda result: result) -> Result:
     return change(left @ right)
+
+
+@shapes.checked
+def rows_of(matrix: Matrix) -> Iterator[Vector]:
+    yield from matrix
+
+
+@shapes.checked
+def first_of(matrices: Vector, matrix: Matrix) -> Vector:
+    next(rows_of(matrix[:, :1]))
+    return matrices
 
 
 def in_an_inner_function(value):
@@ -48,6 +60,7 @@ def test_what_agrees_passes():
     assert product(FLOATS[:2], np.ones(2)).shape == (2,)  # sizes are those of one call
     for value in (np.zeros(2), np.ones(2)):
         assert in_an_inner_function(value) is value
+    assert first_of(FLOATS[0], FLOATS) is not None  # a generator's sizes are its own
     pair = Pair(FLOATS[0], FLOATS[1])
     assert pair.same(NUMBERS) is pair is pair.same(NUMBERS[None])
 
