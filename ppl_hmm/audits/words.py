@@ -42,14 +42,14 @@ _NO_LABEL = "nothing to learn: rounding decides the label of every text that was
 # Where the cause alone decides.
 _ADVICE_BY_CAUSE = {
     Cause.CONSTANT_LABEL: "nothing to learn: every text has the same label",
-    Cause.ROUNDING: "expect no trained head to find it: see whether a prompt helps",
+    Cause.ROUNDING: "expect no trained head to find it: see whether several masks do better, masks_needed(model, task)",
     Cause.CONTRADICTED: "report this model and task: one of the two computations is wrong",
 }
 _ADVICE = {
     (schema.HEAD, Cause.CONDITION_HOLDS): "constructed_head(model, task) is that head; a learned one needs no prompt "
     "either",
-    (schema.HEAD, Cause.WITNESS): "no linear head will do, however it is trained: see whether a prompt helps, or read "
-    "log-probabilities, LinearHead(features='log')",
+    (schema.HEAD, Cause.WITNESS): "no linear head on one mask will do, however it is trained: see whether several "
+    "masks do, masks_needed(model, task), or a prompt; or read log-probabilities, LinearHead(features='log')",
     (schema.HEAD, Cause.CONDITION_FAILS): "learn a head and test it; longer or more text may hold a witness",
     (schema.PROMPT, Cause.CONDITION_HOLDS): "constructed_prompt(model, task), then constructed_head(model, task, "
     "prompt)",
