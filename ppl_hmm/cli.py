@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from typer.core import TyperOption
 
 import ppl_hmm
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import ForeignFile, InvalidInput, PplHmmError
 from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS, Figure3Settings
+from ppl_hmm.experiments.look.progress import progress_bar
 
 # Commands import what they need: help and shell completion must not wait for torch.
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _add_reproduction(configuration: type[Figure3Settings]) -> None:
         sizes = _parse_states(states) if states is not None else extent.states
         n_seeds = seeds if seeds is not None else extent.n_seeds
         compute = getattr(ppl_hmm, name.replace("-", "_"))
-        with _executor(scheduler) as executor, _progress(name) as report:
+        with _executor(scheduler) as executor, progress_bar(name) as report:
             tree = compute(sizes, n_seeds, out, workers=workers, executor=executor, progress=report, **extent.sizes)
         _show(name, tree, out)
 
@@ -218,32 +218,6 @@ def _show(name: str, tree, out: Path) -> None:
         console.print(tables.table(name, tree))
         console.print(f"results: {out}", soft_wrap=True)
     console.print("figure:  " + ", ".join(map(str, paths)), soft_wrap=True)
-
-
-@contextmanager
-def _progress(name: str) -> Iterator:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("cells"),
-        TimeElapsedColumn(),
-        TextColumn("elapsed,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    bar = Progress(*columns, console=Console(stderr=True))
-    task = bar.add_task(name, total=None)
-
-    def report(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
-        bar.start()  # at the first report: errors before it stay one line
-
-    try:
-        yield report
-    finally:
-        if bar.live.is_started:
-            bar.stop()
 
 
 def _parse_states(text: str) -> list[int]:

@@ -8,7 +8,7 @@ import torch
 hypothesis.settings.register_profile("ppl_hmm", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ppl_hmm")
 
-for module in ("chains", "comparisons", "fused_checks", "oracle", "published", "rational"):
+for module in ("by_hand", "chains", "comparisons", "fused_checks", "oracle", "published", "rational"):
     pytest.register_assert_rewrite(module)
 
 BACKENDS = ("torch", "numba")

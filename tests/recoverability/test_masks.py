@@ -6,6 +6,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from by_hand import observability
 from comparisons import assert_equal
 
 from ppl_hmm import (
@@ -59,24 +60,12 @@ def flattened(model, texts, n_masks, prompt=None):
     return probe_features(OracleLM(model), texts, prompt=prompt, n_masks=n_masks).flatten(-2).numpy()
 
 
-def by_hand(model, n_masks, law):
-    """Return R (K,J·V) from the law of the first mask, as the theorem writes it."""
-    transition, emission = model.transition.numpy(), model.emission.numpy()
-    power = np.linalg.matrix_power
-    return np.hstack(
-        [
-            power(transition, n_masks - j).T @ np.diag(law @ power(transition, j - 1)) @ emission
-            for j in range(1, n_masks + 1)
-        ]
-    )
-
-
 def solvable(model, task, n_masks):
     """Say whether Aᵀ(Rb − π₀∘μ) = 0 has a solution, clearly or clearly not; None between."""
     initial, transition = model.initial.numpy(), model.transition.numpy()
-    seen = initial @ transition > 0
-    rows = (transition.T @ by_hand(model, n_masks, initial @ transition))[seen] / (initial @ transition)[seen, None]
-    wanted = (transition.T @ (initial * task.contrasts.numpy()).T)[seen] / (initial @ transition)[seen, None]
+    first = initial @ transition
+    rows = (transition.T @ observability(model, n_masks, first))[first > 0] / first[first > 0, None]
+    wanted = (transition.T @ (initial * task.contrasts.numpy()).T)[first > 0] / first[first > 0, None]
     left = np.abs(rows @ np.linalg.lstsq(rows, wanted, rcond=1e-13)[0] - wanted).max()
     left = min(left, np.abs(rows @ np.linalg.pinv(rows, rcond=1e-10) @ wanted - wanted).max())
     return True if left < 1e-11 else False if left > 1e-6 else None
@@ -143,11 +132,11 @@ def test_the_margin_error_is_that_of_the_formula(seed):
     certificate = chain_certificate(model, task, 2)
     initial, transition = model.initial.numpy(), model.transition.numpy()
     weights = np.atleast_2d(certificate.weights.numpy())
-    change = (by_hand(model, 2, initial @ transition) @ weights.T).T - initial * task.contrasts.numpy()
+    change = (observability(model, 2, initial @ transition) @ weights.T).T - initial * task.contrasts.numpy()
     moved = change @ transition / (initial @ transition)
     error = np.abs(moved).max() if len(moved) == 1 else np.ptp(moved, axis=0).max()
     assert certificate.residual * float(task.contrasts.abs().max()) == pytest.approx(error, rel=1e-6, abs=1e-12)
-    rank = np.linalg.svd(by_hand(model, 2, initial @ transition), compute_uv=False)
+    rank = np.linalg.svd(observability(model, 2, initial @ transition), compute_uv=False)
     enough = model.n_states <= 2 * model.vocabulary_size
     assert certificate.sigma_min == pytest.approx(rank[-1] if enough else 0, abs=1e-12)
 
@@ -192,7 +181,7 @@ def test_the_weights_have_the_least_half_range():
     assert one.half_range == pytest.approx(smallest_half_range(model, task).half_range, rel=1e-6)
     two = chain_certificate(model, task, 2)
     assert two.half_range <= one.half_range * (1 + 1e-9)  # the first block may be zero
-    rows = by_hand(model, 2, model.initial.numpy() @ model.transition.numpy())
+    rows = observability(model, 2, model.initial.numpy() @ model.transition.numpy())
     weights, rng = two.weights.numpy(), np.random.default_rng(0)
     free = np.linalg.svd(rows)[2][3:]
     for _ in range(200):  # no head beside it is narrower

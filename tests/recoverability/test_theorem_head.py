@@ -4,6 +4,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from by_hand import conditionals, entering, margin_error, messages
 
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.heads.constructed import constructed_head
@@ -21,22 +22,6 @@ LONGEST = 4
 
 
 # What the tests know for themselves.
-
-
-def messages(model, texts):
-    """f(x)_h = P(x | H₀=h), by the formula of THEORY.md §1: (B,K)."""
-    transition, emission = model.transition.numpy(), model.emission.numpy()
-    result = np.ones((len(texts), model.n_states))
-    for t in reversed(range(texts.shape[1])):
-        result = (result * emission[:, texts[:, t]].T) @ transition.T
-    return result
-
-
-def conditionals(model, texts):
-    """G at a mask in front of the texts, from the messages: (B,V); NaN for an impossible context."""
-    weights = (model.initial.numpy() @ model.transition.numpy()) * messages(model, texts)
-    with np.errstate(invalid="ignore"):
-        return (weights @ model.emission.numpy()) / weights.sum(1, keepdims=True)
 
 
 def possible_texts(model, longest=LONGEST):
@@ -199,12 +184,9 @@ def test_a_state_never_entered_does_not_matter_to_a_task_without_it(seed):
     assert certificate.sigma_min == pytest.approx(np.linalg.svd(kept)[1].min(), rel=1e-9)
 
 
-def margin_error(model, contrast, certificate, *, relative=True):
-    """max_h |Aᵀ(p1∘Wb − π₀∘μ)|_h / p1_h, over ‖μ‖_∞ if relative: written out again."""
-    initial, transition, emission = (array.numpy() for array in (model.initial, model.transition, model.emission))
-    first = initial @ transition
-    error = (first * (emission @ certificate.weights.numpy()) - initial * contrast) @ transition
-    return (np.abs(error) / np.where(first > 0, first, 1)).max() / (np.abs(contrast).max() if relative else 1)
+def relative_error(model, contrast, certificate):
+    """The margin error over ‖μ‖_∞."""
+    return margin_error(model, contrast, entering(model), certificate.weights.numpy()) / np.abs(contrast).max()
 
 
 NEEDS_STATE_2 = np.array([0.3, 0.0, 2.0, -1.0])
@@ -236,7 +218,7 @@ def test_a_task_that_needs_a_state_never_entered_is_refused(seed):
     matrix = transition.T @ ((initial @ transition)[:, None] * emission)
     target = transition.T @ (initial * NEEDS_STATE_2)
     assert relative_residual(matrix, target) > RESIDUAL_TOLERANCE
-    assert certificate.residual == pytest.approx(margin_error(model, NEEDS_STATE_2, certificate), rel=1e-6)
+    assert certificate.residual == pytest.approx(relative_error(model, NEEDS_STATE_2, certificate), rel=1e-6)
 
 
 def test_a_state_never_entered_and_never_started_from_does_not_matter_at_all():
@@ -303,7 +285,7 @@ def test_refused_where_no_weights_solve_either_equation(seed):
     residuals = best_relative_residuals(model, task)
     assert min(residuals) > RESIDUAL_TOLERANCE
     certificate, message = refused(model, task)
-    assert certificate.residual == pytest.approx(margin_error(model, task.contrast.numpy(), certificate), rel=1e-6)
+    assert certificate.residual == pytest.approx(relative_error(model, task.contrast.numpy(), certificate), rel=1e-6)
     assert certificate.sigma_min < 1e-12
     assert f"{certificate.residual:.3g}" in message
     assert "expected a residual of at most 1e-09" in message
@@ -337,7 +319,8 @@ def test_no_text_moves_its_margin_by_more_than_the_margin_error(seed):
         score = (first * (emission @ weights)) @ message / (initial @ message)
         worst = max(worst, abs(score - margin))
     assert worst <= certificate.margin_error * (1 + 1e-9) + 1e-14
-    assert certificate.margin_error == pytest.approx(margin_error(model, contrast, certificate, relative=False))
+    error = margin_error(model, contrast, entering(model), certificate.weights.numpy())
+    assert certificate.margin_error == pytest.approx(error)
 
 
 # Refused, and no linear head exists: two texts share G but not the label.

@@ -6,6 +6,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from by_hand import arrays, conditionals, entering, margin_error, margins, messages
 
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.heads.constructed import constructed_head
@@ -28,44 +29,6 @@ from ppl_hmm.tasks import PosteriorTask
 LONGEST = 4
 
 
-# What the tests know for themselves, by the formulas of THEORY.md §1 and §4.
-
-
-def arrays(model):
-    return model.initial.numpy(), model.transition.numpy(), model.emission.numpy()
-
-
-def messages(model, texts):
-    """f(x)_h = P(x | H₀=h): (B,K)."""
-    _, transition, emission = arrays(model)
-    result = np.ones((len(texts), model.n_states))
-    for t in reversed(range(texts.shape[1])):
-        result = (result * emission[:, texts[:, t]].T) @ transition.T
-    return result
-
-
-def entering(model, prompt):
-    """q = π₀A diag(u_1) A ⋯ diag(u_L) A as it is written, then normalised: (K,)."""
-    initial, transition, _ = arrays(model)
-    law = initial @ transition
-    for row in np.asarray(getattr(prompt, "rows", prompt)):
-        law = (law * row) @ transition
-    return law / law.sum()
-
-
-def conditionals(model, prompt, texts):
-    """G at a mask between prompt and texts: (B,V); zeros for an impossible context."""
-    weights = entering(model, prompt) * messages(model, texts)
-    total = weights.sum(1, keepdims=True)
-    return (weights @ model.emission.numpy()) / np.where(total > 0, total, 1)
-
-
-def margins(model, contrast, texts):
-    """μᵀP(H₀|x), by Bayes: (B,)."""
-    weights = model.initial.numpy() * messages(model, texts)
-    return weights @ contrast / weights.sum(1)
-
-
 def possible_texts(model, longest=LONGEST):
     """Every text of 1..longest tokens, one array a length, without those of probability zero."""
     for length in range(1, longest + 1):
@@ -83,16 +46,6 @@ def contrast_of(task):
     return (task.weights[1] - task.weights[0]).numpy()
 
 
-def margin_error(model, contrast, law, weights):
-    """max_h |Aᵀ(q∘Wb − π₀∘μ)|_h / (π₀A)_h, written out again; unbounded where (π₀A)_h = 0 and the error is not."""
-    initial, transition, emission = arrays(model)
-    first = initial @ transition
-    error = (law * (emission @ weights) - initial * contrast) @ transition
-    if np.abs(error[first == 0]).max(initial=0) > 1e-13 * (1 + np.abs(weights).sum() + np.abs(contrast).max()):
-        return np.inf
-    return (np.abs(error[first > 0]) / first[first > 0]).max()
-
-
 def assert_right_on_every_text(model, task, prompt, head, certificate):
     """The head after the prompt classifies every decidable text, by the tests' own margins; count texts by label."""
     contrast = contrast_of(task)
@@ -101,7 +54,7 @@ def assert_right_on_every_text(model, task, prompt, head, certificate):
         margin = margins(model, contrast, texts)
         clear = np.abs(margin) > RESIDUAL_TOLERANCE * np.abs(contrast).max()
         features = probe_features(OracleLM(model), texts, prompt=prompt, impossible="mask").numpy()
-        own = conditionals(model, prompt, texts)
+        own = conditionals(model, texts, prompt)
         np.testing.assert_allclose(features, own, rtol=0, atol=1e-12)
         wanted = margin >= 0
         np.testing.assert_array_equal(head.predict(features)[clear], wanted[clear])
@@ -170,7 +123,7 @@ def test_the_tests_formulas_agree_with_sums_over_paths():
             for text in texts:
                 masked = np.concatenate([[-1], text])
                 truth = oracle.conditional(model, masked, 0, prompt)
-                np.testing.assert_allclose(conditionals(model, prompt, text[None])[0], truth, atol=1e-12)
+                np.testing.assert_allclose(conditionals(model, text[None], prompt)[0], truth, atol=1e-12)
                 truth = oracle.marginals(model, text)[0] @ contrast
                 np.testing.assert_allclose(margins(model, contrast, text[None])[0], truth, atol=1e-12)
 
@@ -288,7 +241,7 @@ def test_three_classes(seed):
         scores = (law / law.sum(1, keepdims=True)) @ weights.T
         ordered = np.sort(scores, axis=1)
         clear = ordered[:, 2] - ordered[:, 1] > 1e-8
-        own = conditionals(model, prompt, texts)
+        own = conditionals(model, texts, prompt)
         possible = own.sum(1) > 0
         np.testing.assert_array_equal(head.predict(own)[clear & possible], scores.argmax(1)[clear & possible])
         assert not (clear & ~possible).any()
@@ -573,7 +526,7 @@ def test_texts_that_share_conditionals_but_not_labels(build, seed):
     assert model.n_states > model.vocabulary_size
     texts = np.concatenate([oracle.all_texts(model.vocabulary_size, 3)])
     texts = texts[messages(model, texts) @ model.initial.numpy() > 0]
-    features, margin = conditionals(model, prompt, texts), margins(model, contrast, texts)
+    features, margin = conditionals(model, texts, prompt), margins(model, contrast, texts)
     # The witness: the pair of texts of equal G and of opposite label, and as far from a tie as can be.
     distance = np.abs(features[:, None] - features[None]).max(-1)
     possible = features.sum(1) > 0
@@ -715,7 +668,7 @@ def test_the_support_threshold_is_reported_and_agreement_is_measured(seed):
     for texts in possible_texts(model):
         margin = margins(model, contrast, texts)
         clear = np.abs(margin) > 1e-12 * np.abs(contrast).max()
-        own = conditionals(model, prompt, texts)
+        own = conditionals(model, texts, prompt)
         right = (own @ weights >= 0) == (margin >= 0)
         agreement = certificate.sign_agreement(texts)
         assert agreement.decidable == clear.sum()
@@ -762,7 +715,7 @@ def logistic_loss(problem, prompt):
     from scipy.optimize import minimize
 
     model, _, tokens, labels = problem
-    rows = conditionals(model, prompt, tokens.numpy())
+    rows = conditionals(model, tokens.numpy(), prompt)
     sign = 2.0 * labels.numpy() - 1
 
     def objective(b):
@@ -777,7 +730,7 @@ def logistic_loss(problem, prompt):
 def newton_loss(problem, prompt, steps=5):
     """The loss after full Newton steps from b = 0, which is where the package's history begins."""
     model, _, tokens, labels = problem
-    rows, sign = conditionals(model, prompt, tokens.numpy()), 2.0 * labels.numpy() - 1
+    rows, sign = conditionals(model, tokens.numpy(), prompt), 2.0 * labels.numpy() - 1
     b = np.zeros(rows.shape[1])
     for _ in range(steps):
         wrong = 1 / (1 + np.exp(sign * (rows @ b)))
