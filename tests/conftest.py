@@ -1,5 +1,7 @@
 """Shared set-up: shapes that execute, and random examples that repeat."""
 
+import gc
+
 import hypothesis
 import pytest
 import shapes
@@ -21,6 +23,12 @@ def pytest_configure(config):
     shapes.install("ppl_hmm.exact")  # before anything imports the kernels
     # The tests' tensors are tiny: threads waiting for each other on shared cores take longer than the work.
     torch.set_num_threads(1)
+
+
+def pytest_collection_finish():
+    """Leave what was imported and collected out of the garbage collector's rounds: there is much, and it stays."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

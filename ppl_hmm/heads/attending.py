@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from ppl_hmm.heads.adam import Adam
 from ppl_hmm.heads.logistic import logistic_loss, newton
 from ppl_hmm.language_models.probe import MaskedFeatures
 from ppl_hmm.recoverability.attention import hard_attention, observed, of_token, read, soft_attention
@@ -67,7 +68,7 @@ def learn_scores(X: MaskedFeatures, sign: Tensor, *, by_token: bool, positional:
     weights = conditionals.new_zeros(n_tokens + 1 if by_token else 1, n_tokens, requires_grad=True)
     bias = conditionals.new_zeros(conditionals.shape[1], requires_grad=positional)
     learned = [weights, bias] if positional else [weights]
-    optimiser = torch.optim.Adam(learned, lr=_LEARNING_RATE)
+    optimiser = Adam(learned, _LEARNING_RATE)
     values = conditionals.new_zeros(len(sign), (n_tokens + 1) * n_tokens)
     best, best_loss = [part.detach().clone() for part in learned], torch.inf
     for step in range(_STEPS):
@@ -84,9 +85,7 @@ def learn_scores(X: MaskedFeatures, sign: Tensor, *, by_token: bool, positional:
         loss = logistic_loss(decision[..., None], sign, decision.new_ones(len(sign), 1)).sum()
         if loss.item() < best_loss or hard:
             best, best_loss = [part.detach().clone() for part in learned], loss.item()
-        for part, gradient in zip(learned, torch.autograd.grad(loss, learned), strict=True):
-            part.grad = gradient
-        optimiser.step()
+        optimiser.step(torch.autograd.grad(loss, learned))
     return ScoreWeights(best[0].expand(n_tokens + 1, -1).contiguous(), *best[1:])
 
 

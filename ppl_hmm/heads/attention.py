@@ -109,8 +109,7 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
     def fit(self, X: MaskedFeatures, y: ArrayLike) -> Self:
         """Fit scores and values to features X of B texts and labels y (B,)."""
         labels = self._checked(X, y)
-        with torch.device("cpu"):  # the optimiser's own tensors, wherever others are placed by default
-            self._fit_scores(X, labels)
+        self._fit_scores(X, labels)
         return self._fit_values(pooled(X, self._attention).numpy(), labels)
 
     @classmethod
@@ -131,8 +130,7 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
             raise InvalidInput("grid", "at least one value of C", "none", "pass e.g. (1.0, 1e6)")
         first = cls(**options)
         labels = first._checked(X, y)
-        with torch.device("cpu"):
-            first._fit_scores(X, labels)
+        first._fit_scores(X, labels)
         features, heads = pooled(X, first._attention).numpy(), []
         for C in sorted(grid):
             head = cls(**{**options, "C": C})

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least
+from ppl_hmm.heads.adam import Adam
 from ppl_hmm.heads.labelled import LabelledText
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.language_models.probe import probe_features
@@ -150,8 +151,7 @@ def fit_prompt(
     free_rows = _random_starts(lm, prompt_length, restarts, seed)
     if start is not None:
         free_rows[0] = _start(lm, start, free_rows[0])
-    with torch.device(free_rows.device):  # the optimiser's own tensors, wherever others are placed by default
-        free_rows, history = _train(lm, train.first(lm, _TRAINING_TEXTS), classes, free_rows)
+    free_rows, history = _train(lm, train.first(lm, _TRAINING_TEXTS), classes, free_rows)
     with torch.no_grad():
         rows = _to_rows(free_rows, lm)
         chosen = _best_restart(rows, train, held_out, classes)
@@ -229,7 +229,7 @@ def _train(lm: MaskedLM, text: LabelledText, classes: np.ndarray, free_rows: Ten
     """Return the best rows met and the loss (steps,R,P): Adam on the prompt, the head solved for at every step."""
     problem = text.problem(classes, free_rows)
     free_rows = free_rows.requires_grad_()
-    optimiser = torch.optim.Adam([free_rows], lr=_LEARNING_RATE)
+    optimiser = Adam([free_rows], _LEARNING_RATE)
     weights: Tensor | None = None
     best_rows, best_loss = free_rows.detach().clone(), free_rows.new_full(free_rows.shape[:2], torch.inf)
     history = []
@@ -245,8 +245,7 @@ def _train(lm: MaskedLM, text: LabelledText, classes: np.ndarray, free_rows: Ten
         best_loss = torch.where(better, loss.detach(), best_loss)
         best_rows[better] = free_rows.detach()[better]
         # Not backward(): a model whose parameters require gradients must not collect any here.
-        (free_rows.grad,) = torch.autograd.grad(loss.sum(), free_rows)
-        optimiser.step()
+        optimiser.step(torch.autograd.grad(loss.sum(), [free_rows]))
         history.append(loss.detach())
     return best_rows, torch.stack(history)
 

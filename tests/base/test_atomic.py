@@ -12,7 +12,8 @@ import pytest
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ppl_hmm import audit, cli, example, load, random_hmm, save
+from ppl_hmm import audit, example, load, random_hmm, save
+from ppl_hmm.audits import command
 from ppl_hmm.base import atomic
 from ppl_hmm.errors import ForeignFile
 from ppl_hmm.experiments.look import drawing
@@ -61,7 +62,7 @@ def test_on_a_full_disk_the_old_file_stays(writer, tmp_path, full_disk):
 def test_an_audit_is_written_whole_or_not_at_all(tmp_path, full_disk):
     tree = audit(*example("aliased"), length=3, seed=0)
     with pytest.raises(ForeignFile, match=r"^--out .*/new: expected a place that can be written, got File too large"):
-        cli._report(tree, tmp_path / "new", as_json=False)
+        command.printed(tree, tmp_path / "new", as_json_alone=False, verbose=False, width=80)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -37,7 +37,8 @@ def run(program, *arguments):
 def test_an_audit_prints_json_alone(example, solvers, tmp_path):
     process = run(
         "from ppl_hmm import cli; cli.main(sys.argv[1:])",
-        *("audit", "--example", example, "--length", "3", "--json", "--out", str(tmp_path / "out")),
+        *("audit", "--example", example, "--length", "3", "--prompt-tokens", "0"),
+        *("--json", "--out", str(tmp_path / "out")),
     )
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout)["package"] == "ppl_hmm"

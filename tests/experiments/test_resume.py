@@ -17,8 +17,8 @@ from ppl_hmm.errors import ForeignFile
 from ppl_hmm.experiments.engine.store import OtherConfiguration, Store
 from ppl_hmm.experiments.figure3.configurations import HeadVsPrompt, MemoryVsVanilla
 
-# Four cells of about a second each: enough to be killed between two of them.
-SEEDS = 10
+# Four cells, two of five seeds and two of one: enough to be killed between two of them.
+SEEDS = 6
 PATIENCE = 120
 
 
@@ -192,7 +192,7 @@ def test_a_store_of_another_version_or_settings_is_refused_untouched(experiment,
     Store(tmp_path / "out", settings)
     text = (tmp_path / "out" / "settings.json").read_text()
     before = contents(tmp_path)
-    with pytest.raises(OtherConfiguration, match=r"expected n_seeds=11, got n_seeds=10; choose another --out"):
+    with pytest.raises(OtherConfiguration, match=r"expected n_seeds=7, got n_seeds=6; choose another --out"):
         Store(tmp_path / "out", settings_of(experiment, SEEDS + 1))
     assert contents(tmp_path) == before
     older = text.replace('"version": "', '"version": "0.0.')

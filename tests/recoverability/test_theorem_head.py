@@ -289,7 +289,7 @@ def test_refused_where_no_weights_solve_either_equation(seed):
     assert certificate.sigma_min < 1e-12
     assert f"{certificate.residual:.3g}" in message
     assert "expected a residual of at most 1e-09" in message
-    assert message.endswith("; learn a head instead, or try a prompt")
+    assert message.endswith("; learn a head instead, or try a prompt or more masks")
 
 
 def test_the_tolerance_decides():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ppl_hmm.base.randomness import CPU
 from ppl_hmm.exact.backends import choose
 from ppl_hmm.exact.recursion import Chain
 
@@ -23,8 +24,9 @@ def warm_up() -> None:
     Takes about half a minute where nothing was compiled before, a second where everything was.
     """
     for precision in _PRECISIONS:
-        initial, transition, table = (torch.ones(shape, dtype=precision) for shape in ((1, 1), (1, 1, 1), (1, 1, 1)))
-        ids, weights = torch.zeros(1, 1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=precision)
+        made = {"dtype": precision, "device": CPU}
+        initial, transition, table = (torch.ones(shape, **made) for shape in ((1, 1), (1, 1, 1), (1, 1, 1)))
+        ids, weights = torch.zeros(1, 1, 1, dtype=torch.int64, device=CPU), torch.ones(1, 1, **made)
         chain, backend = Chain(initial, transition, table, ids), choose(transition, "numba")
         backend.evidence(chain)
         backend.smooth(chain, positions=[0], own_token=True)
