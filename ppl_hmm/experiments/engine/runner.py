@@ -62,7 +62,8 @@ def run_experiment(
     Returns
     -------
     xarray.DataTree
-        ``/results`` with the columns (…, *axes, seed), ``/settings``, ``/timings``, and the settings' references.
+        ``/results`` with the columns over the axes and ``seed``, ``/settings``, ``/timings``, and what the settings
+        refer to.
 
     Raises
     ------
