@@ -99,14 +99,29 @@ def former_names(module: str) -> Callable[[str], Any]:
 
 
 class _Finder(Loader):
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002 (the protocol of finders)
-        package, _, module = fullname.partition(".")
-        return ModuleSpec(fullname, self) if package == _PACKAGE and module in _MODULES else None
+    def find_spec(
+        self,
+        fullname: str,
+        path: object = None,  # noqa: ARG002 (the protocol of finders)
+        target: object = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if _new_path(fullname) else None
 
     def exec_module(self, module: ModuleType) -> None:
-        new = f"{_PACKAGE}.{_MODULES[module.__name__.partition('.')[2]]}"
+        new = _new_path(module.__name__)
+        assert new is not None  # the module was found
         sys.modules[module.__name__] = import_module(new)
         _warn(module.__name__, new)
+
+
+def _new_path(module: str) -> str | None:
+    """Return where a module has moved, by itself or with its package; None where it has not."""
+    package, _, own = module.partition(".")
+    if package != _PACKAGE:
+        return None
+    parent, _, leaf = own.rpartition(".")
+    moved = _MODULES.get(own) or (f"{_MODULES[parent]}.{leaf}" if parent in _MODULES else None)
+    return moved and f"{_PACKAGE}.{moved}"
 
 
 def _warn(old: str, new: str) -> None:

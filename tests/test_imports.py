@@ -111,6 +111,15 @@ def test_names_whose_module_became_a_package_or_another_are_found(old, name, new
         _ = module.nope
 
 
+@pytest.mark.filterwarnings("ignore:ppl_hmm.parameters has moved")
+def test_modules_move_with_their_package():
+    with pytest.warns(DeprecationWarning, match=r"ppl_hmm\.parameters\.initial has moved to ppl_hmm\.models\.initial;"):
+        former = importlib.import_module("ppl_hmm.parameters.initial")
+    assert former is importlib.import_module("ppl_hmm.models.initial")
+    with pytest.raises(ModuleNotFoundError, match=r"ppl_hmm\.models\.nope"):
+        importlib.import_module("ppl_hmm.parameters.nope")
+
+
 def test_a_script_of_version_0_1_runs(tmp_path):
     code = """
 import warnings

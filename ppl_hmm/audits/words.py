@@ -1,4 +1,4 @@
-"""What an audit says of a question in plain words: the answer in one sentence, and what to do.
+"""What an audit says of a question in plain words: the answer in a sentence or two, and what to do.
 
 Both follow from the question, from what decided it, and from what was measured.
 """
@@ -42,7 +42,6 @@ _NO_LABEL = "nothing to learn: rounding decides the label of every text that was
 # Where the cause alone decides.
 _ADVICE_BY_CAUSE = {
     Cause.CONSTANT_LABEL: "nothing to learn: every text has the same label",
-    Cause.ROUNDING: "expect no trained head to find it: see whether several masks do better, masks_needed(model, task)",
     Cause.CONTRADICTED: "report this model and task: one of the two computations is wrong",
 }
 _ADVICE = {
@@ -51,6 +50,8 @@ _ADVICE = {
     (schema.HEAD, Cause.WITNESS): "no linear head on one mask will do, however it is trained: see whether several "
     "masks do, masks_needed(model, task), or a prompt; or read log-probabilities, LinearHead(features='log')",
     (schema.HEAD, Cause.CONDITION_FAILS): "learn a head and test it; longer or more text may hold a witness",
+    (schema.HEAD, Cause.ROUNDING): "expect no trained head to find it: see whether several masks do better, "
+    "masks_needed(model, task)",
     (schema.PROMPT, Cause.CONDITION_HOLDS): "constructed_prompt(model, task), then constructed_head(model, task, "
     "prompt)",
     (schema.PROMPT, Cause.CONDITION_FAILS): "the search found no prompt, which proves nothing: fit_prompt(lm, …) "
@@ -68,6 +69,7 @@ _ADVICE_WITH_MEMORY = {
     "learned one needs no attention either",
     (schema.HEAD, Cause.WITNESS): "no linear head will do, however it is trained: see whether attention does, or read "
     "log-probabilities, LinearHead(features='log')",
+    (schema.HEAD, Cause.ROUNDING): "expect no trained head to find it: see whether attention does better",
     (schema.HEAD, Cause.TOO_LARGE): "ask attention, whose condition needs no larger model, or learn a head and test it",
 }
 _ADVICE_AT_POSITION = {
@@ -75,6 +77,7 @@ _ADVICE_AT_POSITION = {
     "tokens, position=…, given=…), as the task says",
     (schema.HEAD, Cause.WITNESS): "no linear head on this mask will do, however it is trained: read "
     "log-probabilities, LinearHead(features='log'), or ask what another 'given' leaves",
+    (schema.HEAD, Cause.ROUNDING): "expect no trained head to find it: ask what another 'given' leaves",
 }
 
 
@@ -96,8 +99,8 @@ def sentence(audited: Audited, asked: Asked) -> str:
 def advice(audited: Audited, asked: Asked) -> str:
     """Return what to do."""
     question, cause = asked.question, asked.cause
-    if cause is Cause.CONSTANT_LABEL or not audited.decidable.any():
-        return _ADVICE_BY_CAUSE[cause] if cause is Cause.CONSTANT_LABEL else _NO_LABEL
+    if cause is not Cause.CONSTANT_LABEL and not audited.decidable.any():
+        return _NO_LABEL
     if cause in _ADVICE_BY_CAUSE:
         return _ADVICE_BY_CAUSE[cause]
     if audited.has(f"{schema.PROMPT}/{learned(question)}"):

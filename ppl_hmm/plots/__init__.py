@@ -1,1 +1,1 @@
-"""Figures: what to draw (``data``) apart from drawing (``figures``)."""
+"""What figures share: style, simplices, attention along a text."""

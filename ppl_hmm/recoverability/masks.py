@@ -11,8 +11,8 @@ matrix. It is enough that
     Aᵀ(Rb − π₀∘μ) = 0,
 
 and max_h |Aᵀ(Rb − π₀∘μ)|_h / (π₀A)_h bounds what an error costs. R is the observability matrix of the chain run
-backwards. Every block of it holds p_J (b_j = 1), so its rank is at most J(V−1)+1: J ≥ (K−1)/(V−1) masks are needed for
-every task of an invertible A, and generically are enough. Neither independent rows of W nor K ≤ V is asked for.
+backwards. Every block of it holds p_J (b_j = 1), so its rank is at most J(V−1)+1. Where A is invertible, all tasks are
+recovered by J ≥ (K−1)/(V−1) masks generically, and by no fewer. Neither independent rows of W nor K ≤ V is asked for.
 The theorem is ours; one mask is Theorem 3.3 of Wei, Xie & Ma (2021).
 """
 
@@ -69,7 +69,7 @@ def chain_certificate(
     -------
     HeadCertificate
         ``weights`` (J·V,) or (C,J·V): of the heads that solve the equations the one of least half-range in a block,
-        which noise in G moves least. ``sigma_min`` is the K-th singular value of R, 0 when K > J·V.
+        which noise in G moves least. ``sigma_min`` is the K-th singular value of R, 0 when K > J(V−1)+1.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def chain_certificate(
     best = _Head("", matrix.new_zeros(0), torch.inf)
     for equation, weights in _proposals(_equations(model, task, laws, matrix), task.n_classes, n_masks):
         error = margin_error(model, task, laws, weights.unflatten(-1, (n_masks, -1)), rounding)
-        if error < best.error or not len(best.weights):
+        if not best.error <= error or not len(best.weights):
             best = _Head(equation, weights, error)
         if error <= tolerance * scale:
             break
@@ -115,7 +115,7 @@ def chain_certificate(
         weights=best.weights[0] if task.n_classes == 2 else best.weights,
         residual=best.error / scale,
         margin_error=best.error + rounding * float(task.scale),
-        sigma_min=smallest_row_singular_value(matrix),
+        sigma_min=smallest_row_singular_value(matrix) if model.n_states <= _largest_rank(model, n_masks) else 0.0,
         support_threshold=0.0,
         tolerance=tolerance,
         cause=Cause.of_condition(best.error <= tolerance * scale),
@@ -171,6 +171,11 @@ class _Head(NamedTuple):
     error: float
 
 
+def _largest_rank(model: HMM, n_masks: int) -> int:
+    """Return the largest rank that R can have."""
+    return n_masks * (model.vocabulary_size - 1) + 1
+
+
 def _laws(model: HMM, n_masks: int, prompt: SoftPrompt | None) -> list[Wide]:
     """Return the laws p_1, …, p_J (K,) that enter the masks."""
     laws, moves = [wide_law(model, prompt)], Wide.of(model.transition)
@@ -189,9 +194,10 @@ def _observability(model: HMM, laws: list[Wide]) -> Tensor:
 
 
 def _equations(model: HMM, task: PosteriorTask, laws: list[Wide], matrix: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return matrices and targets (C,n) of equations that are enough, the best scaled first.
+    """Return matrices and targets (C,n) of the equations to try, the best scaled first.
 
-    The first asks for the score itself, state by state; the second only for what some text can tell.
+    The first asks for the score itself, in the states that enter the last mask; the second for all that some text can
+    tell. :func:`~ppl_hmm.recoverability.entering.margin_error` says what a solution of either is worth.
     """
     contrasts = task.contrasts.to(model.initial)
     last = laws[-1].floats()

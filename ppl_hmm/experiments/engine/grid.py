@@ -16,10 +16,10 @@ from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput, at_least, one_of
 from ppl_hmm.experiments.engine.axes import Axis, Scalar
 
-if TYPE_CHECKING:  # the command line reads settings, and must start without it
+if TYPE_CHECKING:  # the command line reads settings, and must start without xarray
     import xarray as xr
 
-SEEDS_PER_CELL = 5
+SEEDS_PER_CELL = 5  # stores lie on disk in such blocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Settings:
     n_seeds
         Seeds 0..n_seeds−1 at each point of the grid: a field of each subclass.
     threads
-        Threads of linear algebra in a cell.
+        Threads of linear algebra in a cell, 1; a subclass that declares it as a field lets it be set.
 
     Raises
     ------
