@@ -196,6 +196,12 @@ def least_squares(matrix: Tensor, targets: Tensor, equal_columns: bool = False) 
     return _bounded(_bounded(targets) @ inverse.mT / sizes)
 
 
+def refined_least_squares(matrix: Tensor, targets: Tensor, equal_columns: bool = False) -> Tensor:
+    """Return :func:`least_squares`, solved once more for what the rounding of the first solution left."""
+    first = least_squares(matrix, targets, equal_columns)
+    return first + least_squares(matrix, targets - first @ matrix.mT, equal_columns)
+
+
 def _bounded(values: Tensor) -> Tensor:
     return values.clamp(-_LARGEST_COEFFICIENT, _LARGEST_COEFFICIENT)
 

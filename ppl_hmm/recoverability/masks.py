@@ -32,7 +32,7 @@ from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.entering import margin_error, smallest_row_singular_value, wide_law
 from ppl_hmm.recoverability.half_range import narrowest_heads
-from ppl_hmm.recoverability.head import least_squares
+from ppl_hmm.recoverability.head import refined_least_squares
 from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.rounding import law_rounding
 from ppl_hmm.schema import Cause
@@ -218,8 +218,7 @@ def _proposals(
     """Yield heads (C,J·V): of least half-range among those that solve the equations, then of least norm."""
     for equal_columns in (False, True):
         for equation, (rows, wanted) in equations.items():
-            least = least_squares(rows, wanted, equal_columns)
-            least = least + least_squares(rows, wanted - least @ rows.mT, equal_columns)  # the rounding of the first
+            least = refined_least_squares(rows, wanted, equal_columns)
             narrow = narrowest_heads(least.cpu().numpy(), rows.cpu().numpy(), n_classes, n_masks)
             yield equation, rows.new_tensor(narrow)
             yield equation, least

@@ -33,7 +33,7 @@ from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.entering import range_over_classes, smallest_row_singular_value
-from ppl_hmm.recoverability.head import least_squares
+from ppl_hmm.recoverability.head import refined_least_squares
 from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.reachable import Reachable, reachable_laws
 from ppl_hmm.recoverability.rounding import SCORE_ROUNDING
@@ -112,7 +112,7 @@ def position_certificate(
     equations = _equations(model, task, place)
     read = reachable.basis.mT @ equations.matrix
     wanted = equations.targets @ reachable.basis
-    weights = _solution(read, wanted.flatten(0, 1)).unflatten(0, wanted.shape[:2])  # (C,J,V)
+    weights = refined_least_squares(read, wanted.flatten(0, 1)).unflatten(0, wanted.shape[:2])  # (C,J,V)
     rounding = SCORE_ROUNDING * float(weights.flatten(1).abs().sum(-1).max())
     error = _margin_error(equations, reachable, weights, rounding)
     residual = error / (float(task.contrasts.abs().max()) or 1.0)
@@ -131,12 +131,6 @@ def position_certificate(
         model=model,
         task=task,
     )
-
-
-def _solution(matrix: Tensor, targets: Tensor) -> Tensor:
-    """Return the solutions (n,V) of least norm of matrix·b = target, refined once for the rounding of the first."""
-    first = least_squares(matrix, targets)
-    return first + least_squares(matrix, targets - first @ matrix.mT)
 
 
 def _equations(model: HMM, task: PosteriorTask, place: Place) -> _Equations:
