@@ -70,14 +70,19 @@ class Laws:
         Cost O(draws·log K) time, O(draws) memory.
         """
         n_entries = self.cumulative.shape[-1]
-        total = self.cumulative[:, -1][laws]
+        before = laws * n_entries - 1
+        total = self._sums(before + n_entries)
         threshold = _threshold(total, generator)
         # How many partial sums are not above the threshold, by bisection; one at least is.
-        sums, before, index = self.cumulative.reshape(-1), laws * n_entries - 1, torch.zeros_like(laws)
+        index = torch.zeros_like(laws)
         for bit in reversed(range((n_entries - 1).bit_length())):
             further = (index + (1 << bit)).clamp(max=n_entries - 1)
-            index = torch.where(sums.take(before + further) <= threshold, further, index)
+            index = torch.where(self._sums(before + further) <= threshold, further, index)
         return torch.where(total > 0, index, 0)
+
+    def _sums(self, places: torch.Tensor) -> torch.Tensor:
+        """Return partial sums by their place in all laws; of torch's ways, the one that wakes no threads for it."""
+        return self.cumulative.reshape(-1).index_select(0, places.reshape(-1)).view(places.shape)
 
 
 def categorical(weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -36,6 +36,6 @@ def draw_texts(
     for _ in range(length):
         state = of_moves.draw(each_model * n_states + state, generator)
         states.append(state)
-        value = torch.take_along_dim(memory, cell_of_state[each_model, state][..., None], dim=-1)[..., 0]
+        value = memory.gather(-1, cell_of_state.gather(-1, state)[..., None])[..., 0]
         tokens.append(of_tokens.draw((each_model * n_values + value) * n_states + state, generator))
     return start, torch.stack(states, -1), torch.stack(tokens, -1)
