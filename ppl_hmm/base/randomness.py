@@ -54,35 +54,40 @@ def require_room(what: str, *sizes: int) -> None:
 class Laws:
     """Laws to draw from by number, any times: no draw copies its law.
 
-    ``cumulative`` (R,K) are the partial sums of non-negative weights, not necessarily normalised.
+    ``sums`` (R·K,) are the partial sums of each law's weights, not necessarily normalised; ``largest`` (R,) what a
+    threshold for them can be at most.
     """
 
-    cumulative: torch.Tensor
+    sums: torch.Tensor
+    largest: torch.Tensor
 
     @classmethod
     def of(cls, weights: torch.Tensor) -> Laws:
-        """Return the laws of weights (R,K). Summed on the CPU, so that a device changes nothing."""
-        return cls(weights.cpu().cumsum(-1).to(weights.device))
+        """Return the laws of weights (R,K); a row of zeros gives 0. Summed on the CPU: a device changes nothing."""
+        sums = weights.cpu().cumsum(-1)
+        sums = torch.where(sums[:, -1:] > 0, sums, 1)
+        return cls(sums.flatten().to(weights.device), _below(sums[:, -1]).to(weights.device))
 
     def draw(self, laws: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Draw an index from each of the laws numbered by ``laws`` (any shape), as :func:`categorical` does.
 
         Cost O(draws·log K) time, O(draws) memory.
         """
-        n_entries = self.cumulative.shape[-1]
+        n_entries = len(self.sums) // len(self.largest)
         before = laws * n_entries - 1
-        total = self._sums(before + n_entries)
-        threshold = _threshold(total, generator)
+        uniform = torch.rand(laws.shape, generator=generator, dtype=self.sums.dtype, device=CPU).to(laws.device)
+        threshold = torch.minimum(uniform * _at(self.sums, before + n_entries), _at(self.largest, laws))
         # How many partial sums are not above the threshold, by bisection; one at least is.
         index = torch.zeros_like(laws)
         for bit in reversed(range((n_entries - 1).bit_length())):
-            further = (index + (1 << bit)).clamp(max=n_entries - 1)
-            index = torch.where(self._sums(before + further) <= threshold, further, index)
-        return torch.where(total > 0, index, 0)
+            further = (index + (1 << bit)).clamp_(max=n_entries - 1)
+            index = torch.where(_at(self.sums, before + further) <= threshold, further, index)
+        return index
 
-    def _sums(self, places: torch.Tensor) -> torch.Tensor:
-        """Return partial sums by their place in all laws; of torch's ways, the one that wakes no threads for it."""
-        return self.cumulative.reshape(-1).index_select(0, places.reshape(-1)).view(places.shape)
+
+def _at(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return entries of values (n,) by their places (any shape); of torch's ways, the one that wakes no threads."""
+    return values.index_select(0, places.reshape(-1)).view(places.shape)
 
 
 def categorical(weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -93,12 +98,12 @@ def categorical(weights: torch.Tensor, generator: torch.Generator) -> torch.Tens
     """
     cumulative = weights.cumsum(-1)
     total = cumulative[..., -1]
-    index = (cumulative <= _threshold(total, generator)[..., None]).sum(-1)
+    uniform = torch.rand(total.shape, generator=generator, dtype=total.dtype, device=CPU).to(total.device)
+    threshold = torch.minimum(uniform * total, _below(total))
+    index = (cumulative <= threshold[..., None]).sum(-1)
     return torch.where(total > 0, index, 0)
 
 
-def _threshold(total: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return uniform draws from [0, total)."""
-    uniform = torch.rand(total.shape, generator=generator, dtype=total.dtype, device=CPU).to(total.device)
-    # Rounding may bring uniform·total up to the total itself, past the last entry.
-    return torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+def _below(total: torch.Tensor) -> torch.Tensor:
+    """Return the float below each total: rounding may bring a uniform draw of [0, total) up to it."""
+    return torch.nextafter(total, torch.zeros_like(total))

@@ -27,7 +27,7 @@ from ppl_hmm.base.arrays import require_unmasked
 from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.heads import stored
 from ppl_hmm.heads.attending import ScoreWeights, learn_scores, pooled
-from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, probabilities
+from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, most_accurate, probabilities
 from ppl_hmm.language_models.probe import MaskedFeatures
 from ppl_hmm.recoverability.attention import observed, read
 
@@ -131,13 +131,14 @@ class AttentionHead(ClassifierMixin, BaseEstimator):
         first = cls(**options)
         labels = first._checked(X, y)
         first._fit_scores(X, labels)
-        features, heads = pooled(X, first._attention).numpy(), []
-        for C in sorted(grid):
+        features = pooled(X, first._attention).numpy()
+
+        def fitted(C: float) -> Self:
             head = cls(**{**options, "C": C})
             head.score_weights_, head.position_bias_ = first.score_weights_, first.position_bias_
-            heads.append(head._fit_values(features, labels))
-        scores = [head.score(X_val, y_val) for head in heads]
-        return heads[int(np.argmax(scores))]
+            return head._fit_values(features, labels)
+
+        return most_accurate(map(fitted, sorted(grid)), X_val, y_val)
 
     @classmethod
     def from_weights(cls, score_weights: ArrayLike, value_weights: ArrayLike, **options: Any) -> Self:

@@ -16,7 +16,7 @@ from ppl_hmm.base.arrays import require_unmasked
 from ppl_hmm.base.labels import require_same_rows
 from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.heads import stored
-from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, probabilities
+from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, most_accurate, probabilities
 
 _KIND = "a LinearHead"
 
@@ -115,9 +115,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         """Return the head of the ``C`` in ``grid`` with the best validation accuracy, the strongest penalty on ties."""
         if not len(grid):
             raise InvalidInput("grid", "at least one value of C", "none", "pass e.g. (1.0, 1e6)")
-        heads = [cls(C=C, **options).fit(X, y) for C in sorted(grid)]
-        scores = [head.score(X_val, y_val) for head in heads]
-        return heads[int(np.argmax(scores))]
+        return most_accurate((cls(C=C, **options).fit(X, y) for C in sorted(grid)), X_val, y_val)
 
     @classmethod
     def from_weights(cls, weights: ArrayLike) -> Self:

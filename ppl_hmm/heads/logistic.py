@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgWarning
 from scipy.special import expit, softmax
+from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
@@ -19,6 +22,9 @@ DEFAULT_GRID = (1.0, 1e2, 1e4, 1e6)
 _MAX_ITERATIONS = 1000
 PENALTY = 1e-6  # on ‖b‖²/2 in Newton steps: small, as conditionals of nearly deterministic models differ by little
 _HALVINGS = 5
+
+
+Head = TypeVar("Head", bound=ClassifierMixin)
 
 
 def fit_logistic(
@@ -32,6 +38,19 @@ def fit_logistic(
         warnings.simplefilter("ignore", LinAlgWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)
         return regression.fit(features, labels, sample_weight=weights)
+
+
+def most_accurate(heads: Iterable[Head], X_val: Any, y_val: ArrayLike) -> Head:
+    """Return the first of the most accurate heads on validation text; none is fitted after one without errors."""
+    best, most = None, -1.0
+    for head in heads:
+        accuracy = head.score(X_val, y_val)
+        if accuracy > most:
+            best, most = head, accuracy
+        if accuracy == 1:
+            break
+    assert best is not None, "callers check that there are heads"
+    return best
 
 
 def decide(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
