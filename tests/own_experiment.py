@@ -1,12 +1,17 @@
 """An experiment of a user's own: what it computes is known beforehand, and is computed at once."""
 
 import dataclasses
+import os
+import subprocess
 import sys
 import time
 
 import numpy as np
 
 from ppl_hmm.experiments import Axis, Settings, run_experiment
+
+#: Variable of the environment: the seconds that a cell takes.
+PAUSE = "PAUSE_OF_A_CELL"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +21,6 @@ class Shifted(Settings):
     states: tuple[int, ...] = (3, 4)
     n_seeds: int = 7
     shift: float = 0.25
-    pause: float = 0.0
 
     def axes(self):
         return (Axis("n_states", self.states, label="states"),)
@@ -27,7 +31,7 @@ class Shifted(Settings):
 
 def compute(settings, cell):
     """n_states/100 + seed/1000 + shift, for one approach, and half of it for the other."""
-    time.sleep(settings.pause)
+    time.sleep(float(os.environ.get(PAUSE, "0")))
     values = cell["n_states"] / 100 + np.array(cell.seeds) / 1000 + settings.shift
     return {
         "accuracy": (("approach", "seed"), [values, values / 2], {"units": "1"}),
@@ -39,12 +43,25 @@ def expected(n_states, seed, shift=0.25):
     return n_states / 100 + seed / 1000 + shift
 
 
-def run(out, *, shift=0.25, pause=0.0, **options):
-    return run_experiment(Shifted(shift=shift, pause=pause), compute, out, **{"workers": 1, **options})
+def run(out, *, shift=0.25, **options):
+    return run_experiment(Shifted(shift=shift), compute, out, **{"workers": 1, **options})
+
+
+def start(out, *, shift=0.25, pause, workers=1):
+    """Run it in another process, alone in its session."""
+    return subprocess.Popen(
+        [sys.executable, __file__, str(out), str(shift), str(workers)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {PAUSE: str(pause)},
+    )
 
 
 if __name__ == "__main__":
     try:
-        run(sys.argv[1], shift=float(sys.argv[2]), pause=float(sys.argv[3]))
+        out, shift, workers = sys.argv[1:]
+        run(out, shift=float(shift), workers=int(workers))
     except Exception as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -163,18 +163,13 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, computed):
 # Several runs.
 
 
-def start(out, shift, pause=0.1):
-    command = [sys.executable, own_experiment.__file__, str(out), str(shift), str(pause)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-
-
 @pytest.mark.parametrize("damaged", [False, True], ids=["new", "damaged"])
 def test_three_runs_share_a_directory(damaged, tmp_path):
     """Also where all three first have to mend it."""
     if damaged:
-        own_experiment.run(tmp_path / "out", pause=0.1)
+        own_experiment.run(tmp_path / "out")
         flip(tmp_path / "out" / "results.zarr" / "results" / "accuracy" / "0.0.1")
-    runs = [start(tmp_path / "out", 0.25) for _ in range(3)]
+    runs = [own_experiment.start(tmp_path / "out", pause=0.1) for _ in range(3)]
     errors = [run.communicate(timeout=120)[1] for run in runs]
     assert [(run.returncode, error) for run, error in zip(runs, errors, strict=True)] == 3 * [(0, "")]
     assert_right(open_results(tmp_path / "out"))
@@ -183,7 +178,7 @@ def test_three_runs_share_a_directory(damaged, tmp_path):
 
 def test_of_three_configurations_one_wins(tmp_path):
     shifts = [0.25, 0.5, 0.75]
-    runs = [start(tmp_path / "out", shift) for shift in shifts]
+    runs = [own_experiment.start(tmp_path / "out", shift=shift, pause=0.1) for shift in shifts]
     errors = [run.communicate(timeout=120)[1] for run in runs]
     codes = [run.returncode for run in runs]
     assert sorted(codes) == [0, 1, 1]

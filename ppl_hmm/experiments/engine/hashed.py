@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ def write(data: xr.Dataset | xr.DataTree, path: Path, encoding: dict[str, Any] |
         The place cannot be written.
     """
     try:
-        with written_aside(path, "store", "make room, then run the same command again") as aside:
+        with written_aside(path, "store", "make room, then run the same command again") as aside, _quietly():
             data.to_zarr(aside, zarr_format=2, encoding=encoding)
             names = sorted(str(file.relative_to(aside)) for file in aside.rglob("*") if file.is_file())
             (aside / _FILES).write_text(json.dumps({name: _hash(aside / name) for name in names}))
@@ -42,13 +44,19 @@ def read(path: Path) -> xr.DataTree | None:
     if damaged_files(path):  # before anything is unpacked: damaged bytes may crash what unpacks them
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of parts that another run removes; the hashes tell
-            with xr.open_datatree(path, engine="zarr") as store:
-                tree = store.load()
+        with _quietly(), xr.open_datatree(path, engine="zarr") as store:
+            tree = store.load()
     except Exception:  # whatever a file that has just been removed leads to
         return None
     return None if damaged_files(path) else tree
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Leave out what Zarr says of parts that another run removes meanwhile: the hashes tell."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def damaged_files(path: Path) -> list[str]:
