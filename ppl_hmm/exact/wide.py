@@ -70,7 +70,7 @@ class Wide:
 
     def _at(self, exponent: Exponents) -> Values:
         """Return mantissas at exponents that are no smaller."""
-        return torch.ldexp(self.mantissa, self.exponent - exponent)
+        return torch.ldexp(*torch.broadcast_tensors(self.mantissa, self.exponent - exponent))
 
     def _normalised(self) -> Wide:
         mantissa, exponent = torch.frexp(self.mantissa)
@@ -80,5 +80,6 @@ class Wide:
 
 def wide_product(left: Wide, right: Wide) -> Wide:
     """Return the matrix product of (…,n,k) and (k,m) or (…,k,m). Cost and memory O(n·k·m)."""
-    terms = left[..., :, None] * right[..., None, :, :]
-    return terms.sum(-2)
+    left, right = left[..., :, None], right[..., None, :, :]
+    # Products of mantissas are no smaller than a quarter: their sum needs no other exponents.
+    return Wide(left.mantissa * right.mantissa, left.exponent + right.exponent).sum(-2)

@@ -43,9 +43,7 @@ def states_entered(model: HMM, prompt: Prompt | None = None, support_threshold: 
     return law.positive & ((law.floats() > support_threshold) | (support_threshold == 0))
 
 
-def margin_error(
-    model: HMM, task: PosteriorTask, laws: Sequence[Wide], weights: Tensor, rounding: float
-) -> float:
+def margin_error(model: HMM, task: PosteriorTask, laws: Sequence[Wide], weights: Tensor, rounding: float) -> float:
     """Return the most that heads (C,J,V) on J masks, entered by laws (K,), move the margin of any text.
 
     max_h |Aᵀ(c − π₀∘μ)|_h / (π₀A)_h with c the coefficients of the score, c = q∘Wb for one mask; for more than two
@@ -54,22 +52,28 @@ def margin_error(
     was summed. Where (π₀A)_h = 0 the numerator must vanish up to that: text may come from h almost surely, and still be
     possible.
     """
+    return float(margin_errors(model, task, laws, weights, rounding))
+
+
+def margin_errors(model: HMM, task: PosteriorTask, laws: Sequence[Wide], weights: Tensor, rounding: float) -> Tensor:
+    """Return the :func:`margin_error` (…) of each of several proposals (…,C,J,V)."""
     initial, moves, emission = Wide.of(model.initial), Wide.of(model.transition), Wide.of(model.emission)
     wanted = initial * Wide.of(task.contrasts.to(model.initial))
     coefficients = sizes = Wide.of(torch.zeros_like(wanted.mantissa))
-    for law, block in zip(laws, weights.unbind(1), strict=True):
-        read = Wide.of(block)[:, None] * emission  # (C,K,V)
+    for law, block in zip(laws, weights.unbind(-2), strict=True):
+        read = Wide.of(block)[..., None, :] * emission  # (…,C,K,V)
         coefficients = wide_product(coefficients, moves) + law * read.sum(-1)
         sizes = wide_product(sizes, moves) + law * read.abs().sum(-1)
     change = wide_product(coefficients - wanted, moves)
     first = wide_product(initial[None], moves)[0]
+    lost = torch.tensor(False, device=weights.device)
     if not first.positive.all():
         size = wide_product(sizes + wanted.abs(), moves)
         excess = change.abs() - size * Wide.of(size.mantissa.new_tensor(rounding))
-        if excess[:, ~first.positive].positive.any():
-            return torch.inf
+        lost = (excess.positive & ~first.positive).flatten(-2).any(-1)
         change, first = change.where(first.positive, 0.0), first.where(first.positive, 1.0)
-    return float(range_over_classes((change / first).floats()).max())
+    errors = range_over_classes((change / first).floats().movedim(-2, 0)).amax(-1)
+    return torch.where(lost, torch.inf, errors)
 
 
 def range_over_classes(errors: Tensor) -> Tensor:

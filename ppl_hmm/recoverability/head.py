@@ -31,6 +31,7 @@ from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.entering import (
     entering_law as entering_law,
     margin_error,
+    margin_errors,
     smallest_row_singular_value,
     states_entered,
     task_targets,
@@ -154,9 +155,10 @@ def _best_head(model: HMM, task: PosteriorTask, law: Wide, entered: Tensor, tole
     kept = law.where(entered, 0.0)
     heads: list[_Head] = []
     for equal_columns in (False, True):
-        for equation, weights in _candidates(model, task, law, entered, equal_columns).items():
-            residual = margin_error(model, task, [kept], weights[:, None], rounding) / scale
-            heads.append(_Head(equation, weights, residual))
+        candidates = _candidates(model, task, law, entered, equal_columns)
+        weights = torch.stack(list(candidates.values()))
+        residuals = margin_errors(model, task, [kept], weights[..., None, :], rounding) / scale
+        heads += map(_Head, candidates, weights, residuals.tolist())
         best = min(heads, key=lambda head: head.residual)
         if best.residual <= tolerance:
             break
