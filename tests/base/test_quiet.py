@@ -2,10 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 import threading
 
+import forked
 import pytest
 
 from ppl_hmm.base.quiet import stdout_to_stderr
@@ -29,8 +28,7 @@ noisy("linprog")
 
 
 def run(program, *arguments):
-    command = [sys.executable, "-c", NOISY + program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return forked.run(NOISY + program, *arguments)
 
 
 @pytest.mark.parametrize(("example", "solvers"), [("aliased", ["milp", "linprog"]), ("degenerate", ["linprog"])])

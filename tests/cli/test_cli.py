@@ -2,10 +2,9 @@
 
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import xarray as xr
@@ -41,13 +40,7 @@ def snapshot(path):
 
 
 def run(arguments, before="", **options):
-    return subprocess.run(
-        [sys.executable, "-c", f"{before}\nfrom ppl_hmm.cli import main; main()", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        **options,
-    )
+    return forked.run(f"{before}\nfrom ppl_hmm.cli import main; main()", *arguments, **options)
 
 
 @pytest.fixture(params=EXPERIMENTS, ids=[experiment.experiment for experiment in EXPERIMENTS])

@@ -1,10 +1,10 @@
 """Backends give the same answers, lose nothing silently, and differentiate by expected counts."""
 
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import forked
 import numpy as np
 import peak_memory
 import pytest
@@ -357,7 +357,6 @@ print(peak() - before)
 )
 def test_a_million_tokens_fit(computed, megabytes):
     """Float64, 30 states; the smoothed law alone has 240 MB."""
-    compiled_loops = os.environ | {backends.VARIABLE: "numba"}
-    command = [sys.executable, "-c", peak_memory.CODE + MILLION, computed]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=compiled_loops)
+    done = forked.run(peak_memory.CODE + MILLION, computed, environment={backends.VARIABLE: "numba"})
+    assert done.returncode == 0, done.stderr
     assert float(done.stdout) < megabytes

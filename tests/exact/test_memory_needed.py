@@ -1,8 +1,6 @@
 """How much memory inference and sampling take at sizes that users bring: peak resident size in a process of its own."""
 
-import subprocess
-import sys
-
+import forked
 import peak_memory
 import pytest
 
@@ -69,8 +67,8 @@ print(peak())
 
 def peak(code, *arguments):
     """Return the peak resident size in MB, that of the imports included (about 350 MB)."""
-    command = [sys.executable, "-c", peak_memory.CODE + code, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = forked.run(peak_memory.CODE + code, *arguments)
+    assert done.returncode == 0, done.stderr
     return float(done.stdout)
 
 
