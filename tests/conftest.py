@@ -1,6 +1,7 @@
 """Shared set-up: shapes that execute, and random examples that repeat."""
 
 import gc
+import os
 
 import hypothesis
 import pytest
@@ -23,6 +24,7 @@ def pytest_configure(config):
     shapes.install("ppl_hmm.exact")  # before anything imports the kernels
     # The tests' tensors are tiny: threads waiting for each other on shared cores take longer than the work.
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # also in processes that tests start
 
 
 def pytest_collection_finish():

@@ -82,7 +82,7 @@ def run(code, cwd=None, **environment):
         text=True,
         timeout=120,
         cwd=cwd,
-        env=os.environ | {"PPL_HMM_BACKEND": "numba", **environment},
+        env=os.environ | {"PPL_HMM_BACKEND": "numba", "OMP_NUM_THREADS": "2", **environment},
     )
 
 
