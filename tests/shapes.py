@@ -83,7 +83,9 @@ _inner = {}
 def prepared(defined):
     """Return beartype's function around another, and whether sizes are named; inner functions are prepared once."""
     if "<locals>" not in defined.__qualname__:
-        return beartype.beartype(defined), any(map(names_sizes, typing.get_type_hints(defined).values()))
+        hints = typing.get_type_hints(defined)  # beartype would look each name of a class up at every call
+        defined.__annotations__ = hints
+        return beartype.beartype(defined), any(map(names_sizes, hints.values()))
     if defined.__code__ not in _inner:
         _inner[defined.__code__] = defined, beartype.beartype(defined)
     first, known = _inner[defined.__code__]
