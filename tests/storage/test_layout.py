@@ -144,7 +144,8 @@ def test_the_summary_has_a_row_for_each_question(name):
     tree = made(name)
     summary = tree.ppl_hmm.summary()
     with_memory = name in ("memory", "two-cells", "not-flattened")
-    assert list(summary.index) == (["head", "attention", "attention-prompt"] if with_memory else ["head", "prompt"])
+    of_model = ["attention", "attention-prompt"] if with_memory else ["prompt"]
+    assert list(summary.index) == ["head", "masks", *of_model]
     assert summary["verdict"].to_dict() == tree.ppl_hmm.verdict
     assert set(summary["verdict"]) <= {"recoverable", "not recoverable", "undecided"}
     assert ((summary["agreeing"] <= summary["decidable"]) & (summary["agreeing"] >= 0)).all()
@@ -203,7 +204,8 @@ print(xarray.open_datatree({str(tmp_path / "tree.nc")!r}, engine="h5netcdf").ppl
 """
     process = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
     assert process.returncode == 0, process.stderr
-    assert process.stdout.splitlines() == 3 * [str({"head": "not recoverable", "prompt": "recoverable"})]
+    verdicts = {"head": "not recoverable", "masks": "recoverable", "prompt": "recoverable"}
+    assert process.stdout.splitlines() == 3 * [str(verdicts)]
 
 
 # Validation.
