@@ -28,10 +28,16 @@ from torch import Tensor
 
 from ppl_hmm.base.quiet import stdout_to_stderr
 from ppl_hmm.errors import at_least
-from ppl_hmm.models import HMM, SoftPrompt
+from ppl_hmm.exact.support import possible_states
+from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.arguments import require_pair
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
-from ppl_hmm.recoverability.entering import smallest_row_singular_value, task_targets
+from ppl_hmm.recoverability.entering import (
+    prompt_to,
+    smallest_row_singular_value,
+    task_targets,
+    transparent_prompt,
+)
 from ppl_hmm.recoverability.head import head_certificate
 from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.tasks import PosteriorTask, require_uncertain
@@ -96,28 +102,12 @@ def prompt_certificate(
     options = {"support_threshold": support_threshold, "tolerance": tolerance}
     best = head_certificate(model, task, transparent_prompt(model, prompt_length), **options)
     needed = (task_targets(model, task) != 0).any(0)
-    before = model.initial  # the law of the last prompt token's state
-    for _ in range(prompt_length):
-        before = before @ model.transition
-    for weights in _proposals(model, task, needed, before > 0, support_threshold):
-        certificate = head_certificate(model, task, _prompt(weights, before, prompt_length), **options)
+    reachable = possible_states(model.initial, model.transition, prompt_length)
+    for weights in _proposals(model, task, needed, reachable, support_threshold):
+        certificate = head_certificate(model, task, prompt_to(weights, model, prompt_length), **options)
         if (certificate.recoverable, -certificate.residual) > (best.recoverable, -best.residual):
             best = certificate
     return best
-
-
-def transparent_prompt(model: HMM, prompt_length: int) -> SoftPrompt:
-    """Return the prompt of rows of ones: it only lets L steps pass."""
-    return SoftPrompt(model.emission.new_ones(prompt_length, model.n_states))
-
-
-def _prompt(weights: Tensor, before: Tensor, prompt_length: int) -> SoftPrompt:
-    """Return the prompt whose last token turns the law ``before`` (K,) into one proportional to ``weights`` (K,)."""
-    used = weights > 0
-    last = torch.where(used, weights * (before[used].min() / torch.where(used, before, 1)), 0)  # no quotient overflows
-    rows = last.new_ones(prompt_length, len(last))
-    rows[-1] = last / last.max()
-    return SoftPrompt(rows)
 
 
 def _proposals(
