@@ -37,6 +37,15 @@ class Cause(StrEnum):
         return cls.CONDITION_HOLDS if holds else cls.CONDITION_FAILS
 
 
+class Flaw(StrEnum):
+    """What is wrong with a proof that does not hold."""
+
+    COVER = "cover"  # its cones are not known to hold every head
+    WEIGHTS = "weights"  # a weight is negative, or no number
+    LABEL = "label"  # a text's label is not the one that is claimed, by the margin that is claimed
+    LEAF = "leaf"  # a weighted score is not negative for every prompt and every head of the cone
+
+
 # Dimensions.
 SEQUENCE = "sequence"
 POSITION = "position"
