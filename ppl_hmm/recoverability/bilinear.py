@@ -12,6 +12,7 @@ the form holds all prompts of all lengths, and only the largest of the sets S_L 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -19,12 +20,14 @@ import torch
 
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact import chain
-from ppl_hmm.exact.support import largest_supports
-from ppl_hmm.inference.rows import LikelihoodRows
+from ppl_hmm.exact.rounding import message_rounding
+from ppl_hmm.exact.support import largest_supports, possible_states
+from ppl_hmm.exact.wide import Wide
+from ppl_hmm.inference.rows import LikelihoodRows, model_prompt
 from ppl_hmm.models import HMM, SoftPrompt
-from ppl_hmm.models.kinds import Text
+from ppl_hmm.models.kinds import Prompt, Text
 from ppl_hmm.recoverability.arguments import require_pair
-from ppl_hmm.recoverability.entering import prompt_to
+from ppl_hmm.recoverability.entering import prompt_to, wide_law
 from ppl_hmm.tasks import PosteriorTask, latent_posterior
 
 
@@ -57,6 +60,10 @@ class BilinearForm:
         The inclusion-maximal S_L, each with the smallest L that has it.
     scale
         ‖μ‖_∞: no margin is larger.
+    rounding
+        Bound on the relative error of every entry of f.
+    model
+        The model that the prompts are of.
     """
 
     texts: np.ndarray
@@ -67,11 +74,22 @@ class BilinearForm:
     emission: np.ndarray
     supports: tuple[Support, ...]
     scale: float
+    rounding: float
     model: HMM = dataclasses.field(repr=False)
 
     @classmethod
-    def of(cls, model: HMM, task: PosteriorTask, tokens: Text, lengths: Text | None = None) -> Self:
+    def of(
+        cls,
+        model: HMM,
+        task: PosteriorTask,
+        tokens: Text,
+        lengths: Text | None = None,
+        *,
+        prompt_length: int | None = None,
+    ) -> Self:
         """Return the form of the decidable texts (B,T) of a task with two classes. Cost O(B·T·K²).
+
+        For prompts of any length, or of one.
 
         Raises
         ------
@@ -91,7 +109,7 @@ class BilinearForm:
         kept = np.flatnonzero(answers.decidable.numpy())
         if not len(kept):
             raise InvalidInput("texts", "a decidable one", "none", "draw other texts, or another task")
-        supports = tuple(Support(*each) for each in _supports(model))
+        supports = tuple(_supports(model, prompt_length))
         margins = answers.margins.numpy()[kept]
         form = cls(
             texts=kept,
@@ -102,6 +120,7 @@ class BilinearForm:
             emission=model.emission.numpy(),
             supports=supports,
             scale=float(contrast.abs().max()),
+            rounding=message_rounding(n_tokens, model.n_states),
             model=model,
         )
         largest = form.likelihoods[:, np.any([support.states for support in supports], axis=0)].max(1, keepdims=True)
@@ -130,6 +149,35 @@ class BilinearForm:
         read = self.messages @ (entering * (self.emission @ head))
         return self.labels * read / np.where(total > 0, total, 1)
 
+    def score_errors(self, weights: np.ndarray, head: np.ndarray) -> np.ndarray:
+        """Bound what rounding does to each of the :meth:`scores` (n,): one that is larger has a sure sign.
+
+        The messages' relative error counts on what is summed, |q∘Wb|ᵀf; that of Wb itself on (q∘W|b|)ᵀf.
+        """
+        entering = weights @ self.transition
+        total = self.messages @ entering
+        read = self.messages @ (entering * np.abs(self.emission @ head))
+        summed = self.messages @ (entering * (self.emission @ np.abs(head)))
+        share = (2 * len(entering) + 24) * np.finfo(float).eps / 2
+        return (self.rounding * read + share * summed) / np.where(total > 0, total, 1)
+
+    def signed_features(self, weights: np.ndarray) -> np.ndarray:
+        """Return y_i·G_i (n,V), the gradients of the :meth:`scores` in b. Cost O(n·K·V)."""
+        entering = weights @ self.transition
+        total = self.messages @ entering
+        return (self.messages @ (entering[:, None] * self.emission)) * self._signs(total)
+
+    def gradients(self, weights: np.ndarray, head: np.ndarray) -> np.ndarray:
+        """Return ∂s_i/∂log v (n,K) of the :meth:`scores`. Cost O(n·K²)."""
+        entering, read = weights @ self.transition, self.emission @ head
+        total = self.messages @ entering
+        score = (self.messages @ (entering * read))[:, None] / np.where(total > 0, total, 1)[:, None]
+        return weights * self._signs(total) * ((self.messages * (read - score)) @ self.transition.T)
+
+    def _signs(self, total: np.ndarray) -> np.ndarray:
+        """Return y_i / vᵀF_i 1 (n,1) of the likelihoods (n,); y_i where the prompt makes a text impossible."""
+        return (self.labels / np.where(total > 0, total, 1))[:, None]
+
     def reads(self, heads: np.ndarray) -> np.ndarray:
         """Return F_i b for heads b (V,) or (V,J): (n,K) or (n,K,J). Cost O(n·K²·J)."""
         read = self.emission @ heads
@@ -141,10 +189,30 @@ class BilinearForm:
         """Return D_α = Σ_i α_i y_i F_i (K,V), of weights α (n,): A diag(Σ_i α_i y_i f_i) W."""
         return (self.transition * ((weights * self.labels) @ self.messages)) @ self.emission
 
+    def resolution(self, weights: np.ndarray, head: np.ndarray) -> float:
+        """Return the largest |margin| of a text without a surely right score; 0 where all are right."""
+        return float(self.margins[~self.right(weights, head)].max(initial=0.0))
+
+    def right(self, weights: np.ndarray, head: np.ndarray) -> np.ndarray:
+        """Say which texts (n,) have a positive score, whatever rounding did to it."""
+        return self.scores(weights, head) > self.score_errors(weights, head)
+
     def prompt(self, weights: np.ndarray, prompt_length: int) -> SoftPrompt:
         """Return the prompt of L tokens that turns the law of its last state into v (K,), up to a factor."""
         return prompt_to(torch.from_numpy(weights), self.model, prompt_length)
 
+    def weights(self, prompt: Prompt) -> np.ndarray:
+        """Return v (K,), its largest entry one: the law of a prompt's last state, up to a factor."""
+        *before, last = model_prompt(self.model, prompt)
+        law = wide_law(self.model, torch.stack(before) if before else None) * Wide.of(last)
+        total = law.sum(0)
+        shares = (law / total.where(total.positive, 1.0)).floats().numpy()
+        return shares / (shares.max() or 1.0)
 
-def _supports(model: HMM) -> list[tuple[int, np.ndarray]]:
-    return [(n, states.numpy()) for n, states in largest_supports(model.initial, model.transition).items()]
+
+def _supports(model: HMM, prompt_length: int | None) -> Iterator[Support]:
+    if prompt_length is not None:
+        yield Support(prompt_length, possible_states(model.initial, model.transition, prompt_length).numpy())
+        return
+    for length, states in largest_supports(model.initial, model.transition).items():
+        yield Support(length, states.numpy())
