@@ -8,7 +8,8 @@ from enum import StrEnum
 class Verdict(StrEnum):
     """The answer to a question of recoverability."""
 
-    RECOVERABLE = "recoverable"
+    RECOVERABLE = "recoverable"  # on every text
+    SEPARATES = "separates these texts"  # which says nothing of others
     NOT_RECOVERABLE = "not recoverable"
     UNDECIDED = "undecided"
 
@@ -76,6 +77,9 @@ RANK_TOLERANCE = "rank_tolerance"
 OTHER_STATE = "other_state"
 VIEW = "view"
 WITNESS_TEXT = "witness_text"
+NODE = "node"  # of a cover of all heads by cones
+SPLIT = "split"  # of a cone: two generators, and the share of each
+LEAF = "leaf"
 
 # Groups of a sample's tree; its model is in a group called MODEL.
 OBSERVED_DATA = "observed_data"

@@ -9,9 +9,7 @@ from torch import Tensor
 from ppl_hmm.exact.wide import Wide, wide_product
 
 
-def wide_messages(
-    transition: Float[Tensor, "K K"], emission: Float[Tensor, "K V"], tokens: Int[Tensor, "B T"]
-) -> Wide:
+def wide_messages(transition: Float[Tensor, "K K"], emission: Float[Tensor, "K V"], tokens: Int[Tensor, "B T"]) -> Wide:
     """Return f (B,K), f(x)_h = P(x | H₀=h), of text in which −1 is unobserved; nothing underflows.
 
     Entries have the relative error of :func:`~ppl_hmm.exact.rounding.message_rounding`, and zeros are exact. Cost

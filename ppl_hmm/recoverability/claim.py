@@ -25,7 +25,6 @@ from ppl_hmm.recoverability.cones import Cone, leaves
 from ppl_hmm.schema import Flaw
 from ppl_hmm.tasks import PosteriorTask
 
-
 # The fields with an entry for each text.
 _OF_TEXTS = ("texts", "labels", "exponents")
 
@@ -166,6 +165,6 @@ def check(claim: Claim, texts: Arithmetic, cover: np.ndarray, weights: np.ndarra
         return Check(Flaw.COVER, f"there are {len(cones)} leaves, and weights for {len(weights)}")
     for leaf, ((time, cone), given) in enumerate(zip(cones, weights, strict=True)):
         if not texts.refuted(supports[time], given, cone):
-            reason = f"leaf {leaf}: its weighted score is not shown to be negative for every prompt and head of its cone"
+            reason = f"leaf {leaf}: its weighted score is not shown to be negative for all its heads and prompts"
             return Check(Flaw.LEAF, reason, leaf=leaf)
     return Check()

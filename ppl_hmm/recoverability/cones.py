@@ -4,8 +4,8 @@ Heads b ∈ R^V read G with ΣG = 1, so the all-ones vector 1 is the bias. With 
 
     b = Σ_w (b_w − b_w*) e_w + b_w*·1,
 
-so the 2V cones spanned by {e_w : w ≠ w*} and by 1, or by −1, cover all heads. Splitting a cone at a point between two of
-its generators gives two cones that cover it. Generators are integers: rounded ones would leave gaps between the halves.
+so the 2V cones spanned by {e_w : w ≠ w*} and by 1, or by −1, cover all heads. Splitting a cone at a point between two
+of its generators gives two cones that cover it. Generators are integers: rounded ones would leave gaps between halves.
 
 A *cover* is a list of nodes in preorder, the 2V roots one after the other: an inner node says how its cone is split, a
 leaf that it is not. Whatever the list says, the cones of its leaves cover all heads, once for each time that the roots
@@ -78,12 +78,12 @@ def leaves(cover: np.ndarray, vocabulary_size: int, times: int) -> Iterator[tupl
 
 def rays(cone: Cone) -> np.ndarray:
     """Return the generators (V,J), each divided by its largest absolute entry; entries are right to half an ulp."""
-    return np.array([[entry / _size(generator) for entry in generator] for generator in cone]).T
+    return np.array([[entry / size(generator) for entry in generator] for generator in cone]).T
 
 
 def spreads(cone: Cone) -> np.ndarray:
     """Return N(b) = Σ_w (b_w − min b) of the rays (J,), likewise right; N is linear on each cone of a cover."""
-    return np.array([spread(generator) / _size(generator) for generator in cone])
+    return np.array([spread(generator) / size(generator) for generator in cone])
 
 
 def spread(generator: Generator) -> int:
@@ -91,5 +91,6 @@ def spread(generator: Generator) -> int:
     return sum(generator) - len(generator) * min(generator)
 
 
-def _size(generator: Generator) -> int:
+def size(generator: Generator) -> int:
+    """Return the largest absolute entry of a generator."""
     return max(map(abs, generator))

@@ -19,8 +19,8 @@ import torch
 from ppl_hmm.exact.messages import wide_messages
 from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.exact.wide import Wide
-from ppl_hmm.recoverability.cones import Cone, rays, spreads
 from ppl_hmm.recoverability.claim import Claim
+from ppl_hmm.recoverability.cones import Cone, rays, spreads
 
 _EPS, _TINY = np.finfo(float).eps, np.finfo(float).tiny
 # What is lost, at most, of an entry that is too small for a float.
