@@ -90,7 +90,7 @@ def sentence(audited: Audited, asked: Asked) -> str:
     if cause is Cause.CONDITION_HOLDS:
         return f"{_capital(subject)} solves this task: {_constructed(asked)}.{_hardly_learned(asked)}"
     if cause is Cause.SEARCH:
-        answer = f"{_capital(subject)} was found that is right on the texts that were read. It proves nothing of others."
+        answer = f"{_capital(subject)} was found that is right on the texts that were read, which proves no more."
     elif cause is Cause.WITNESS:
         n_texts = audited.group(f"{schema.RECOVERABILITY}/{asked.question}/{schema.WITNESS}").sizes[schema.WITNESS_TEXT]
         answer = f"{_capital(subject)} cannot solve this task, however it is trained: {n_texts} texts prove it."
