@@ -70,6 +70,7 @@ from .recoverability.refutation import (
     refute_prompts as refute_prompts,
 )
 from .recoverability.restriction import restricting_prompt as restricting_prompt
+from .recoverability.search import FoundPrompt as FoundPrompt
 from .recoverability.separation import Separability as Separability, separability as separability
 from .recoverability.token_laws import pair_law as pair_law, triple_law as triple_law
 from .recoverability.transfer import (

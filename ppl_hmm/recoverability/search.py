@@ -61,6 +61,19 @@ class FoundPrompt:
         Largest |margin| of such a text; 0 where there is none. All texts with larger margins are classified right.
     n_texts
         Decidable texts that were asked for.
+
+    See Also
+    --------
+    prompt_certificate : Searches one, for texts.
+    fit_prompt : Learns one, from a start such as this.
+
+    Examples
+    --------
+    >>> from ppl_hmm import PosteriorTask, prompt_certificate, random_hmm
+    >>> model, task = random_hmm("dirichlet", 4, 2, seed=0), PosteriorTask([[0, 0, 0, 0], [1, -1, 1, -1]])
+    >>> found = prompt_certificate(model, task, [[0, 0, 1], [1, 0, 0], [0, 1, 1]]).found
+    >>> found.prompt.rows.shape, found.separates, found.resolution
+    (torch.Size([1, 4]), True, 0.0)
     """
 
     prompt: SoftPrompt
@@ -208,6 +221,7 @@ def _proposed(form: BilinearForm, point: Point, units: np.ndarray, radius: float
             b_ub=above[kept] / (radius * sizes[kept]),
             bounds=[(-1, 1)] * jacobian.shape[1] + [(0, None)],
             method="highs",
+            options={"presolve": False},  # takes longer than the solution
         )
     if programme.x is None:
         return None
@@ -219,6 +233,4 @@ def _found(form: BilinearForm, point: Point, prompt_length: int) -> FoundPrompt:
     """Return what a point says of the texts, its prompt as the floats that are handed out."""
     prompt = form.prompt(point.weights, prompt_length)
     wrong = ~form.right(form.weights(prompt), point.head)
-    return FoundPrompt(
-        prompt, point.head, form.texts[wrong], float(form.margins[wrong].max(initial=0.0)), len(form)
-    )
+    return FoundPrompt(prompt, point.head, form.texts[wrong], float(form.margins[wrong].max(initial=0.0)), len(form))

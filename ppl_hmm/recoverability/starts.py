@@ -33,7 +33,7 @@ class Point(NamedTuple):
 
     @property
     def weights(self) -> np.ndarray:
-        """v (K,)."""
+        """The prompt's weights v (K,)."""
         return np.exp(self.logarithms)
 
     def scaled(self) -> Point:

@@ -1,5 +1,7 @@
 """The bilinear form of prompts with a head: the scores, products and prompts that it promises, on sparse models."""
 
+from fractions import Fraction
+
 import numpy as np
 import oracle
 import pytest
@@ -74,6 +76,60 @@ def test_products_are_those_of_the_matrices(seed):
     few = form.select(np.array([2, 0]))
     np.testing.assert_array_equal(few.messages, form.messages[[2, 0]])
     np.testing.assert_array_equal(few.texts, form.texts[[2, 0]])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_gradients_are_those_of_the_scores(seed):
+    model, contrast, texts, rng = sparse(seed)
+    form = form_of(model, contrast, texts)
+    logarithms, head = rng.normal(size=N_STATES), rng.normal(size=N_TOKENS)
+
+    def differences(scores_at, n):
+        steps = 1e-6 * np.eye(n)
+        return np.stack([(scores_at(step) - scores_at(-step)) / 2e-6 for step in steps], axis=1)
+
+    of_weights = differences(lambda step: form.scores(np.exp(logarithms + step), head), N_STATES)
+    of_head = differences(lambda step: form.scores(np.exp(logarithms), head + step), N_TOKENS)
+    np.testing.assert_allclose(form.gradients(np.exp(logarithms), head), of_weights, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(form.signed_features(np.exp(logarithms)), of_head, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rounding_moves_no_score_by_more_than_the_bound(seed):
+    model, contrast, texts, rng = sparse(seed)
+    form = form_of(model, contrast, texts)
+    weights, head = (
+        rng.exponential(size=N_STATES) ** 8,
+        rng.normal(size=N_TOKENS) * 10.0 ** rng.integers(-8, 1, N_TOKENS),
+    )
+    errors = form.score_errors(weights, head)
+    exact = rational_scores(model, texts[form.texts], weights, head) * form.labels
+    assert (np.abs(form.scores(weights, head) - exact) <= errors).all()
+    assert (errors < 1e-12 * np.abs(head).max()).all()
+
+
+def rational_scores(model, texts, weights, head):
+    """vᵀF_i b / vᵀF_i 1, in rationals, as floats."""
+    transition, emission = (np.vectorize(Fraction, otypes=[object])(each) for each in arrays(model)[1:])
+    entering = np.array([Fraction(v) for v in weights.tolist()]) @ transition
+    read = emission @ np.array([Fraction(b) for b in head.tolist()])
+    scores = []
+    for text in texts:
+        message = np.full(len(weights), Fraction(1))
+        for token in reversed(text.tolist()):
+            message = transition @ (emission[:, token] * message)
+        total = message @ entering
+        scores.append(float(message @ (entering * read) / total) if total else 0.0)
+    return np.array(scores)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_weights_of_a_prompt_are_those_that_it_was_made_of(length):
+    model, contrast, texts, rng = sparse(3)
+    form = form_of(model, contrast, texts)
+    reached = (model.initial @ torch.linalg.matrix_power(model.transition, length)).numpy() > 0
+    weights = rng.exponential(size=N_STATES) * reached
+    np.testing.assert_allclose(form.weights(form.prompt(weights, length)), weights / weights.max(), rtol=1e-14)
 
 
 def cycle(n_states, starts):
