@@ -12,11 +12,11 @@ from ppl_hmm.schema import Cause
 
 CAUSES = {
     "aliased": {
-        "head": set(Cause) - {Cause.TOO_LARGE, Cause.SEARCH},
+        "head": set(Cause) - {Cause.TOO_LARGE, Cause.SEARCH, Cause.REFUTATION},
         "prompt": set(Cause) - {Cause.TOO_LARGE, Cause.ROUNDING, Cause.WITNESS},
     },
     "memory": {
-        "head": set(Cause) - {Cause.WITNESS, Cause.SEARCH},  # this example has none
+        "head": set(Cause) - {Cause.WITNESS, Cause.SEARCH, Cause.REFUTATION},  # this example has none
         "attention": {Cause.CONDITION_HOLDS, Cause.CONDITION_FAILS, Cause.CONTRADICTED},
         "attention-prompt": {Cause.CONDITION_HOLDS, Cause.CONDITION_FAILS, Cause.CONTRADICTED},
     },
