@@ -64,7 +64,13 @@ from .recoverability.memory import (
 )
 from .recoverability.position import position_certificate as position_certificate
 from .recoverability.prompt import prompt_certificate as prompt_certificate
+from .recoverability.refutation import (
+    PromptDecision as PromptDecision,
+    Refutation as Refutation,
+    refute_prompts as refute_prompts,
+)
 from .recoverability.restriction import restricting_prompt as restricting_prompt
+from .recoverability.search import FoundPrompt as FoundPrompt
 from .recoverability.separation import Separability as Separability, separability as separability
 from .recoverability.token_laws import pair_law as pair_law, triple_law as triple_law
 from .recoverability.transfer import (

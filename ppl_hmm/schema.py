@@ -8,7 +8,8 @@ from enum import StrEnum
 class Verdict(StrEnum):
     """The answer to a question of recoverability."""
 
-    RECOVERABLE = "recoverable"
+    RECOVERABLE = "recoverable"  # on every text
+    SEPARATES = "separates these texts"  # which says nothing of others
     NOT_RECOVERABLE = "not recoverable"
     UNDECIDED = "undecided"
 
@@ -20,6 +21,8 @@ class Cause(StrEnum):
     CONDITION_FAILS = "condition fails"  # which proves nothing
     CONSTANT_LABEL = "constant label"  # every text has the same label
     WITNESS = "witness"  # texts that no head classifies
+    REFUTATION = "refutation"  # texts that no prompt with any head classifies
+    SEARCH = "search"  # weights were found that classify the texts that were given
     ROUNDING = "rounding"  # a head exists in exact arithmetic, and float64 cannot read what it reads
     TOO_LARGE = "too large"  # the condition was not computed
     CONTRADICTED = "contradicted"  # the texts that were read contradict the verdict, which is withdrawn
@@ -29,7 +32,10 @@ class Cause(StrEnum):
         """The verdict that it leads to."""
         if self in (Cause.CONDITION_HOLDS, Cause.CONSTANT_LABEL):
             return Verdict.RECOVERABLE
-        return Verdict.NOT_RECOVERABLE if self is Cause.WITNESS else Verdict.UNDECIDED
+        if self is Cause.SEARCH:
+            return Verdict.SEPARATES
+        refuted = self in (Cause.WITNESS, Cause.REFUTATION)
+        return Verdict.NOT_RECOVERABLE if refuted else Verdict.UNDECIDED
 
     @classmethod
     def of_condition(cls, holds: bool) -> Cause:
@@ -56,6 +62,15 @@ class Basis(StrEnum):
     PROOF = "proof"  # a certificate, for every text
     MEASUREMENT = "measurement"  # accuracy on new texts
     NONE = "none"
+
+
+class Flaw(StrEnum):
+    """What is wrong with a proof that does not hold."""
+
+    COVER = "cover"  # its cones are not known to hold every head
+    WEIGHTS = "weights"  # a weight is negative, or no number
+    LABEL = "label"  # a text's label is not the one that is claimed, by the margin that is claimed
+    LEAF = "leaf"  # a weighted score is not negative for every prompt and every head of the cone
 
 
 # Dimensions.
@@ -89,6 +104,9 @@ OTHER_STATE = "other_state"
 VIEW = "view"
 WITNESS_TEXT = "witness_text"
 REMEDY = "remedy"  # what may solve a task, the cheapest first; also the group of an audit's tree
+NODE = "node"  # of a cover of all heads by cones
+SPLIT = "split"  # of a cone: two generators, and the share of each
+LEAF = "leaf"
 
 # Groups of a sample's tree; its model is in a group called MODEL.
 OBSERVED_DATA = "observed_data"

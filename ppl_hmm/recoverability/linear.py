@@ -16,7 +16,9 @@ from ppl_hmm.inference.queries import masked_conditionals
 from ppl_hmm.models.kinds import Text
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.half_range import half_range
+from ppl_hmm.recoverability.refutation import Refutation
 from ppl_hmm.recoverability.rounding import surely_scored
+from ppl_hmm.recoverability.search import FoundPrompt
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.schema import Cause
 from ppl_hmm.tasks import Answers, decide, latent_posterior
@@ -48,10 +50,17 @@ class HeadCertificate(Certificate):
         Scores within it have no sign, besides those that are rounding.
     n_masks
         J: how many masks stand in front of the text.
+    found
+        The prompt with a head that was searched for given texts; None where none was. It is not that of the theorem,
+        whose ``prompt`` and ``weights`` these are.
+    refutation
+        The proof that no prompt of any length does for given texts; None where none is known.
     """
 
     score_error: float = 0.0
     n_masks: int = 1
+    found: FoundPrompt | None = dataclasses.field(default=None, repr=False)
+    refutation: Refutation | None = dataclasses.field(default=None, repr=False)
 
     @property
     def half_range(self) -> float:
@@ -107,6 +116,26 @@ class HeadCertificate(Certificate):
         """Return the certificate with verdict ``'not recoverable'`` and its witness."""
         reason = f"{len(witness.texts)} texts that no linear head classifies, residual {witness.residual:.1e}"
         return dataclasses.replace(self, cause=Cause.WITNESS, reasons=(reason, *self.reasons), witness=witness)
+
+    def with_found(self, found: FoundPrompt) -> Self:
+        """Return the certificate, which proves nothing, with what a search found for given texts."""
+        n_wrong = len(found.wrong)
+        if n_wrong:
+            reason = f"the best prompt found leaves {n_wrong} of {found.n_texts} texts, all of |margin| at most "
+            reason += f"{found.resolution:.2g}"
+        else:
+            reason = f"a prompt was found that is right, with its head, on all {found.n_texts} decidable texts"
+        cause = self.cause if n_wrong else Cause.SEARCH
+        return dataclasses.replace(self, cause=cause, reasons=(reason, *self.reasons), found=found)
+
+    def with_refutation(self, refutation: Refutation) -> Self:
+        """Return the certificate with verdict ``'not recoverable'`` and the proof that no prompt does."""
+        n_leaves, n_texts = refutation.weights.shape
+        reason = f"{n_texts} texts that no prompt with any linear head classifies, by {n_leaves} cones of heads; each "
+        reason += f"has a |margin| above {refutation.tolerance:.2g}"
+        return dataclasses.replace(
+            self, cause=Cause.REFUTATION, reasons=(reason, *self.reasons), refutation=refutation
+        )
 
     def beyond_float64(self) -> Self:
         """Return the undecided certificate of a head that exists on paper, where rounding hides it from every text."""

@@ -19,6 +19,7 @@ Source: Wei, Xie & Ma (2021), Assumption 3.5 and Theorem 3.6 (u = 1_B); residual
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -28,16 +29,29 @@ from torch import Tensor
 
 from ppl_hmm.base.quiet import stdout_to_stderr
 from ppl_hmm.errors import at_least
-from ppl_hmm.models import HMM, SoftPrompt
-from ppl_hmm.recoverability.arguments import require_pair
+from ppl_hmm.exact.support import possible_states
+from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Text
+from ppl_hmm.recoverability.arguments import require_numbers, require_pair
+from ppl_hmm.recoverability.bilinear import BilinearForm
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
-from ppl_hmm.recoverability.entering import smallest_row_singular_value, task_targets
+from ppl_hmm.recoverability.entering import (
+    prompt_to,
+    smallest_row_singular_value,
+    task_targets,
+    transparent_prompt,
+)
 from ppl_hmm.recoverability.head import head_certificate
 from ppl_hmm.recoverability.linear import HeadCertificate
+from ppl_hmm.recoverability.refutation import TOLERANCE, refute_prompts
+from ppl_hmm.recoverability.search import Start, find_prompt
 from ppl_hmm.tasks import PosteriorTask, require_uncertain
 
 #: Sets of states that the search for covers looks at, at most; it visits all of them in practice (K in the tens).
 COVER_LIMIT = 20_000
+#: Seconds that a search and a refutation for texts may take, by default.
+SECONDS = 10.0
+_SEARCH_SHARE = 0.5  # of the search
 # Moves below these probabilities are left out when covers are sought; the certificate then counts them again. A state
 # entered with probability 1e-12 costs the margin about as much, where refusing it may cost the cover.
 _NEGLIGIBLE = (1e-15, 1e-12, 1e-9, 1e-6)
@@ -48,10 +62,15 @@ _LARGEST_WEIGHT = 1e4  # of the mixed-integer programme, against a smallest of o
 def prompt_certificate(
     model: HMM,
     task: PosteriorTask,
+    tokens: Text | None = None,
     *,
+    lengths: Text | None = None,
     prompt_length: int = 1,
     support_threshold: float = 0.0,
     tolerance: float = RESIDUAL_TOLERANCE,
+    resolution: float = 0.0,
+    seconds: float = SECONDS,
+    seed: int = 0,
 ) -> HeadCertificate:
     """Return the certificate of Theorem P with the best prompt found, in its ``prompt`` and ``weights``.
 
@@ -59,65 +78,94 @@ def prompt_certificate(
     ----------
     model, task
         One model and one task of the same K.
+    tokens, lengths
+        Texts (B,T) to separate where the theorem says nothing: a prompt with a head is searched for them.
     prompt_length
         L ≥ 1. All tokens but the last are transparent (rows of ones); longer prompts only matter where π₀A has zeros.
     support_threshold
         δ ≥ 0: moves of probability at most δ, and states entered with probability at most δ, count as none.
     tolerance
         Largest relative residual that counts as solved.
+    resolution
+        Margins of texts that matter: the search ends once all texts with larger ones are right.
+    seconds, seed
+        Of the search and, if it fails, of a refutation.
+
+    Returns
+    -------
+    HeadCertificate
+        ``'recoverable'`` is said of every text. With texts, ``'separates these texts'`` is said of them alone, by the
+        prompt and the head in ``found``. ``'not recoverable'`` comes with a proof, ``refutation``: no prompt of any
+        length will do, and ``refutation.tolerance`` is the margin that its texts exceed. Where the verdict is
+        ``'undecided'``, ``found.resolution`` says down to which margin the best prompt is right.
 
     Raises
     ------
     InvalidInput
-        Batches, different numbers of states, a length below one, a negative threshold or tolerance.
+        Batches, different numbers of states, a length below one, a negative number; with texts, more than two
+        classes or no decidable text.
+    ImpossibleText
+        A text of probability zero.
 
     See Also
     --------
     constructed_prompt : The prompt of a certificate whose condition holds.
     head_certificate : Of a given prompt, or none.
-    fit_prompt : A learned prompt, where none is found.
+    refute_prompts : For texts alone.
+    fit_prompt : A learned prompt, which may start from the one found.
 
     Notes
     -----
-    Verdict ``'undecided'`` means that no prompt was found: no proof that none exists. The search for covers is exact
-    up to :data:`COVER_LIMIT` sets; each costs a singular value decomposition of at most V rows.
+    Verdict ``'undecided'`` means that neither a prompt nor a proof was found. The search for covers is exact
+    up to :data:`COVER_LIMIT` sets; each costs a singular value decomposition of at most V rows. The search for texts
+    is sequential linear programming (:mod:`ppl_hmm.recoverability.search`); what it does not find,
+    :func:`~ppl_hmm.refute_prompts` tries to refute.
 
     Examples
     --------
-    >>> from ppl_hmm import example, head_certificate, prompt_certificate
+    >>> from ppl_hmm import PosteriorTask, example, head_certificate, prompt_certificate, random_hmm
     >>> model, task = example("aliased")
     >>> print(head_certificate(model, task).verdict, prompt_certificate(model, task).verdict)
     undecided recoverable
+    >>> model, task = random_hmm("dirichlet", 4, 2, seed=0), PosteriorTask([[0, 0, 0, 0], [1, -1, 1, -1]])
+    >>> texts = [[0, 0, 1], [1, 0, 0], [0, 1, 1]]
+    >>> certificate = prompt_certificate(model, task, texts)
+    >>> print(certificate.verdict, certificate.found.wrong)
+    separates these texts []
     """
     at_least("prompt_length", prompt_length, 1)
     require_pair("prompt_certificate", model, task, HMM)
     require_uncertain("prompt_certificate", model, task)
+    require_numbers(resolution=resolution, seconds=seconds)
     model, task = model.detach().to(torch.float64, "cpu"), task.detach().to(torch.float64, "cpu")
+    best = _constructed(model, task, prompt_length, support_threshold, tolerance)
+    if tokens is None or best.recoverable:
+        return best
+    form = BilinearForm.of(model, task, tokens, lengths, prompt_length=prompt_length)
+    starts = [] if best.prompt is None else [Start(best.prompt, best.weights.numpy())]
+    began = time.monotonic()
+    found = find_prompt(form, starts=starts, resolution=resolution, seconds=_SEARCH_SHARE * seconds, seed=seed)
+    best, left = best.with_found(found), began + seconds - time.monotonic()
+    if found.resolution <= resolution or left <= 0:
+        return best
+    least = max(resolution, TOLERANCE * float(task.scale))
+    decision = refute_prompts(model, task, tokens, lengths=lengths, tolerance=least, seconds=left, seed=seed)
+    return best if decision.refutation is None else best.with_refutation(decision.refutation)
+
+
+def _constructed(
+    model: HMM, task: PosteriorTask, prompt_length: int, support_threshold: float, tolerance: float
+) -> HeadCertificate:
+    """Return the certificate of the best prompt that is built from the model."""
     options = {"support_threshold": support_threshold, "tolerance": tolerance}
     best = head_certificate(model, task, transparent_prompt(model, prompt_length), **options)
     needed = (task_targets(model, task) != 0).any(0)
-    before = model.initial  # the law of the last prompt token's state
-    for _ in range(prompt_length):
-        before = before @ model.transition
-    for weights in _proposals(model, task, needed, before > 0, support_threshold):
-        certificate = head_certificate(model, task, _prompt(weights, before, prompt_length), **options)
+    reachable = possible_states(model.initial, model.transition, prompt_length)
+    for weights in _proposals(model, task, needed, reachable, support_threshold):
+        certificate = head_certificate(model, task, prompt_to(weights, model, prompt_length), **options)
         if (certificate.recoverable, -certificate.residual) > (best.recoverable, -best.residual):
             best = certificate
     return best
-
-
-def transparent_prompt(model: HMM, prompt_length: int) -> SoftPrompt:
-    """Return the prompt of rows of ones: it only lets L steps pass."""
-    return SoftPrompt(model.emission.new_ones(prompt_length, model.n_states))
-
-
-def _prompt(weights: Tensor, before: Tensor, prompt_length: int) -> SoftPrompt:
-    """Return the prompt whose last token turns the law ``before`` (K,) into one proportional to ``weights`` (K,)."""
-    used = weights > 0
-    last = torch.where(used, weights * (before[used].min() / torch.where(used, before, 1)), 0)  # no quotient overflows
-    rows = last.new_ones(prompt_length, len(last))
-    rows[-1] = last / last.max()
-    return SoftPrompt(rows)
 
 
 def _proposals(
