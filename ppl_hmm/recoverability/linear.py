@@ -16,6 +16,7 @@ from ppl_hmm.inference.queries import masked_conditionals
 from ppl_hmm.models.kinds import Text
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.half_range import half_range
+from ppl_hmm.recoverability.proof import Proof
 from ppl_hmm.recoverability.rounding import surely_scored
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.schema import Cause
@@ -48,10 +49,13 @@ class HeadCertificate(Certificate):
         Scores within it have no sign, besides those that are rounding.
     n_masks
         J: how many masks stand in front of the text.
+    proof
+        What rational arithmetic says of the equations; None where it was not asked.
     """
 
     score_error: float = 0.0
     n_masks: int = 1
+    proof: Proof | None = dataclasses.field(default=None, repr=False)
 
     @property
     def half_range(self) -> float:
@@ -90,6 +94,13 @@ class HeadCertificate(Certificate):
         """Say which texts (B,) of T tokens the constructed head scores beyond rounding."""
         n_before = self.n_masks - 1 + (0 if self.prompt is None else len(self.prompt.rows))
         return surely_scored(features, self.weights, self.model, n_before + n_tokens, self.score_error)
+
+    def holds_exactly(self) -> bool:
+        """Say whether the proof, if there is one, holds in rational arithmetic: a check that solves nothing.
+
+        A certificate without a proof is exact about nothing.
+        """
+        return self.proof is not None and self.proof.holds(self)
 
     def to_dataset(self) -> xr.Dataset:
         """Return the weights as a labelled dataset: a row for two classes, by class for more."""

@@ -20,6 +20,7 @@ Source: Wei, Xie & Ma (2021), Assumption 3.5 and Theorem 3.6 (u = 1_B); residual
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,7 @@ def prompt_certificate(
     prompt_length: int = 1,
     support_threshold: float = 0.0,
     tolerance: float = RESIDUAL_TOLERANCE,
+    exact: bool = False,
 ) -> HeadCertificate:
     """Return the certificate of Theorem P with the best prompt found, in its ``prompt`` and ``weights``.
 
@@ -65,6 +67,9 @@ def prompt_certificate(
         δ ≥ 0: moves of probability at most δ, and states entered with probability at most δ, count as none.
     tolerance
         Largest relative residual that counts as solved.
+    exact
+        Whether to prove the condition of the prompt in rational arithmetic: as in :func:`~ppl_hmm.head_certificate`,
+        of every prompt that is proposed until one is proved.
 
     Raises
     ------
@@ -93,7 +98,7 @@ def prompt_certificate(
     require_pair("prompt_certificate", model, task, HMM)
     require_uncertain("prompt_certificate", model, task)
     model, task = model.detach().to(torch.float64, "cpu"), task.detach().to(torch.float64, "cpu")
-    options = {"support_threshold": support_threshold, "tolerance": tolerance}
+    options: dict[str, Any] = {"support_threshold": support_threshold, "tolerance": tolerance, "exact": exact}
     best = head_certificate(model, task, transparent_prompt(model, prompt_length), **options)
     needed = (task_targets(model, task) != 0).any(0)
     before = model.initial  # the law of the last prompt token's state
@@ -101,9 +106,15 @@ def prompt_certificate(
         before = before @ model.transition
     for weights in _proposals(model, task, needed, before > 0, support_threshold):
         certificate = head_certificate(model, task, _prompt(weights, before, prompt_length), **options)
-        if (certificate.recoverable, -certificate.residual) > (best.recoverable, -best.residual):
+        if _worth(certificate) > _worth(best):
             best = certificate
     return best
+
+
+def _worth(certificate: HeadCertificate) -> tuple[bool, bool, float]:
+    """Return what certificates are compared by: proved before certified before nearly solved."""
+    solved = certificate.proof is not None and certificate.proof.solved
+    return solved, certificate.recoverable, -certificate.residual
 
 
 def transparent_prompt(model: HMM, prompt_length: int) -> SoftPrompt:
