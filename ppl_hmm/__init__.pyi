@@ -47,6 +47,7 @@ from .recoverability.attending import MemoryCertificate as MemoryCertificate
 from .recoverability.certificate import Certificate as Certificate, ConditionNotMet as ConditionNotMet
 from .recoverability.conditioning import Spectrum as Spectrum, spectra as spectra
 from .recoverability.constant import constant_certificate as constant_certificate
+from .recoverability.exact_witness import ExactWitness as ExactWitness, exact_witness as exact_witness
 from .recoverability.half_range import (
     SmallestHalfRange as SmallestHalfRange,
     smallest_half_range as smallest_half_range,
