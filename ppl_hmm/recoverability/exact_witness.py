@@ -75,7 +75,7 @@ class ExactWitness:
             return False
         above, _ = over_common((self.weights / features.sum(1, keepdims=True)).ravel())
         shares = above.reshape(self.weights.shape)
-        is_class = self.labels[:, None] == np.arange(shares.shape[1])
+        is_class = self.labels[:, None] == np.arange(self.task.n_classes)
         own = (is_class * shares.sum(1, keepdims=True)).T @ features
         return not shares[is_class].any() and not (own - shares.T @ features).any()
 

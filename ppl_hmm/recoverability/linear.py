@@ -69,6 +69,20 @@ class HeadCertificate(Certificate):
         Cost O(B·T·K²).
         """
         text = as_tokens(tokens, self.model.vocabulary_size, lengths=lengths, device=self.model.device)
+        law, n_tokens = latent_posterior(self.model, self.task, text), text.shape[1]
+        answers = self.task.answers(law, self.task.tolerance_after(n_tokens, self.model.n_states))
+        return self.agreement_on(self.features(text), answers, n_tokens)
+
+    def agreement_on(self, features: Tensor, answers: Answers, n_tokens: int) -> SignAgreement:
+        """Return the same for texts of T tokens whose features G (B,V), after this prompt, and answers are known."""
+        scores = features @ self.weights.reshape(-1, self.weights.shape[-1]).mT
+        decidable = self.claimed(features, answers, n_tokens)
+        agreeing = (decide(scores) == answers.labels) & decidable
+        n_decidable = int(decidable.sum())
+        return SignAgreement(int(agreeing.sum()), n_decidable, len(features) - n_decidable)
+
+    def features(self, text: Tensor) -> Tensor:
+        """Return what the head reads of checked tokens (B,T): G at its masks (B,J·V); zeros for impossible contexts."""
         probe = self.task.place.probe(text, self.n_masks)
 
         def conditionals(positions: list[int]) -> Tensor:
@@ -76,19 +90,14 @@ class HeadCertificate(Certificate):
                 self.model, probe.inputs, prompt=self.prompt, positions=positions, impossible="mask"
             )
 
-        law, n_tokens = latent_posterior(self.model, self.task, text), text.shape[1]
-        answers = self.task.answers(law, self.task.tolerance_after(n_tokens, self.model.n_states))
-        return self.agreement_on(probe.features(conditionals), answers, n_tokens)
+        return probe.features(conditionals)
 
-    def agreement_on(self, features: Tensor, answers: Answers, n_tokens: int) -> SignAgreement:
-        """Return the same for texts of T tokens whose features G (B,V), after this prompt, and answers are known."""
-        scores = features @ self.weights.reshape(-1, self.weights.shape[-1]).mT
+    def claimed(self, features: Tensor, answers: Answers, n_tokens: int) -> Tensor:
+        """Say on which texts (B,) of T tokens the head is claimed to be right: beyond rounding and its error."""
         decidable = answers.decidable & self.sure(features, n_tokens)
         if self.support_threshold == 0:
             decidable &= answers.margins.abs() > self.margin_error
-        agreeing = (decide(scores) == answers.labels) & decidable
-        n_decidable = int(decidable.sum())
-        return SignAgreement(int(agreeing.sum()), n_decidable, len(features) - n_decidable)
+        return decidable
 
     def sure(self, features: Tensor, n_tokens: int) -> Tensor:
         """Say which texts (B,) of T tokens the constructed head scores beyond rounding."""
