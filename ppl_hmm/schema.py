@@ -37,6 +37,27 @@ class Cause(StrEnum):
         return cls.CONDITION_HOLDS if holds else cls.CONDITION_FAILS
 
 
+class Remedy(StrEnum):
+    """What an audit recommends."""
+
+    NOTHING = "nothing"  # every text has the same label
+    HEAD = "head"
+    MASKS = "masks"  # a head on several masks
+    PROMPT = "prompt"  # with a head
+    ATTENTION = "attention"
+    ATTENTION_PROMPT = "attention-prompt"
+    LOG_PROBABILITIES = "log-probabilities"  # a head on them
+    UNKNOWN = "unknown"  # nothing could be measured
+
+
+class Basis(StrEnum):
+    """What a recommendation rests on."""
+
+    PROOF = "proof"  # a certificate, for every text
+    MEASUREMENT = "measurement"  # accuracy on new texts
+    NONE = "none"
+
+
 # Dimensions.
 SEQUENCE = "sequence"
 POSITION = "position"
@@ -67,6 +88,7 @@ RANK_TOLERANCE = "rank_tolerance"
 OTHER_STATE = "other_state"
 VIEW = "view"
 WITNESS_TEXT = "witness_text"
+REMEDY = "remedy"  # what may solve a task, the cheapest first; also the group of an audit's tree
 
 # Groups of a sample's tree; its model is in a group called MODEL.
 OBSERVED_DATA = "observed_data"
@@ -84,6 +106,11 @@ DRAWS = "draws"
 # Variables of /recoverability that decide what is said of a question.
 VERDICT = "verdict"
 CAUSE = "cause"
+N_MASKS = "n_masks"
+HALF_RANGE = "half_range"
+# Variables of /remedy.
+RECOMMENDED = "recommended"
+BASIS = "basis"
 # Experiments of this package.
 HEAD_VS_PROMPT = "head-vs-prompt"
 MEMORY_VS_VANILLA = "memory-vs-vanilla"
@@ -116,6 +143,7 @@ ATTENTION_THEOREM = "attention-theorem"
 VANILLA_LINEAR = "vanilla-linear"
 
 # Questions of an audit.
+MASKS = "masks"
 ATTENTION = "attention"
 ATTENTION_PROMPT = "attention-prompt"
 

@@ -46,7 +46,7 @@ def open_audit(path: str | Path) -> xr.DataTree:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     audit(*example("aliased"), length=3, seed=0).to_netcdf(f"{folder}/audit.nc")
     ...     open_audit(f"{folder}/audit.nc").ppl_hmm.verdict
-    {'head': 'not recoverable', 'prompt': 'recoverable'}
+    {'head': 'not recoverable', 'masks': 'recoverable', 'prompt': 'recoverable'}
     """
     tree = with_current_names(netcdf.read(path))
     try:
@@ -79,6 +79,15 @@ class AuditAccessor:
         return {name: str(asked.verdict) for name, asked in self._audited.asked.items()}
 
     @property
+    def remedy(self) -> dict[str, str | int | float]:
+        """The cheapest thing that works: what is ``recommended``, on what ``basis``, its cost and its stability.
+
+        ``n_masks`` that a head reads, ``n_prompt_tokens``, ``half_range`` over ‖μ‖_∞ of a certified head (NaN for
+        others), ``accuracy`` of what was learned on new text.
+        """
+        return self._audited.remedy
+
+    @property
     def draws(self) -> xr.Dataset:
         """Margins, best guesses and entropies of sampled texts as independent draws (chain, draw), for ArviZ.
 
@@ -90,7 +99,7 @@ class AuditAccessor:
     def summary(self) -> pd.DataFrame:
         """Return a row for each question: verdict, cause, residual, conditioning, agreement, measured accuracy."""
         columns = list(LAYOUTS["audit"][schema.RECOVERABILITY])  # stores may have their own order
-        return self._audited.table[[*columns, schema.CAUSE]].to_dataframe()
+        return self._audited.table[[*columns, schema.CAUSE, schema.N_MASKS, schema.HALF_RANGE]].to_dataframe()
 
     def report(self, *, verbose: bool = False, width: int = WIDTH) -> str:
         """Return the answers in words, in lines of ``width`` columns; theorems and formulas only if ``verbose``."""

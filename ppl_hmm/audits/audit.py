@@ -11,9 +11,11 @@ import ppl_hmm.audits.accessor  # noqa: F401  # registers tree.ppl_hmm
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.audits import groups, measured
+from ppl_hmm.audits.learning import learned_head
 from ppl_hmm.audits.questions import Question, Readings, ask
-from ppl_hmm.audits.reading import Reading
-from ppl_hmm.audits.texts import Texts, texts_to_read
+from ppl_hmm.audits.reading import Examples, Reading
+from ppl_hmm.audits.remedy import n_masks, relative_half_range, remedy
+from ppl_hmm.audits.texts import Texts, short_texts, texts_to_read
 from ppl_hmm.audits.tree import learned
 from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.base.records import Record
@@ -24,9 +26,8 @@ from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Model, Text
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
-from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, Certificate
+from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.entering import entering_law, task_targets
-from ppl_hmm.recoverability.transfer import smallest_half_range
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.tasks import PosteriorTask, Task, on_possible_values, require_uncertain
 
@@ -49,8 +50,8 @@ def audit(
     ----------
     model, task
         One model and one task of its kind. :class:`~ppl_hmm.HMM` and :class:`~ppl_hmm.PosteriorTask`: questions
-        ``head`` and ``prompt``, or ``head`` alone for a task on a position. :class:`~ppl_hmm.MemoryHMM` and
-        :class:`~ppl_hmm.MemoryTask`: questions ``head``, ``attention`` and ``attention-prompt``.
+        ``head``, ``masks`` and ``prompt``, or ``head`` alone for a task on a position. :class:`~ppl_hmm.MemoryHMM` and
+        :class:`~ppl_hmm.MemoryTask`: questions ``head``, ``masks``, ``attention`` and ``attention-prompt``.
     tokens, lengths
         Text (B,T) to read. By default all texts of ``length`` tokens where there are at most ``n_sequences``, and then
         expectations are exact; else a sample of that many.
@@ -66,8 +67,9 @@ def audit(
     xarray.DataTree
         ``/model``, ``/task``, ``/observed_data``, ``/exact_posterior`` (posterior, label, margin, decidable),
         ``/features`` (G), ``/recoverability`` (a row for each ``question``, details below it), ``/head`` and
-        ``/prompt`` (weights and rows, by question; those that are learned end in ``-learned``), ``/diagnostics``, and
-        ``/draws`` (the sampled texts as draws for ArviZ). ``tree.ppl_hmm`` summarises, plots and explains it.
+        ``/prompt`` (weights and rows, by question; those that are learned end in ``-learned``), ``/remedy`` (the
+        cheapest thing that works), ``/diagnostics``, and ``/draws`` (the sampled texts as draws for ArviZ).
+        ``tree.ppl_hmm`` summarises, plots and explains it.
 
     Raises
     ------
@@ -83,7 +85,7 @@ def audit(
     See Also
     --------
     open_audit : The tree of a saved audit.
-    head_certificate, prompt_certificate, memory_certificate : Single theorems.
+    head_certificate, masks_needed, prompt_certificate, memory_certificate : Single theorems.
     fit_prompt : Prompts for own text and labels.
 
     Examples
@@ -91,7 +93,9 @@ def audit(
     >>> from ppl_hmm import audit, example
     >>> tree = audit(*example("aliased"), length=4, seed=0)
     >>> tree.ppl_hmm.verdict
-    {'head': 'not recoverable', 'prompt': 'recoverable'}
+    {'head': 'not recoverable', 'masks': 'recoverable', 'prompt': 'recoverable'}
+    >>> tree.ppl_hmm.remedy["recommended"], tree.ppl_hmm.remedy["n_masks"]
+    ('masks', 2)
     """
     if isinstance(model, Record) and isinstance(task, Task):
         task = task.aligned_to(model)
@@ -108,7 +112,14 @@ def audit(
     if texts.exact:
         practice = Reading.of(model, asked, _more(model, texts, n_sequences, generator(seed, "audit: learn")))
     learning = {"n_prompt_tokens": n_prompt_tokens, "seed": generator(seed, "audit: prompt")}
-    questions = ask(model, asked, Readings(reading, practice, fresh), tolerance, **learning)
+
+    def read_short() -> Reading:
+        return Reading.of(model, asked, short_texts(model, asked.place))
+
+    def log_accuracy() -> float:
+        return learned_head(*(Examples.of(each, each.features()) for each in (practice, fresh)), "log")[1]
+
+    questions = ask(model, asked, Readings(reading, practice, fresh, read_short), tolerance, **learning)
     datasets = {
         schema.MODEL: model.to_dataset(),
         schema.TASK: task.to_dataset(),
@@ -116,7 +127,8 @@ def audit(
         schema.EXACT_POSTERIOR: measured.exact_posterior(asked, reading),
         schema.FEATURES: measured.read_features(questions),
         schema.RECOVERABILITY: _summary(questions),
-        **_details(questions, reading),
+        **_details(questions),
+        schema.REMEDY: remedy(questions, int(fresh.answers.decidable.sum()), log_accuracy),
         **measured.diagnostics(model, asked, texts, reading, questions),
     }
     if not texts.exact and len(texts.tokens) >= measured.N_CHAINS:
@@ -162,6 +174,8 @@ def _summary(questions: list[Question]) -> xr.Dataset:
         "undecidable": [question.agreement.undecidable for question in questions],
         "separation_margin": [question.margin for question in questions],
         "learned_accuracy": [question.learned_accuracy for question in questions],
+        schema.N_MASKS: [n_masks(question) for question in questions],
+        schema.HALF_RANGE: [relative_half_range(question) for question in questions],
     }
     return xr.Dataset(
         {name: (schema.QUESTION, values) for name, values in columns.items()},
@@ -169,15 +183,15 @@ def _summary(questions: list[Question]) -> xr.Dataset:
     )
 
 
-def _details(questions: list[Question], reading: Reading) -> dict[str, xr.Dataset]:
+def _details(questions: list[Question]) -> dict[str, xr.Dataset]:
     """Return the weights, prompts and witnesses of all questions, by group."""
     datasets: dict[str, xr.Dataset] = {}
     for question in questions:
         certificate = question.certificate
-        datasets[f"{schema.RECOVERABILITY}/{question.name}"] = _certificate(certificate)
-        if certificate.witness is not None:
+        datasets[f"{schema.RECOVERABILITY}/{question.name}"] = _certificate(question)
+        if certificate.witness is not None and question.proof is not None:
             group = f"{schema.RECOVERABILITY}/{question.name}/{schema.WITNESS}"
-            datasets[group] = _witness(certificate.witness, reading, groups.feature_dimension(certificate.task))
+            datasets[group] = _witness(certificate.witness, question.proof, groups.feature_dimension(certificate.task))
         if certificate.prompt is not None:
             datasets[f"{schema.PROMPT}/{question.name}"] = certificate.prompt.to_dataset()
         if certificate.recoverable and question.features is not None:  # of a linear head
@@ -190,15 +204,15 @@ def _details(questions: list[Question], reading: Reading) -> dict[str, xr.Datase
     return datasets
 
 
-def _certificate(certificate: Certificate) -> xr.Dataset:
+def _certificate(question: Question) -> xr.Dataset:
     """Return what a certificate says of single states."""
+    certificate = question.certificate
     model, task = certificate.model, certificate.task
     dataset = certificate.to_dataset()
     if isinstance(model, HMM) and isinstance(task, PosteriorTask) and task.position is None:
         dataset["entering_law"] = (schema.STATE, entering_law(model, certificate.prompt).cpu().numpy())
         dataset["needed"] = (schema.STATE, (task_targets(model, task) != 0).any(0).cpu().numpy().astype(np.int8))
-        narrowest = smallest_half_range(model, task, certificate.prompt, tolerance=certificate.tolerance)
-        dataset["smallest_half_range"] = ((), narrowest.half_range)
+        dataset["smallest_half_range"] = ((), question.half_range)
     return dataset
 
 
@@ -206,6 +220,7 @@ def _witness(witness: Witness, reading: Reading, feature: str) -> xr.Dataset:
     return xr.Dataset(
         {
             "tokens": ((schema.WITNESS_TEXT, schema.POSITION), reading.tokens[witness.texts].cpu().numpy()),
+            "posterior": ((schema.WITNESS_TEXT, "latent"), reading.law[witness.texts].cpu().numpy()),
             "conditionals": ((schema.WITNESS_TEXT, feature), witness.features),
             "label": (schema.WITNESS_TEXT, witness.labels),
             "weights": ((schema.WITNESS_TEXT, schema.CLASS), witness.weights),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from ppl_hmm.audits.reading import Examples, Reading
@@ -18,7 +20,9 @@ PROMPT_TEXTS = 5000
 _VALIDATION_SHARE = 0.2
 
 
-def learned_head(examples: Examples, test: Examples) -> tuple[LinearHead | None, float]:
+def learned_head(
+    examples: Examples, test: Examples, scale: Literal["probability", "log"] = "probability"
+) -> tuple[LinearHead | None, float]:
     """Return the learned head and its accuracy; the only label that was seen, if there is one, needs no head."""
     if not len(examples.labels) or not len(test.labels):
         return None, float("nan")
@@ -27,7 +31,7 @@ def learned_head(examples: Examples, test: Examples) -> tuple[LinearHead | None,
     validation, training = (Examples(*(part[own] for part in examples)) for own in _split(len(examples.labels)))
     if len(np.unique(training.labels)) == 1:
         training = examples
-    head = LinearHead.select(*training, *validation, grid=LEARNING_GRID)
+    head = LinearHead.select(*training, *validation, grid=LEARNING_GRID, features=scale)
     return head, float(head.score(*test))
 
 

@@ -10,6 +10,7 @@ from ppl_hmm import schema
 from ppl_hmm.audits import arrays, groups
 from ppl_hmm.audits.questions import Question
 from ppl_hmm.audits.reading import Reading
+from ppl_hmm.audits.remedy import n_masks
 from ppl_hmm.audits.texts import Texts
 from ppl_hmm.models import HMM
 from ppl_hmm.models.kinds import Model
@@ -43,16 +44,19 @@ def exact_posterior(task: Task, reading: Reading) -> xr.Dataset:
 
 
 def read_features(questions: list[Question]) -> xr.Dataset:
-    """Return what linear heads read: G, zeros for impossible contexts, and G after the prompt if there is one."""
+    """Return what linear heads read: G, zeros for impossible contexts; at several masks, after a prompt if any."""
     names = {schema.HEAD: "conditionals", schema.PROMPT: "conditionals_after_prompt"}
-    return xr.Dataset(
-        {
-            names[question.name]: ((schema.SEQUENCE, schema.TOKEN), _conditionals(question).cpu().numpy())
-            for question in questions
-            if question.features is not None
-            and (question.name == schema.HEAD or question.prompt is not None)
-        }
-    )
+    found = {
+        names[question.name]: ((schema.SEQUENCE, schema.TOKEN), _conditionals(question).cpu().numpy())
+        for question in questions
+        if question.features is not None
+        and (question.name == schema.HEAD or question.prompt is not None)
+    }
+    for question in questions:
+        if question.name == schema.MASKS and n_masks(question) > 1:
+            read = question.features.unflatten(-1, (n_masks(question), -1))
+            found["conditionals_at_masks"] = ((schema.SEQUENCE, schema.MASK, schema.TOKEN), read.cpu().numpy())
+    return xr.Dataset(found)
 
 
 def _conditionals(question: Question) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import warnings
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from ppl_hmm import schema
+from ppl_hmm.audits.held import contradiction, held_to_counts
 from ppl_hmm.audits.learning import learned_head, learned_prompt
 from ppl_hmm.audits.reading import Examples, Reading
 from ppl_hmm.base.randomness import Seed
@@ -22,12 +23,13 @@ from ppl_hmm.recoverability.constant import constant_certificate
 from ppl_hmm.recoverability.flattened import flattened_pair
 from ppl_hmm.recoverability.head import exists_on_paper, head_certificate
 from ppl_hmm.recoverability.linear import HeadCertificate
+from ppl_hmm.recoverability.masks import fewest_masks
 from ppl_hmm.recoverability.memory import memory_certificate, memory_prompt_certificate
 from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
-from ppl_hmm.recoverability.rounding import surely_scored
+from ppl_hmm.recoverability.transfer import smallest_half_range
 from ppl_hmm.recoverability.witness import find_witness, separability
-from ppl_hmm.schema import Cause, Verdict
+from ppl_hmm.schema import Cause
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
 #: States of a flattened memory model, at most, for Theorem H.
@@ -41,13 +43,14 @@ class Question:
     Attributes
     ----------
     name
-        ``'head'``, ``'prompt'``, ``'attention'`` or ``'attention-prompt'``.
+        ``'head'``, ``'masks'``, ``'prompt'``, ``'attention'`` or ``'attention-prompt'``.
     certificate
         The answer: a theorem's weights, a witness, or neither.
     agreement
         How often the certificate's weights and the task agree on the audit's texts.
     features
-        G (B,V) that linear heads read on the audit's texts, after :attr:`prompt`; None for attention.
+        What linear heads read of the audit's texts: G (B,V) after :attr:`prompt`, or (B,J·V) at J masks; None for
+        attention.
     learned
         Head learned from labelled texts after :attr:`prompt`; None where it is not a linear one.
     learned_accuracy
@@ -56,6 +59,11 @@ class Question:
         The largest smallest margin of linear heads on the audit's decidable texts; NaN where it is not asked.
     learned_prompt
         Prompt learned from labelled texts; None where it is not asked, or the certificate's solves the task.
+    half_range
+        The least half-range of linear heads that solve the certificate's equations; infinite where none is known, NaN
+        for attention.
+    proof
+        The texts that the certificate's witness is of; None without one.
     """
 
     name: str
@@ -66,6 +74,8 @@ class Question:
     learned_accuracy: float = float("nan")
     margin: float = float("nan")
     learned_prompt: SoftPrompt | None = None
+    half_range: float = float("nan")
+    proof: Reading | None = None
 
     @property
     def prompt(self) -> SoftPrompt | None:
@@ -73,12 +83,19 @@ class Question:
         return self.certificate.prompt if self.learned_prompt is None else self.learned_prompt
 
 
-class Readings(NamedTuple):
-    """What is read of three sets of texts: certificates are held against the first, heads learned on the second."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Readings:
+    """What is read of sets of texts: certificates are held against the first, heads learned on the second."""
 
     texts: Reading
     practice: Reading
     fresh: Reading  # that heads are tested on
+    read_short: Callable[[], Reading]
+
+    @functools.cached_property
+    def short(self) -> Reading:
+        """All texts of few tokens, which witnesses are sought among first."""
+        return self.read_short()
 
 
 def ask(
@@ -89,7 +106,7 @@ def ask(
     Where no prompt is constructed, one of ``n_prompt_tokens`` is learned; none for 0.
     """
     asked = _asked(model, task, readings, tolerance, n_prompt_tokens, seed)
-    return [_held_to_counts(question, readings.texts) for question in asked]
+    return [held_to_counts(question, readings.texts) for question in asked]
 
 
 @functools.singledispatch
@@ -106,22 +123,49 @@ def _(
 ) -> list[Question]:
     if task.position is not None:
         return [_ask_head(schema.HEAD, position_certificate(model, task, tolerance=tolerance), readings)]
-    head = _unless_constant(head_certificate(model, task, tolerance=tolerance), model, task)
+    head = _ask_head(
+        schema.HEAD, _unless_constant(head_certificate(model, task, tolerance=tolerance), model, task), readings
+    )
     prompt = _unless_constant(prompt_certificate(model, task, tolerance=tolerance), model, task)
     learned = None if prompt.recoverable else learned_prompt(model, readings.practice, n_prompt_tokens, seed)
-    return [_ask_head(schema.HEAD, head, readings), _ask_head(schema.PROMPT, prompt, readings, learned)]
+    return [
+        head,
+        _ask_masks(head, model, task, readings, tolerance),
+        _ask_head(schema.PROMPT, prompt, readings, learned),
+    ]
 
 
 @_asked.register
 def _(model: MemoryHMM, task: MemoryTask, readings: Readings, tolerance: float, *_: object) -> list[Question]:
     texts = readings.texts
+    flattened = _flattened(model, task)
+    if flattened is None:
+        certificate = _too_large(model, task, tolerance)
+        head = _ask_head(schema.HEAD, certificate, readings)
+        masks = dataclasses.replace(head, name=schema.MASKS)
+    else:
+        certificate = _unless_constant(head_certificate(*flattened, tolerance=tolerance), *flattened)
+        head = _ask_head(schema.HEAD, certificate, readings)
+        masks = _ask_masks(head, *flattened, readings, tolerance)
     attention = memory_certificate(model, task, tolerance=tolerance)
     prompted = memory_prompt_certificate(model, task, tolerance=tolerance)
     return [
-        _ask_head(schema.HEAD, _flattened_certificate(model, task, tolerance), readings),
+        head,
+        masks,
         Question(schema.ATTENTION, attention, attention.sign_agreement(texts.tokens, texts.lengths)),
         Question(schema.ATTENTION_PROMPT, prompted, prompted.sign_agreement(texts.tokens, texts.lengths)),
     ]
+
+
+def _ask_masks(
+    head: Question, model: HMM, task: PosteriorTask, readings: Readings, tolerance: float
+) -> Question:
+    """Ask of heads on the fewest masks that are enough, else on those that come nearest; one mask is ``head`` again."""
+    if not head.certificate.recoverable or contradiction(head, readings.texts) is not None:
+        certificate = fewest_masks(model, task, tolerance=tolerance)
+        if certificate.recoverable or certificate.n_masks > 1:
+            return _ask_head(schema.MASKS, certificate, readings)
+    return dataclasses.replace(head, name=schema.MASKS)
 
 
 def _ask_head(
@@ -129,76 +173,59 @@ def _ask_head(
 ) -> Question:
     """Measure linear heads after a prompt; look for a witness where nothing is proved of heads without one."""
     texts = readings.texts
-    features = texts.features(certificate.prompt)
+    features = _read(texts, certificate)
     agreement = certificate.agreement_on(features, texts.answers, texts.tokens.shape[1])
-    if name == schema.HEAD and not certificate.recoverable:
-        certificate = _refuted(certificate, texts, features)
-    prompt = certificate.prompt
+    proof = None
+    if name != schema.PROMPT and not certificate.recoverable:
+        certificate, proof = _refuted(certificate, readings)
     if learned is not None:
-        prompt, features = learned, texts.features(learned)
+        features = texts.features(learned)
     examples = Examples.of(texts, features)
-    margin = separability(*examples).margin if len(examples.labels) else float("nan")
+    margin = float("nan")
+    if len(examples.labels) and not (name == schema.MASKS and certificate.recoverable):
+        margin = separability(*examples).margin
     practised, test = (
-        examples if each is texts else Examples.of(each, each.features(prompt))
+        examples if each is texts else Examples.of(each, _read(each, certificate, learned))
         for each in (readings.practice, readings.fresh)
     )
-    return Question(name, certificate, agreement, features, *learned_head(practised, test), margin, learned)
+    found = learned_head(practised, test)
+    return Question(name, certificate, agreement, features, *found, margin, learned, _half_range(certificate), proof)
 
 
-def _refuted(certificate: HeadCertificate, texts: Reading, features: Tensor) -> HeadCertificate:
-    """Return the certificate with its witness, if some of the decidable texts are one."""
-    examples = Examples.of(texts, features)
-    if not len(examples.labels):
-        return certificate
-    witness = find_witness(*examples, n_classes=certificate.task.n_classes)
-    if witness is None:
-        return certificate
-    if exists_on_paper(certificate):
-        return certificate.beyond_float64()
-    kept = np.flatnonzero(texts.told(features).cpu().numpy())
-    return certificate.refuted_by(dataclasses.replace(witness, texts=kept[witness.texts]))
+def _read(reading: Reading, certificate: HeadCertificate, learned: SoftPrompt | None = None) -> Tensor:
+    """Return what the heads of a question read, after a learned prompt if there is one."""
+    if certificate.n_masks > 1:
+        return reading.features_at_masks(certificate.n_masks)
+    return reading.features(certificate.prompt if learned is None else learned)
 
 
-def _held_to_counts(question: Question, texts: Reading) -> Question:
-    """Return the question; undecided, with a warning, where the texts that were read contradict its verdict."""
-    contradiction = _contradiction(question, texts)
-    if contradiction is None:
-        return question
-    certificate = question.certificate.withdrawn(contradiction)
-    warnings.warn(
-        f"question {question.name!r} of an audit: {certificate.reasons[-1]}; please report this model and task",
-        RuntimeWarning,
-        stacklevel=5,
-    )
-    return dataclasses.replace(question, certificate=certificate)
+def _refuted(certificate: HeadCertificate, readings: Readings) -> tuple[HeadCertificate, Reading | None]:
+    """Return the certificate with its witness and the texts that this is of, if some decidable texts are one.
+
+    Short texts are looked at first: they are all there are, and soon read.
+    """
+    for reading in (readings.short, readings.texts):
+        features = _read(reading, certificate)
+        examples = Examples.of(reading, features)
+        if not len(examples.labels):
+            continue
+        witness = find_witness(*examples, n_classes=certificate.task.n_classes)
+        if witness is None:
+            continue
+        if exists_on_paper(certificate):
+            return certificate.beyond_float64(), None
+        kept = np.flatnonzero(reading.told(features).cpu().numpy())
+        return certificate.refuted_by(dataclasses.replace(witness, texts=kept[witness.texts])), reading
+    return certificate, None
 
 
-def _contradiction(question: Question, texts: Reading) -> str | None:
-    """Return how the texts that were read contradict a verdict, None where they do not."""
-    certificate, (agreeing, decidable, _) = question.certificate, question.agreement
-    if certificate.recoverable and agreeing < decidable:
-        return f"what was constructed is wrong on {decidable - agreeing} of {decidable} texts that it claims"
-    if question.features is None:
-        return None  # attention claims texts whose states are sure, be they none
-    told = texts.told(question.features)
-    if certificate.recoverable and not decidable and told.any():
-        return f"what was constructed claims none of {int(told.sum())} decidable texts"
-    if certificate.verdict is Verdict.NOT_RECOVERABLE:
-        heads = {"constructed": LinearHead.from_weights(certificate.weights.cpu().numpy()), "learned": question.learned}
-        features, labels = question.features[told], texts.answers.labels[told]
-        for name, head in heads.items():
-            if head is not None and _surely_right(head, features, labels, certificate, texts.tokens.shape[1]):
-                return f"the {name} head is right on all {len(labels)} decidable texts"
-    return None
-
-
-def _surely_right(
-    head: LinearHead, features: Tensor, labels: Tensor, certificate: Certificate, n_tokens: int
-) -> bool:
-    """Say whether a head classifies all texts, and by more than rounding."""
-    weights = features.new_tensor(head.coef_ + head.intercept_[:, None])  # ΣG = 1
-    right = head.predict(features.cpu().numpy()) == labels.cpu().numpy()
-    return bool(right.all()) and bool(surely_scored(features, weights, certificate.model, n_tokens).all())
+def _half_range(certificate: HeadCertificate) -> float:
+    """Return the least half-range of heads that solve the certificate's equations, infinite where none is known."""
+    model, task = certificate.model, certificate.task
+    of_first_state = isinstance(model, HMM) and isinstance(task, PosteriorTask) and task.position is None
+    if of_first_state and certificate.n_masks == 1:
+        return smallest_half_range(model, task, certificate.prompt, tolerance=certificate.tolerance).half_range
+    return certificate.half_range if certificate.recoverable else float("inf")
 
 
 def _unless_constant(certificate: HeadCertificate, model: HMM, task: PosteriorTask) -> HeadCertificate:
@@ -208,12 +235,15 @@ def _unless_constant(certificate: HeadCertificate, model: HMM, task: PosteriorTa
     return constant_certificate(model, task, tolerance=certificate.tolerance) or certificate
 
 
-def _flattened_certificate(model: MemoryHMM, task: MemoryTask, tolerance: float) -> HeadCertificate:
-    """Return what Theorem H says of a memory model, of one state where the flattened model would be too large."""
+def _flattened(model: MemoryHMM, task: MemoryTask) -> tuple[HMM, PosteriorTask] | None:
+    """Return the flattened model and its task, None where it would be too large for the theorems of linear heads."""
     n_flattened = model.n_memory_values**model.n_cells * model.n_states
-    if n_flattened <= FLATTENED_LIMIT:
-        flattened = flattened_pair(model, task)
-        return _unless_constant(head_certificate(*flattened, tolerance=tolerance), *flattened)
+    return flattened_pair(model, task) if n_flattened <= FLATTENED_LIMIT else None
+
+
+def _too_large(model: MemoryHMM, task: MemoryTask, tolerance: float) -> HeadCertificate:
+    """Return the certificate of a memory model whose flattened one would be too large."""
+    n_flattened = model.n_memory_values**model.n_cells * model.n_states
     reason = f"the flattened model has {n_flattened} states: Theorem H was not asked for more than {FLATTENED_LIMIT}"
     infinite = float("inf")
     return HeadCertificate(

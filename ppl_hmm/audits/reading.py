@@ -9,8 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ppl_hmm.base.positions import Probe
-from ppl_hmm.language_models.oracle import OracleLM
-from ppl_hmm.language_models.protocol import EncodedText
+from ppl_hmm.language_models.oracle import OracleLM, OracleText
 from ppl_hmm.models import SoftPrompt
 from ppl_hmm.models.kinds import Model
 from ppl_hmm.tasks import Answers, Task, latent_posterior
@@ -26,7 +25,7 @@ class Reading:
     answers: Answers
     tolerance: float  # margins within it are undecidable
     probe: Probe  # the mask that heads read: (∅, x), but for tasks on a position
-    encoded: EncodedText  # of its input
+    encoded: OracleText  # of its input
 
     @classmethod
     def of(cls, model: Model, task: Task, tokens: Tensor, lengths: Tensor | None = None) -> Reading:
@@ -40,6 +39,10 @@ class Reading:
         """Return what a head reads of each text (B,V), after a prompt; zeros for impossible contexts."""
         rows = None if prompt is None else prompt.rows
         return self.probe.features(lambda positions: self.encoded.conditionals(rows, positions).detach())
+
+    def features_at_masks(self, n_masks: int) -> Tensor:
+        """Return what a head reads at J masks in front of each text (B,J·V); zeros for impossible contexts."""
+        return self.features() if n_masks == 1 else self.encoded.at_masks(n_masks).flatten(-2)
 
     def told(self, features: Tensor) -> Tensor:
         """Say which texts (B,) a head can be asked about: decidable ones whose context is possible."""

@@ -10,7 +10,7 @@ import xarray as xr
 
 from ppl_hmm import schema
 from ppl_hmm.audits.tree import Asked, Audited
-from ppl_hmm.audits.words import ILL_CONDITIONED, NAMES, OF_ATTENTION, accuracy, advice, sentence
+from ppl_hmm.audits.words import ILL_CONDITIONED, NAMES, OF_ATTENTION, accuracy, advice, recommendation, sentence
 from ppl_hmm.recoverability.witness import SEPARATION
 from ppl_hmm.schema import Cause, Verdict
 
@@ -20,6 +20,7 @@ WIDTH = 80
 _ERROR = 0.05
 
 _OFF_OTHERS = "the rows that are read, off the span of all others,"
+_ROWS_OF_CHAIN = "the matrix R of the masks, that every state be told by them,"
 _ROWS_IN_FRONT = "W on the states that enter the mask"
 _ROWS_AT_POSITION = "the rows that the head reads, restricted to the laws that some text leads to,"
 
@@ -70,7 +71,8 @@ def answers(tree: xr.DataTree) -> list[Answer]:
 def report(tree: xr.DataTree, *, verbose: bool = False, width: int = WIDTH) -> str:
     """Return the answers of an audit's tree as plain text, in lines of at most ``width`` columns.
 
-    First a sentence for each question, then the details; theorems and formulas only if ``verbose``.
+    First a sentence for each question, then the details, at last what is recommended; theorems and formulas only if
+    ``verbose``.
     """
     audited, found = Audited(tree), answers(tree)
     lines = [_fold(answer.sentence, width, "- ") for answer in found]
@@ -85,19 +87,23 @@ def report(tree: xr.DataTree, *, verbose: bool = False, width: int = WIDTH) -> s
         for title, sentences in parts.items():
             titles = [title, *[""] * len(sentences)]
             lines += [_fold(text, width, f"  {own:<12}") for own, text in zip(titles, sentences, strict=False)]
+    if audited.has(schema.REMEDY):
+        lines += ["", _fold(recommendation(audited), width)]
     return "\n".join(lines)
 
 
 def as_json(tree: xr.DataTree) -> dict[str, Any]:
-    """Return an audit as plain dictionaries and lists: answers, the table of questions, diagnostics.
+    """Return an audit as plain dictionaries and lists: answers, remedy, the table of questions, diagnostics.
 
     NaN and infinity are None, so that the result is strict JSON.
     """
     audited = Audited(tree)
+    remedy = audited.remedy if audited.has(schema.REMEDY) else {}
     parts = ("question", "name", "verdict", "why", "stability", "advice", "cause", "sentence")
     return {
         **{name: _plain(value) for name, value in audited.attributes.items()},
         "answers": [{part: getattr(answer, part) for part in parts} for answer in answers(tree)],
+        "remedy": {name: _plain(value) for name, value in remedy.items()},
         "questions": _columns(audited.table),
         "diagnostics": {name: _columns(dataset) for name, dataset in audited.diagnostics.items()},
     }
@@ -175,6 +181,8 @@ def _rows(audited: Audited, asked: Asked) -> str:
     """Return which rows must be independent."""
     if asked.question in OF_ATTENTION:
         return _OFF_OTHERS
+    if asked.n_masks > 1:
+        return _ROWS_OF_CHAIN
     return _ROWS_AT_POSITION if audited.latent_asked else _ROWS_IN_FRONT
 
 

@@ -8,13 +8,20 @@ import itertools
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from ppl_hmm.base.positions import Place
 from ppl_hmm.base.randomness import Seed, generator
-from ppl_hmm.base.tokens import as_text
+from ppl_hmm.base.tokens import MASK, as_text
 from ppl_hmm.errors import at_least
 from ppl_hmm.inference.queries import log_likelihood
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models.kinds import Model, Text
+
+#: Texts of few tokens, at most, that witnesses are sought among first.
+SHORT_TEXTS = 2000
+# Tokens of one of them, at most.
+_SHORT_LENGTH = 12
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,9 +80,33 @@ def texts_to_read(
     return Texts(text, None, f"{n_sequences} sampled texts of {length} tokens", ends)
 
 
+def short_texts(model: Model, place: Place) -> Tensor:
+    """Return all possible texts of one token, of two, and so on, as long as there are :data:`SHORT_TEXTS` at most.
+
+    (n,L), ``MASK`` past the end of each; without those that lack the place. None, (0,L), where V alone is too many.
+    """
+    lengths, n_texts = [], 0
+    for length in range(1, _SHORT_LENGTH + 1):
+        n_texts += model.vocabulary_size**length
+        if n_texts <= SHORT_TEXTS and place.within(length):
+            lengths.append(length)
+    longest = max(lengths, default=1)
+    each = [pad(_every_text(model, length), (0, longest - length), value=MASK) for length in lengths]
+    every = torch.cat(each) if each else torch.empty(0, longest, dtype=torch.long, device=model.device)
+    return every[_log_probability(model, every) > -torch.inf] if each else every
+
+
 def _all_texts(model: Model, length: int) -> Texts:
-    every = torch.tensor(list(itertools.product(range(model.vocabulary_size), repeat=length)), device=model.device)
-    log_probability = log_likelihood(model.detach().to(torch.float64), every)
+    every = _every_text(model, length)
+    log_probability = _log_probability(model, every)
     possible = log_probability > -torch.inf
     weights = log_probability[possible].softmax(0).cpu().numpy()
     return Texts(every[possible], weights, f"all texts of {length} tokens")
+
+
+def _every_text(model: Model, length: int) -> Tensor:
+    return torch.tensor(list(itertools.product(range(model.vocabulary_size), repeat=length)), device=model.device)
+
+
+def _log_probability(model: Model, tokens: Tensor) -> Tensor:
+    return log_likelihood(model.detach().to(torch.float64), tokens)

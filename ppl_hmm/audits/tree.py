@@ -48,6 +48,10 @@ class Asked:
         Largest smallest margin of linear heads on the texts; NaN where it was not asked.
     learned_accuracy
         Of the learned head on new texts whose label is decidable; NaN where none was learned.
+    n_masks
+        Masks that its heads read; 0 for attention.
+    half_range
+        Of the certified head, over ‖μ‖_∞; NaN where none is certified, and for attention.
     """
 
     question: str
@@ -63,6 +67,8 @@ class Asked:
     undecidable: int
     separation_margin: float
     learned_accuracy: float
+    n_masks: int
+    half_range: float
 
     @classmethod
     def of(cls, row: xr.Dataset) -> Asked:
@@ -124,12 +130,19 @@ class Audited:
 
     @cached_property
     def table(self) -> xr.Dataset:
-        """A row for each question; causes follow from verdicts in an audit of version 0.1, which has none."""
+        """A row for each question, with the columns that an audit of version 0.1 lacks.
+
+        Its causes follow from its verdicts, its heads read one mask, and their half-ranges are not known.
+        """
         found = self.group(schema.RECOVERABILITY)
-        if schema.CAUSE in found:
-            return found
-        rows = zip(found[schema.VERDICT].values.tolist(), found["theorem"].values.tolist(), strict=True)
-        return found.assign({schema.CAUSE: (schema.QUESTION, [str(_former_cause(*row)) for row in rows])})
+        if schema.CAUSE not in found:
+            rows = zip(found[schema.VERDICT].values.tolist(), found["theorem"].values.tolist(), strict=True)
+            found = found.assign({schema.CAUSE: (schema.QUESTION, [str(_former_cause(*row)) for row in rows])})
+        if schema.N_MASKS not in found:
+            of_heads = found[schema.QUESTION].isin([schema.HEAD, schema.PROMPT])
+            unknown = np.full(found.sizes[schema.QUESTION], np.nan)
+            found = found.assign({schema.N_MASKS: of_heads.astype(int), schema.HALF_RANGE: (schema.QUESTION, unknown)})
+        return found
 
     @cached_property
     def asked(self) -> dict[str, Asked]:
@@ -157,6 +170,11 @@ class Audited:
     def memory_model(self) -> MemoryHMM:
         """The model, one with a memory."""
         return MemoryHMM.from_dataset(self.group(schema.MODEL))
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        return self.group(schema.MODEL).sizes[schema.TOKEN]
 
     @property
     def texts(self) -> str:
@@ -221,14 +239,27 @@ class Audited:
         return entering_law(self.model, self.prompt(question)).numpy()
 
     @property
-    def witness(self) -> np.ndarray:
-        """Numbers of the texts (n,) that no linear head on G classifies; none where there is no witness."""
+    def remedy(self) -> dict[str, str | int | float]:
+        """What is recommended, on what basis, and the columns of ``/remedy`` for it."""
+        found = self.group(schema.REMEDY, "audit again: versions before 0.3 recommended nothing")
+        chosen = {name: found[name].item() for name in (schema.RECOMMENDED, schema.BASIS)}
+        if chosen[schema.RECOMMENDED] not in found[schema.REMEDY]:
+            return chosen
+        row = found.sel({schema.REMEDY: chosen[schema.RECOMMENDED]}).drop_vars([*chosen, schema.REMEDY])
+        return {**chosen, **{str(name): value.item() for name, value in row.data_vars.items()}}
+
+    @property
+    def witness(self) -> tuple[np.ndarray, np.ndarray]:
+        """Posteriors (n,·) and labels (n,) of the texts that no linear head on G classifies; none without a witness."""
         path = f"{schema.RECOVERABILITY}/{schema.HEAD}/{schema.WITNESS}"
         if not self.has(path):
-            return np.empty(0, dtype=int)
-        found = self.group(path)["tokens"].values
-        texts = self.group(schema.OBSERVED_DATA)["tokens"].values
-        return (found[:, None] == texts).all(-1).argmax(1)
+            return self.law[:0], self.labels[:0]
+        found = self.group(path)
+        if "posterior" in found:
+            return found["posterior"].values, found["label"].values
+        texts = self.group(schema.OBSERVED_DATA)["tokens"].values  # of version 0.1: the audit's own
+        own = (found["tokens"].values[:, None] == texts).all(-1).argmax(1)
+        return self.law[own], self.labels[own]
 
     def share(self, chosen: np.ndarray, among: np.ndarray) -> float:
         """Return the probability of the chosen texts (B,) among some (B,); NaN where there are none."""

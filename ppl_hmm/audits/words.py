@@ -8,23 +8,34 @@ from __future__ import annotations
 import numpy as np
 
 from ppl_hmm import schema
+from ppl_hmm.audits.remedy import LARGEST_HALF_RANGE
 from ppl_hmm.audits.tree import Asked, Audited, learned
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.witness import SEPARATION
-from ppl_hmm.schema import Cause
+from ppl_hmm.schema import Basis, Cause, Remedy
 
 #: What each question asks about.
 NAMES = {
     schema.HEAD: "a linear head",
+    schema.MASKS: "a linear head on several masks",
     schema.PROMPT: "a prompt and a linear head",
     schema.ATTENTION: "attention over all positions",
     schema.ATTENTION_PROMPT: "a prompt and attention",
 }
 _SUBJECTS = {
     schema.HEAD: "a linear head",
+    schema.MASKS: "a linear head on {masks}",
     schema.PROMPT: "a prompt with a linear head",
     schema.ATTENTION: "attention over all positions",
     schema.ATTENTION_PROMPT: "a prompt with attention",
+}
+_REMEDIES = {
+    Remedy.HEAD: "a linear head",
+    Remedy.MASKS: "a linear head on {masks}",
+    Remedy.PROMPT: "a prompt with a linear head",
+    Remedy.ATTENTION: "attention over all positions",
+    Remedy.ATTENTION_PROMPT: "a prompt with attention",
+    Remedy.LOG_PROBABILITIES: "a linear head on log-probabilities",
 }
 #: Singular values below this are as good as zero for anything that is trained.
 ILL_CONDITIONED = 1e-6
@@ -48,10 +59,16 @@ _ADVICE = {
     (schema.HEAD, Cause.CONDITION_HOLDS): "constructed_head(model, task) is that head; a learned one needs no prompt "
     "either",
     (schema.HEAD, Cause.WITNESS): "no linear head on one mask will do, however it is trained: see whether several "
-    "masks do, masks_needed(model, task), or a prompt; or read log-probabilities, LinearHead(features='log')",
+    "masks or a prompt do; or read log-probabilities, LinearHead(features='log')",
     (schema.HEAD, Cause.CONDITION_FAILS): "learn a head and test it; longer or more text may hold a witness",
-    (schema.HEAD, Cause.ROUNDING): "expect no trained head to find it: see whether several masks do better, "
-    "masks_needed(model, task)",
+    (schema.HEAD, Cause.ROUNDING): "expect no trained head to find it: see whether several masks do better",
+    (schema.MASKS, Cause.CONDITION_HOLDS): "constructed_head(model, task, n_masks={n_masks}) is that head; it reads "
+    "probe_features(lm, tokens, n_masks={n_masks})",
+    (schema.MASKS, Cause.WITNESS): "no linear head on these masks will do, however it is trained: see whether a prompt "
+    "does; or read log-probabilities, LinearHead(features='log')",
+    (schema.MASKS, Cause.CONDITION_FAILS): "learn a head on probe_features(lm, tokens, n_masks={n_masks}) and test it; "
+    "longer or more text may hold a witness",
+    (schema.MASKS, Cause.ROUNDING): "expect no trained head to find it: see whether a prompt does better",
     (schema.PROMPT, Cause.CONDITION_HOLDS): "constructed_prompt(model, task), then constructed_head(model, task, "
     "prompt)",
     (schema.PROMPT, Cause.CONDITION_FAILS): "the search found no prompt, which proves nothing: fit_prompt(lm, …) "
@@ -71,6 +88,13 @@ _ADVICE_WITH_MEMORY = {
     "log-probabilities, LinearHead(features='log')",
     (schema.HEAD, Cause.ROUNDING): "expect no trained head to find it: see whether attention does better",
     (schema.HEAD, Cause.TOO_LARGE): "ask attention, whose condition needs no larger model, or learn a head and test it",
+    (schema.MASKS, Cause.CONDITION_HOLDS): "LinearHead.from_dataset(tree['head/masks'].to_dataset()) is that head; it "
+    "reads probe_features(lm, tokens, n_masks={n_masks})",
+    (schema.MASKS, Cause.WITNESS): "no linear head on these masks will do, however it is trained: see whether "
+    "attention does, or read log-probabilities, LinearHead(features='log')",
+    (schema.MASKS, Cause.ROUNDING): "expect no trained head to find it: see whether attention does better",
+    (schema.MASKS, Cause.TOO_LARGE): "ask attention, whose condition needs no larger model, or learn a head and test "
+    "it",
 }
 _ADVICE_AT_POSITION = {
     (schema.HEAD, Cause.CONDITION_HOLDS): "constructed_head(model, task) is that head; it reads probe_features(lm, "
@@ -83,7 +107,7 @@ _ADVICE_AT_POSITION = {
 
 def sentence(audited: Audited, asked: Asked) -> str:
     """Return the answer to a question in plain words."""
-    subject, cause = _SUBJECTS[asked.question], asked.cause
+    subject, cause = _SUBJECTS[asked.question].format(masks=_masks(asked.n_masks)), asked.cause
     if cause is Cause.CONSTANT_LABEL:
         return f"{_capital(subject)} solves this task without reading: every text has the same label."
     if cause is Cause.CONDITION_HOLDS:
@@ -113,10 +137,48 @@ def advice(audited: Audited, asked: Asked) -> str:
     else:
         with_memory = _ADVICE_WITH_MEMORY if schema.ATTENTION in audited.asked else {}
         at_position = _ADVICE_AT_POSITION if audited.latent_asked else {}
-        found = {**_ADVICE, **with_memory, **at_position}[question, cause]
+        of_head = question == schema.MASKS and asked.n_masks == 1
+        found = {**_ADVICE, **with_memory, **at_position}[schema.HEAD if of_head else question, cause]
+        found = found.format(n_masks=asked.n_masks)
+        if of_head and asked.recoverable:
+            found = f"one mask is enough: {found}"
     if asked.recoverable and asked.residual > RESIDUAL_TOLERANCE:
         found += f"; pass tolerance={audited.tolerance:g}, as to this audit"
     return found
+
+
+def recommendation(audited: Audited) -> str:
+    """Return what is recommended in plain words: the cheapest thing that works, its cost, and how stable it is."""
+    found = audited.remedy
+    remedy, basis = Remedy(found[schema.RECOMMENDED]), Basis(found[schema.BASIS])
+    if remedy is Remedy.NOTHING:
+        return "Nothing has to be learned: every text has the same label."
+    if remedy is Remedy.UNKNOWN:
+        return "Nothing can be recommended: no label was clear enough to learn from."
+    what = _REMEDIES[remedy].format(masks=_masks(int(found["n_masks"])))
+    cost = _cost(int(found["n_masks"]), int(found["n_prompt_tokens"]), audited.vocabulary_size)
+    if basis is Basis.MEASUREMENT:
+        return (
+            f"Nothing is proved to solve this task. As good as any that was learned is {what}, right on "
+            f"{found['accuracy']:.2%} of new text with a clear label. {cost}"
+        )
+    return f"Use {what}: of all that is proved to solve this task it costs least. {cost}{_stability(found)}"
+
+
+def _cost(n_masks: int, n_prompt_tokens: int, vocabulary_size: int) -> str:
+    """Say what a remedy reads of each text, and what stands in front."""
+    read = f"{n_masks * vocabulary_size} numbers of each text" if n_masks else "the whole text"
+    tokens = f"{n_prompt_tokens} prompt token{'s' if n_prompt_tokens > 1 else ''}"
+    return f"It reads {read}{f', after {tokens}' if n_prompt_tokens else ''}."
+
+
+def _stability(found: dict) -> str:
+    """Say what errors of a language model are multiplied by, where that is known."""
+    half_range = found["half_range"]
+    if not np.isfinite(half_range):
+        return ""
+    faint = ", more than any trained one can bear" if half_range > LARGEST_HALF_RANGE else ""
+    return f" Errors of the language model it multiplies by up to {half_range:.2g} (its half-range){faint}."
 
 
 def accuracy(audited: Audited, asked: Asked) -> str:
@@ -156,6 +218,10 @@ def _learned(audited: Audited, asked: Asked) -> list[str]:
         return [f"{said}."]
     some = "some head is" if asked.separation_margin > SEPARATION else "no head is known to be"
     return [f"{said}; after this prompt {some} right on all texts that were read."]
+
+
+def _masks(n_masks: int) -> str:
+    return f"{n_masks} masks" if n_masks > 1 else "one mask"
 
 
 def _capital(words: str) -> str:

@@ -84,6 +84,10 @@ class Place:
         """Whether a head also sees the token that its mask hides."""
         return self.position is not None and self.given == "text"
 
+    def within(self, length: int) -> bool:
+        """Say whether texts of so many tokens have this state."""
+        return self.position is None or -length <= self.position < length
+
     def columns(self, tokens: Tensor) -> Tensor:
         """Return the column (…,B) of the state in checked tokens (…,B,T).
 

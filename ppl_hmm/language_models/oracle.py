@@ -12,7 +12,7 @@ from torch import Tensor
 from ppl_hmm.base.labels import Names
 from ppl_hmm.base.records import broadcast_shapes
 from ppl_hmm.base.tokens import as_tokens
-from ppl_hmm.exact import prompted
+from ppl_hmm.exact import masks, prompted
 from ppl_hmm.inference.queries import masked_conditionals
 from ppl_hmm.inference.rows import LikelihoodRows, model_prompt, require_kind
 from ppl_hmm.models.kinds import Model, Prompt, Text, by_memory_value, prompt_shape
@@ -132,6 +132,14 @@ class OracleText:
         each = [prompted.conditionals(self._encoded, rows, left[t], right[t], t) for t in chosen]
         conditionals = torch.stack(each, dim=-2)
         return conditionals.reshape(*leading, *conditionals.shape[2:])
+
+    def at_masks(self, n_masks: int) -> Tensor:
+        """Return G (P…,B,J,V) at J masks in front of the text, in place of the one that it begins with.
+
+        Cost O(B·K·J·V), once the message behind that mask is known.
+        """
+        found = masks.conditionals(self._encoded, self._behind_positions([0])[0], n_masks)
+        return found.reshape(*self._model.batch_shape, *found.shape[1:])
 
     def _behind_positions(self, positions: list[int]) -> dict[int, prompted.Behind]:
         """Return the messages after positions, computing those that are missing."""

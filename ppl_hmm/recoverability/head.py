@@ -135,11 +135,11 @@ def exists_on_paper(certificate: HeadCertificate) -> bool:
     """Say whether Theorem H's condition holds in exact arithmetic, be its head beyond float64 or not.
 
     That is so where the rows W[S] of the states entered are independent, their smallest singular value being above
-    rounding, and S holds all states that the task needs.
+    rounding, and S holds all states that the task needs; on several masks, where all rows of R are independent.
     """
     if certificate.cause is Cause.TOO_LARGE or certificate.sigma_min <= _SIGMA_ROUNDING:
         return False
-    if certificate.task.place.position is not None:
+    if certificate.n_masks > 1 or certificate.task.place.position is not None:
         return True  # all states that its rows are of can be read
     model, task = cast(HMM, certificate.model), cast(PosteriorTask, certificate.task)
     needed = (task_targets(model, task) != 0).any(0)

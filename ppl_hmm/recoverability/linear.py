@@ -130,5 +130,6 @@ class HeadCertificate(Certificate):
 
     def beyond_float64(self) -> Self:
         """Return the undecided certificate of a head that exists on paper, where rounding hides it from every text."""
-        reason = f"a head exists on paper, σ_min(W) = {self.sigma_min:.1e}, but rounding hides what it reads in G"
+        sigma = f"σ_min({'W' if self.n_masks == 1 else 'R'}) = {self.sigma_min:.1e}"
+        reason = f"a head exists on paper, {sigma}, but rounding hides what it reads in G"
         return dataclasses.replace(self, cause=Cause.ROUNDING, reasons=(*self.reasons, reason))

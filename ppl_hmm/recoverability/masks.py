@@ -18,6 +18,7 @@ The theorem is ours; one mask is Theorem 3.3 of Wei, Xie & Ma (2021).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -25,12 +26,12 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.errors import at_least
-from ppl_hmm.exact.wide import Wide
+from ppl_hmm.exact.wide import Wide, wide_product
 from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
-from ppl_hmm.recoverability.entering import margin_error, mask_laws, smallest_row_singular_value
+from ppl_hmm.recoverability.entering import margin_error, smallest_row_singular_value, wide_law
 from ppl_hmm.recoverability.half_range import narrowest_heads
 from ppl_hmm.recoverability.head import refined_least_squares
 from ppl_hmm.recoverability.linear import HeadCertificate
@@ -41,6 +42,10 @@ from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
 
 #: Masks that :func:`masks_needed` tries, by default.
 MOST_MASKS = 12
+# Least squares whose heads move margins by more, relative to ‖μ‖_∞, solve nothing: no head beside them does.
+_SOLVES = 1e-3
+# Of two residuals, the share of the first that the second must stay below to count as less.
+_CLEARLY_LESS = 0.99
 
 
 def chain_certificate(
@@ -99,46 +104,18 @@ def chain_certificate(
     >>> [str(chain_certificate(model, task, n_masks).verdict) for n_masks in (1, 2, 3)]
     ['undecided', 'recoverable', 'recoverable']
     """
-    require_pair("chain_certificate", model, task, HMM)
-    require_uncertain("chain_certificate", model, task)
-    require_thresholds(0.0, tolerance)
     n_masks = at_least("n_masks", n_masks, 1)
-    model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
-    task = on_possible_values(model, task)
-    if prompt is not None and not isinstance(prompt, SoftPrompt):
-        prompt = SoftPrompt(prompt)  # type: ignore[arg-type]
-    laws, rounding = mask_laws(model, n_masks, prompt), law_rounding(model, prompt, n_masks)
-    matrix, scale = _observability(model, laws), float(task.contrasts.abs().max()) or 1.0
-    best = _Head("", matrix.new_zeros(0), torch.inf)
-    for equation, weights in _proposals(_equations(model, task, laws, matrix), task.n_classes, n_masks):
-        error = margin_error(model, task, laws, weights.unflatten(-1, (n_masks, -1)), rounding)
-        if not best.error <= error or not len(best.weights):
-            best = _Head(equation, weights, error)
-        if error <= tolerance * scale:
-            break
-    certificate = HeadCertificate(
-        theorem="Theorem C (several masks)",
-        weights=best.weights[0] if task.n_classes == 2 else best.weights,
-        residual=best.error / scale,
-        margin_error=best.error + rounding * float(task.scale),
-        sigma_min=smallest_row_singular_value(matrix) if model.n_states <= _largest_rank(model, n_masks) else 0.0,
-        support_threshold=0.0,
-        tolerance=tolerance,
-        cause=Cause.of_condition(best.error <= tolerance * scale),
-        reasons=(f"{best.equation} on {n_masks} masks: relative margin error {best.error / scale:.3g}",),
-        model=model,
-        task=task,
-        prompt=prompt,
-        n_masks=n_masks,
-    )
+    model, task, prompt = _checked("chain_certificate", model, task, prompt, tolerance)
+    chain = next(itertools.islice(_chains(model, prompt), n_masks - 1, None))
+    certificate = _certificate(model, task, prompt, chain, tolerance)
     return proved(certificate) if exact else certificate
 
 
 def masks_needed(
     model: HMM,
     task: PosteriorTask,
-    prompt: Prompt | None = None,
     *,
+    prompt: Prompt | None = None,
     most: int = MOST_MASKS,
     tolerance: float = RESIDUAL_TOLERANCE,
 ) -> HeadCertificate | None:
@@ -163,11 +140,64 @@ def masks_needed(
     >>> masks_needed(model, task).n_masks
     2
     """
-    for n_masks in range(1, at_least("most", most, 1) + 1):
-        certificate = chain_certificate(model, task, n_masks, prompt, tolerance=tolerance)
-        if certificate.recoverable:
-            return certificate
-    return None
+    found = fewest_masks(model, task, prompt=prompt, most=most, tolerance=tolerance)
+    return found if found.recoverable else None
+
+
+def fewest_masks(
+    model: HMM,
+    task: PosteriorTask,
+    *,
+    prompt: Prompt | None = None,
+    most: int = MOST_MASKS,
+    tolerance: float = RESIDUAL_TOLERANCE,
+) -> HeadCertificate:
+    """Return the certificate of :func:`masks_needed`; where the condition never holds, the one that comes nearest.
+
+    Of two that come as near within a percent, that with fewer masks.
+    """
+    most = at_least("most", most, 1)
+    model, task, prompt = _checked("masks_needed", model, task, prompt, tolerance)
+    best = None
+    for chain in itertools.islice(_chains(model, prompt), most):
+        found = _certificate(model, task, prompt, chain, tolerance)
+        if best is None or found.recoverable or found.residual < _CLEARLY_LESS * best.residual:
+            best = found
+        if found.recoverable:
+            break
+    assert best is not None  # at least one mask was tried
+    return best
+
+
+def _checked(
+    function: str, model: HMM, task: PosteriorTask, prompt: Prompt | None, tolerance: float
+) -> tuple[HMM, PosteriorTask, SoftPrompt | None]:
+    """Return the arguments of a public function in float64, the task on possible values."""
+    require_pair(function, model, task, HMM)
+    require_uncertain(function, model, task)
+    require_thresholds(0.0, tolerance)
+    model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
+    if prompt is not None and not isinstance(prompt, SoftPrompt):
+        prompt = SoftPrompt(prompt)  # type: ignore[arg-type]
+    return model, on_possible_values(model, task), prompt
+
+
+class _Chain(NamedTuple):
+    """The masks in front of the text: the laws p_1, …, p_J (K,) that enter them, and R (K,J·V)."""
+
+    laws: tuple[Wide, ...]
+    matrix: Tensor
+
+
+def _chains(model: HMM, prompt: SoftPrompt | None) -> Iterator[_Chain]:
+    """Yield the chains of one mask, of two, and so on."""
+    moves, law = Wide.of(model.transition), wide_law(model, prompt)
+    chain = _Chain((), model.emission[:, :0])
+    while True:
+        blocks = model.transition.mT @ chain.matrix, law.floats()[:, None] * model.emission
+        chain = _Chain((*chain.laws, law), torch.cat(blocks, dim=1))
+        yield chain
+        law = wide_product(law[None], moves)[0]
 
 
 class _Head(NamedTuple):
@@ -178,46 +208,71 @@ class _Head(NamedTuple):
     error: float
 
 
+def _certificate(
+    model: HMM, task: PosteriorTask, prompt: SoftPrompt | None, chain: _Chain, tolerance: float
+) -> HeadCertificate:
+    """Return the certificate of the best head on the masks of a chain."""
+    n_masks, scale = len(chain.laws), float(task.contrasts.abs().max()) or 1.0
+    rounding = law_rounding(model, prompt, n_masks)
+
+    def measured(equation: str, weights: Tensor) -> _Head:
+        blocks = weights.unflatten(-1, (n_masks, -1))
+        return _Head(equation, weights, margin_error(model, task, chain.laws, blocks, rounding))
+
+    best = _Head("", chain.matrix.new_zeros(0), torch.inf)
+    for equation, rows, least in _solutions(model, task, chain):
+        head = measured(equation, least)
+        if head.error <= _SOLVES * scale:
+            narrow = measured(equation, _narrowest(least, rows, task.n_classes, n_masks))
+            head = narrow if narrow.error <= max(tolerance * scale, head.error) else head
+        if not best.error <= head.error or not len(best.weights):
+            best = head
+        if best.error <= tolerance * scale:
+            break
+    return HeadCertificate(
+        theorem="Theorem C (several masks)",
+        weights=best.weights[0] if task.n_classes == 2 else best.weights,
+        residual=best.error / scale,
+        margin_error=best.error + rounding * float(task.scale),
+        sigma_min=smallest_row_singular_value(chain.matrix) if model.n_states <= _largest_rank(model, n_masks) else 0.0,
+        support_threshold=0.0,
+        tolerance=tolerance,
+        cause=Cause.of_condition(best.error <= tolerance * scale),
+        reasons=(f"{best.equation} on {n_masks} masks: relative margin error {best.error / scale:.3g}",),
+        model=model,
+        task=task,
+        prompt=prompt,
+        n_masks=n_masks,
+    )
+
+
 def _largest_rank(model: HMM, n_masks: int) -> int:
     """Return the largest rank that R can have."""
     return n_masks * (model.vocabulary_size - 1) + 1
 
 
-def _observability(model: HMM, laws: list[Wide]) -> Tensor:
-    """Return R (K,J·V): what the weights of each mask and token add to Rb."""
-    blocks: list[Tensor] = []
-    for law in laws:
-        blocks = [model.transition.mT @ block for block in blocks]
-        blocks.append(law.floats()[:, None] * model.emission)
-    return torch.cat(blocks, dim=1)
-
-
-def _equations(model: HMM, task: PosteriorTask, laws: list[Wide], matrix: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return matrices and targets (C,n) of the equations to try, the best scaled first.
+def _solutions(model: HMM, task: PosteriorTask, chain: _Chain) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield equations with the heads (C,J·V) of least norm that solve them, the best scaled first.
 
     The first asks for the score itself, in the states that enter the last mask; the second for all that some text can
     tell. :func:`~ppl_hmm.recoverability.entering.margin_error` says what a solution of either is worth.
     """
     contrasts = task.contrasts.to(model.initial)
-    last = laws[-1].floats()
+    last = chain.laws[-1].floats()
     entered = last > 0
     wanted = model.initial * contrasts
     first = model.initial @ model.transition
     reached = first > 0
     backwards = (model.transition / torch.where(reached, first, 1.0)).mT[reached]  # texts weigh a state by (π₀A)
-    return {
-        "Rb = π₀∘μ": (matrix[entered] / last[entered, None], wanted[:, entered] / last[entered]),
-        "Aᵀ(Rb − π₀∘μ) = 0": (backwards @ matrix, wanted @ backwards.mT),
+    equations = {
+        "Rb = π₀∘μ": (chain.matrix[entered] / last[entered, None], wanted[:, entered] / last[entered]),
+        "Aᵀ(Rb − π₀∘μ) = 0": (backwards @ chain.matrix, wanted @ backwards.mT),
     }
-
-
-def _proposals(
-    equations: dict[str, tuple[Tensor, Tensor]], n_classes: int, n_masks: int
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield heads (C,J·V): of least half-range among those that solve the equations, then of least norm."""
     for equal_columns in (False, True):
-        for equation, (rows, wanted) in equations.items():
-            least = refined_least_squares(rows, wanted, equal_columns)
-            narrow = narrowest_heads(least.cpu().numpy(), rows.cpu().numpy(), n_classes, n_masks)
-            yield equation, rows.new_tensor(narrow)
-            yield equation, least
+        for equation, (rows, targets) in equations.items():
+            yield equation, rows, refined_least_squares(rows, targets, equal_columns)
+
+
+def _narrowest(heads: Tensor, rows: Tensor, n_classes: int, n_masks: int) -> Tensor:
+    """Return the heads of least half-range beside those given that have the same products with the rows."""
+    return heads.new_tensor(narrowest_heads(heads.cpu().numpy(), rows.cpu().numpy(), n_classes, n_masks))

@@ -79,7 +79,9 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
 }
 
 #: Variables that trees of version 0.1 lack, by group; where they are there, their dimensions are checked, too.
-LATER: dict[str, Variables] = {schema.RECOVERABILITY: {schema.CAUSE: (_OF_QUESTION,)}}
+LATER: dict[str, Variables] = {
+    schema.RECOVERABILITY: dict.fromkeys((schema.CAUSE, schema.N_MASKS, schema.HALF_RANGE), (_OF_QUESTION,))
+}
 
 #: Former names of dimensions: ``sel`` takes ``method=`` and ``tolerance=`` for options of its own, in silence.
 _FORMER = {"method": schema.APPROACH, "tolerance": schema.RANK_TOLERANCE}

@@ -28,6 +28,9 @@ N_BLOCKS = 20
 LENGTH = 4
 
 
+ALL_RECOVERABLE = {"head": "recoverable", "masks": "recoverable", "prompt": "recoverable"}
+
+
 def random_case(seed):
     """Return a random model, a third of them degenerate, K and V from 2 to 8, and a task that divides its text."""
     n_states, n_tokens = map(int, np.random.default_rng(seed).integers(2, 9, size=2))
@@ -85,11 +88,10 @@ def check_witness(model, task, tree):
 
 
 def training_error(tree):
-    """Return the errors, on the texts of an exhaustive audit, of logistic regression without a penalty to speak of."""
-    answers, features = tree["exact_posterior"].to_dataset(), tree["features/conditionals"].values
-    kept = answers["decidable"].values == 1
-    labels = answers["label"].values[kept]
-    return 1 - LinearHead(C=1e12).fit(features[kept], labels).score(features[kept], labels)
+    """Return the errors, on the texts of the witness, of logistic regression without a penalty to speak of."""
+    witness = tree["recoverability/head/witness"].to_dataset()
+    features, labels = witness["conditionals"].values, witness["label"].values
+    return 1 - LinearHead(C=1e12).fit(features, labels).score(features, labels)
 
 
 @pytest.mark.parametrize("block", range(N_BLOCKS))
@@ -125,9 +127,14 @@ def test_no_verdict_is_contradicted(block):
 
 
 VERDICTS = {
-    "aliased": {"head": "not recoverable", "prompt": "recoverable"},
-    "degenerate": {"head": "not recoverable", "prompt": "undecided"},
-    "memory": {"head": "undecided", "attention": "recoverable", "attention-prompt": "recoverable"},
+    "aliased": {"head": "not recoverable", "masks": "recoverable", "prompt": "recoverable"},
+    "degenerate": {"head": "not recoverable", "masks": "recoverable", "prompt": "undecided"},
+    "memory": {
+        "head": "undecided",
+        "masks": "recoverable",
+        "attention": "recoverable",
+        "attention-prompt": "recoverable",
+    },
 }
 
 
@@ -141,7 +148,7 @@ def test_three_classes():
     model = random_hmm("dirichlet", 3, 4, 0)
     task = PosteriorTask(np.eye(3) - model.initial.numpy())  # which state gains most
     tree = audit(model, task, length=5, seed=0)
-    assert tree.ppl_hmm.verdict == {"head": "recoverable", "prompt": "recoverable"}
+    assert tree.ppl_hmm.verdict == ALL_RECOVERABLE
     row = tree["recoverability"].to_dataset().sel(question="head")
     assert row["agreeing"] == row["decidable"] >= 1000
     degenerate = random_hmm("degenerate", 4, 3, 1, rank=2)
@@ -196,13 +203,13 @@ def test_texts_that_no_head_can_read():
     text = HMM([0.3, 0.7, 0, 0], moves, [[0.5, 0.5], [0.5, 0.5], [1, 0], [0, 1]])
     tree = audit(text, PosteriorTask([[1, 0, 0, 0], [0, 1, 0, 0]]), length=3, seed=0)
     assert (tree["features/conditionals"] == 0).all()
-    assert tree.ppl_hmm.verdict == {"head": "recoverable", "prompt": "recoverable"}  # one label
+    assert tree.ppl_hmm.verdict == ALL_RECOVERABLE  # one label
     assert "linear_map" not in tree["diagnostics"].children
 
 
 def test_one_token():
     tree = audit(HMM([0.3, 0.7], np.full((2, 2), 0.5), [[1], [1]]), PosteriorTask(np.eye(2)), length=3, seed=0)
-    assert tree.ppl_hmm.verdict == {"head": "recoverable", "prompt": "recoverable"}
+    assert tree.ppl_hmm.verdict == ALL_RECOVERABLE
 
 
 def test_float32_models_are_audited_in_float64():
@@ -217,7 +224,7 @@ def test_memories_of_two_cells():
     tree = audit(model, task, length=6, n_sequences=400, seed=0)
     found = tree["diagnostics/memory"].to_dataset()
     assert found["columns_of_flattened"] == 2**2 * 3
-    assert set(tree.ppl_hmm.verdict) == {"head", "attention", "attention-prompt"}
+    assert set(tree.ppl_hmm.verdict) == {"head", "masks", "attention", "attention-prompt"}
 
 
 def test_large_memories_are_not_flattened():

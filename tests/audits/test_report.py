@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import xarray as xr
+from by_hand import observability
 from scipy.optimize import linprog
 
 import ppl_hmm
@@ -27,6 +28,8 @@ from ppl_hmm import (
     random_memory_hmm,
 )
 from ppl_hmm.audits.report import answers, as_json, report
+from ppl_hmm.audits.tree import Audited
+from ppl_hmm.audits.words import recommendation
 
 FILLER, GOOD, BAD = [0.5, 0.5, 0, 0], [0, 0, 0.9, 0.1], [0, 0, 0.1, 0.9]
 
@@ -90,6 +93,8 @@ COMBINATIONS = {
     ("head", "recoverable"),
     ("head", "not recoverable"),
     ("head", "undecided"),
+    ("masks", "recoverable"),
+    ("masks", "not recoverable"),
     ("prompt", "recoverable"),
     ("prompt", "undecided"),
     ("attention", "recoverable"),
@@ -106,7 +111,8 @@ def made(name):
 
 
 def questions_of(model):
-    return ("head", "attention", "attention-prompt") if isinstance(model, MemoryHMM) else ("head", "prompt")
+    of_model = ("attention", "attention-prompt") if isinstance(model, MemoryHMM) else ("prompt",)
+    return ("head", "masks", *of_model)
 
 
 ASKED = [(name, question) for name, (model, *_) in CASES.items() for question in questions_of(model)]
@@ -167,7 +173,7 @@ def test_counts_are_true(name, question):
         return
     # The same by the weights that are in the tree.
     margins = np.abs(tree["exact_posterior/margin"].values)
-    features = tree[f"features/conditionals{'_after_prompt' * after_a_prompt(tree, question)}"].values
+    features = features_of(tree, question)
     weights = LinearHead.from_dataset(tree[f"head/{question}"].to_dataset()).coef_
     scores = np.sort(features @ (weights if len(weights) > 1 else np.r_[0 * weights, weights]).T, axis=1)
     limit = max(row["margin_error"].item(), float(task.tolerance))
@@ -175,6 +181,13 @@ def test_counts_are_true(name, question):
     assert clear.sum() == decidable
     said = re.fullmatch(r"whose \|margin\| is at most (\S+) or whose score is rounding", counts[3])
     assert float(said[1]) == pytest.approx(limit, rel=0.05)
+
+
+def features_of(tree, question):
+    """Return what the heads of a question read, (B,V) or mask by mask (B,J·V)."""
+    if question == "masks" and tree["recoverability/n_masks"].sel(question="masks") > 1:
+        return tree["features/conditionals_at_masks"].values.reshape(tree["observed_data"].sizes["sequence"], -1)
+    return tree[f"features/conditionals{'_after_prompt' * after_a_prompt(tree, question)}"].values
 
 
 def after_a_prompt(tree, question):
@@ -185,13 +198,19 @@ def after_a_prompt(tree, question):
 def test_conditioning_and_learned_heads_are_true(name, question):
     model, _, tree, row, found = answer_of(name, question)
     stated = find(r"the smallest singular value of (.*) is ([\d.e+-]+)(: as good as dependent.*)?", found.stability)
-    if row["theorem"] == "constant label" or (name == "not-flattened" and question == "head"):
+    if row["theorem"] == "constant label" or (name == "not-flattened" and question in ("head", "masks")):
         assert stated is None  # it has nothing to do with the head, or is not known
     else:
         rows, value, ill = stated
         assert float(value) == pytest.approx(row["sigma_min"].item(), rel=0.06, abs=1e-300)
         assert (ill is not None) == (0 < row["sigma_min"].item() < 1e-6)
-        if question in ("head", "prompt"):
+        if row["n_masks"] > 1:
+            assert rows == "the matrix R of the masks, that every state be told by them,"
+            flat = model.flatten() if isinstance(model, MemoryHMM) else model
+            seen = observability(flat, int(row["n_masks"]), (flat.initial @ flat.transition).numpy())
+            expected = np.linalg.svd(seen, compute_uv=False)[-1] if len(seen) <= seen.shape[1] else 0
+            assert float(value) == pytest.approx(expected, rel=0.06, abs=1e-15)
+        elif question in ("head", "masks", "prompt"):
             assert rows == "W on the states that enter the mask"
             flat = model.flatten() if isinstance(model, MemoryHMM) else model
             law = (flat.initial @ flat.transition).numpy()
@@ -220,7 +239,7 @@ def test_conditioning_and_learned_heads_are_true(name, question):
 
 def best_margin(tree, question):
     """Return the largest smallest margin on decidable texts of heads with ‖b‖_∞ ≤ 1, for two classes."""
-    features = tree[f"features/conditionals{'_after_prompt' * after_a_prompt(tree, question)}"].values
+    features = features_of(tree, question)
     kept = (tree["exact_posterior/decidable"].values == 1) & (features.sum(1) > 0)
     signs = 2 * tree["exact_posterior/label"].values[kept] - 1
     forms = np.c_[-signs[:, None] * features[kept], np.ones(kept.sum())]
@@ -233,7 +252,7 @@ def test_separation_and_transfer_are_true(name, question):
     _, task, tree, _, found = answer_of(name, question)
     by = find(r"a linear head with \|b\| ≤ 1 separates the decidable texts by (\S+)", found.stability)
     none = "no linear head with |b| ≤ 1 separates the decidable texts by more than 1e-09" in found.stability
-    asked_for = question in ("head", "prompt") and found.verdict != "recoverable"
+    asked_for = question in ("head", "masks", "prompt") and found.verdict != "recoverable"
     assert asked_for == (by is not None or none)
     assert not (by and none)
     if asked_for and task.n_classes == 2:
@@ -268,7 +287,7 @@ def test_the_advice_can_be_followed(name, question):
             assert hasattr(ppl_hmm, function) or function == "fit"
         assert not re.search(r"constructed_", found.advice)
         other = "attention" if isinstance(model, MemoryHMM) else "prompt"
-        assert question != "head" or found.verdict == "undecided" or other in found.advice
+        assert question not in ("head", "masks") or found.verdict == "undecided" or other in found.advice
         return
     decidable = tree["exact_posterior/decidable"].values == 1
     labels = task.labels(posterior(model, texts)).numpy()
@@ -278,17 +297,20 @@ def test_the_advice_can_be_followed(name, question):
     tolerance = re.search(r"tolerance=([\d.e-]+)", found.advice)
     options = {"tolerance": float(tolerance[1])} if tolerance else {}
     prompt, built = None, None
-    for call in re.findall(r"constructed_\w+\(model, task(?:, prompt)?\)", found.advice):
+    n_masks = re.search(r"n_masks=(\d+)", found.advice)
+    of_masks = {"n_masks": int(n_masks[1])} if n_masks else {}
+    for call in re.findall(r"constructed_\w+\(model, task(?:, prompt|, n_masks=\d+)?\)", found.advice):
         arguments = (model, task, prompt) if "prompt)" in call else (model, task)
-        built = getattr(ppl_hmm, call.partition("(")[0])(*arguments, **options)
+        built = getattr(ppl_hmm, call.partition("(")[0])(*arguments, **options, **of_masks)
         prompt = built if call.startswith("constructed_prompt") else prompt
     loading = re.search(r"LinearHead\.from_dataset\(.*?\.to_dataset\(\)\)", found.advice)
     if loading:
         built = eval(loading[0], {"LinearHead": LinearHead, "tree": tree})
     lm = OracleLM(model)
-    if question in ("head", "prompt"):
+    if question in ("head", "masks", "prompt"):
         assert isinstance(built, LinearHead)
-        right = built.predict(probe_features(lm, texts, prompt=prompt, impossible="mask").numpy()) == labels
+        features = probe_features(lm, texts, prompt=prompt, impossible="mask", **of_masks)
+        right = built.predict(features.reshape(len(texts), -1).numpy()) == labels
     else:
         assert isinstance(built, AttentionHead)
         right = built.predict(masked_features(lm, texts, prompt=prompt, impossible="mask")) == labels
@@ -315,6 +337,7 @@ def test_the_text_holds_all_sentences_once(name, verbose):
     for answer in answers(tree):
         expected += ["", f"{answer.name} ({answer.question}): {answer.verdict.upper()}"]
         expected += [*answer.why, *answer.stability, answer.advice] if verbose else [*answer.measured, answer.advice]
+    expected += ["", recommendation(Audited(tree))]
     titles = ("why", "how stable", "what to do")
     bare = [line[14:] if line.startswith("  ") else line for line in text.splitlines()]
     assert bare == expected
@@ -344,7 +367,8 @@ def test_json_is_strict_and_equals_the_tree(name, tmp_path):
     text = json.dumps(as_json(tree), allow_nan=False)
     found = json.loads(text)
     assert {key: found[key] for key in tree.attrs} == tree.attrs
-    assert set(found) == {*tree.attrs, "answers", "questions", "diagnostics"}
+    assert set(found) == {*tree.attrs, "answers", "remedy", "questions", "diagnostics"}
+    assert found["remedy"] == {name: numbers(value) for name, value in tree.ppl_hmm.remedy.items()}
     for column, variable in tree["recoverability"].to_dataset().variables.items():
         assert found["questions"][column] == numbers(variable.values.tolist())
     assert set(found["diagnostics"]) == set(tree["diagnostics"].children)

@@ -144,7 +144,8 @@ def test_the_summary_has_a_row_for_each_question(name):
     tree = made(name)
     summary = tree.ppl_hmm.summary()
     with_memory = name in ("memory", "two-cells", "not-flattened")
-    assert list(summary.index) == (["head", "attention", "attention-prompt"] if with_memory else ["head", "prompt"])
+    of_model = ["attention", "attention-prompt"] if with_memory else ["prompt"]
+    assert list(summary.index) == ["head", "masks", *of_model]
     assert summary["verdict"].to_dict() == tree.ppl_hmm.verdict
     assert set(summary["verdict"]) <= {"recoverable", "not recoverable", "undecided"}
     assert ((summary["agreeing"] <= summary["decidable"]) & (summary["agreeing"] >= 0)).all()

@@ -93,8 +93,9 @@ def simplex(tree: xr.DataTree) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        The law ``posterior`` (sequence, latent) and ``label`` (sequence); ``weights`` (class, latent) of the task;
-        ``boundary`` (piece, end, latent); ``witness`` (witness_text), numbers of the sequences of the witness.
+        The law ``posterior`` (sequence, latent) and ``label`` (sequence) of the audit's texts, then of those of the
+        witness; ``weights`` (class, latent) of the task; ``boundary`` (piece, end, latent); ``witness`` (witness_text),
+        numbers of the sequences of the witness.
 
     Raises
     ------
@@ -117,14 +118,14 @@ def simplex(tree: xr.DataTree) -> xr.Dataset:
             str(task.n_classes),
             "draw 'margins', which takes any number",
         )
-    weights = task.weights.numpy()
+    weights, (of_witness, their_labels) = task.weights.numpy(), audited.witness
     return xr.Dataset(
         {
-            "posterior": ((schema.SEQUENCE, "latent"), law),
-            "label": (schema.SEQUENCE, audited.labels),
+            "posterior": ((schema.SEQUENCE, "latent"), np.concatenate([law, of_witness])),
+            "label": (schema.SEQUENCE, np.concatenate([audited.labels, their_labels])),
             "weights": ((schema.CLASS, "latent"), weights),
             "boundary": (("piece", "end", "latent"), decision_boundaries(weights)),
-            "witness": (schema.WITNESS_TEXT, audited.witness),
+            "witness": (schema.WITNESS_TEXT, np.arange(len(law), len(law) + len(of_witness))),
         },
         attrs={"latent": audited.latent, "texts": audited.texts},
     )

@@ -1,0 +1,60 @@
+"""Verdicts of an audit held against the texts that were read: what these contradict is withdrawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ppl_hmm.audits.reading import Reading
+from ppl_hmm.heads.linear import LinearHead
+from ppl_hmm.recoverability.certificate import Certificate
+from ppl_hmm.recoverability.rounding import surely_scored
+
+if TYPE_CHECKING:
+    from ppl_hmm.audits.questions import Question
+
+
+def held_to_counts(question: Question, texts: Reading) -> Question:
+    """Return the question; undecided, with a warning, where the texts that were read contradict its verdict."""
+    found = contradiction(question, texts)
+    if found is None:
+        return question
+    certificate = question.certificate.withdrawn(found)
+    warnings.warn(
+        f"question {question.name!r} of an audit: {certificate.reasons[-1]}; please report this model and task",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+    return dataclasses.replace(question, certificate=certificate)
+
+
+def contradiction(question: Question, texts: Reading) -> str | None:
+    """Return how the texts that were read contradict a verdict, None where they do not."""
+    certificate, (agreeing, decidable, _) = question.certificate, question.agreement
+    if certificate.recoverable and agreeing < decidable:
+        return f"what was constructed is wrong on {decidable - agreeing} of {decidable} texts that it claims"
+    if question.features is None:
+        return None  # attention claims texts whose states are sure, be they none
+    told = texts.told(question.features)
+    if certificate.recoverable and not decidable and told.any():
+        return f"what was constructed claims none of {int(told.sum())} decidable texts"
+    if certificate.witness is not None:
+        heads = {"constructed": LinearHead.from_weights(certificate.weights.cpu().numpy()), "learned": question.learned}
+        features, labels = map(torch.from_numpy, (certificate.witness.features, certificate.witness.labels))
+        for name, head in heads.items():
+            if head is not None and _surely_right(head, features, labels, certificate, texts.tokens.shape[1]):
+                return f"the {name} head is right on all {len(labels)} texts of the witness"
+    return None
+
+
+def _surely_right(
+    head: LinearHead, features: Tensor, labels: Tensor, certificate: Certificate, n_tokens: int
+) -> bool:
+    """Say whether a head classifies all texts, and by more than rounding."""
+    weights = features.new_tensor(head.coef_ + head.intercept_[:, None] / certificate.n_masks)  # ΣG = 1 at each mask
+    right = head.predict(features.cpu().numpy()) == labels.cpu().numpy()
+    return bool(right.all()) and bool(surely_scored(features, weights, certificate.model, n_tokens).all())
