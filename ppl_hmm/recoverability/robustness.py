@@ -13,8 +13,7 @@ Hence the sign of P − N is certain to stay as long as
 
     η < log(P/N) / 2(n + s).
 
-No constant is estimated and no derivative is taken. Weights of the task and the prompt's rows stay as they are. The
-bounds are ours.
+No constant is estimated. The task's weights and the prompt's rows stay as they are. The bounds are ours.
 """
 
 from __future__ import annotations
@@ -84,6 +83,11 @@ class Robustness:
     def radius(self) -> float:
         """The smallest radius of a claimed text."""
         return float(self.by_text[self.claimed].min()) if self.claimed.any() else float("inf")
+
+    @property
+    def median_radius(self) -> float:
+        """Half of the claimed texts have a radius of at least this."""
+        return float(self.by_text[self.claimed].median()) if self.claimed.any() else float("inf")
 
     @property
     def fragile(self) -> int | None:
@@ -187,12 +191,10 @@ def robustness(certificate: HeadCertificate, tokens: Text, lengths: Text | None 
     See Also
     --------
     Robustness : What it returns, and what is claimed.
-    HeadCertificate.sign_agreement : On how many texts the head is right.
 
     Notes
     -----
-    Long texts of a model that forgets slowly have tiny radii: the bound lets every entry move at every position against
-    the label. Cost O(B·T·K² + K³).
+    Long texts have tiny radii in models that forget slowly. Cost O(B·T·K² + K³).
 
     Examples
     --------
