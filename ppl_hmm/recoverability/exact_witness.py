@@ -96,7 +96,8 @@ def exact_witness(
     Parameters
     ----------
     model, task
-        One model and one task of the same K. The model's parameters are taken as exact non-negative numbers.
+        One model and one task of the same K. The model's parameters are taken as exact numbers, the largest of each row
+        as one minus the others.
     tokens
         (B,T), the texts to choose from; ``MASK`` where nothing is observed.
     prompt

@@ -72,9 +72,9 @@ def head_certificate(
         Largest relative residual that counts as solved.
     exact
         Whether to prove the condition, or that it fails, in rational arithmetic, parameters being taken as exact
-        non-negative numbers: :attr:`HeadCertificate.proof`. A solved condition is certified however nearly dependent
-        W's rows are, and the weights are its floats where these err less. The verdict is withheld where this would
-        take long.
+        numbers, the largest of each row as one minus the others: :attr:`HeadCertificate.proof`. A solved condition is
+        certified however nearly dependent W's rows are, and the weights are its floats where these err less. The
+        verdict is withheld where this would take long.
 
     Raises
     ------

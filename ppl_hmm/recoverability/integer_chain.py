@@ -1,7 +1,8 @@
 """A model, and the prompt in front of its masks, as integers: exact messages, labels and features of text.
 
-Every array is its floats over a unit that all its entries share (:func:`~ppl_hmm.recoverability.rationals.integers`).
-Units change neither the sign of a margin or a score nor the direction of G, so that most results leave them out.
+Every array is its floats over a unit that all its entries share, rows of laws completed to one exactly:
+:func:`~ppl_hmm.recoverability.rationals.laws`. Units change neither the sign of a margin or a score nor the direction
+of G, so that most results leave them out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ppl_hmm.base.tokens import MASK
 from ppl_hmm.inference.rows import model_prompt
 from ppl_hmm.models import HMM
 from ppl_hmm.models.kinds import Prompt
-from ppl_hmm.recoverability.rationals import integers
+from ppl_hmm.recoverability.rationals import integers, laws
 
 
 class IntegerChain(NamedTuple):
@@ -40,7 +41,7 @@ class IntegerChain(NamedTuple):
     def of(cls, model: HMM, prompt: Prompt | None = None) -> Self:
         """Return the integers of one model of float64, and of a prompt. Cost O(K²) products for each prompt token."""
         (initial, of_initial), (transition, of_transition), (emission, of_emission) = (
-            integers(array.detach().cpu().numpy()) for array in (model.initial, model.transition, model.emission)
+            laws(array.detach().cpu().numpy()) for array in (model.initial, model.transition, model.emission)
         )
         law, unit = initial, Fraction(1, 1 << of_initial)
         if prompt is not None:

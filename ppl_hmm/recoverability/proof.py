@@ -1,11 +1,11 @@
 """Proofs that a head solves a theorem's equations, or that none does, in rational arithmetic.
 
 Theorems H, P and C ask for Aᵀ(Rb − π₀∘μ) = 0. Float64 solves this up to rounding, and where the rows of R are nearly
-dependent it cannot tell a solution from none. With the parameters taken as exact rational numbers, which all floats
-are, there is a solution b, or a y with yᵀAᵀR = 0 and yᵀAᵀ(π₀∘μ) ≠ 0 (Fredholm). Either is checked by matrix products.
+dependent it cannot tell a solution from none. With the parameters taken as exact rational numbers, as all floats are,
+there is a solution b, or a y with yᵀAᵀR = 0 and yᵀAᵀ(π₀∘μ) ≠ 0 (Fredholm). Either is checked by matrix products.
 
-What is proved is about the parameters as they are. Their rows sum to one only up to rounding; the theorems hold for
-all non-negative weights, of which laws are those that sum to one.
+What is proved is about the model whose rows sum to one exactly: the largest entry of each row is one minus the others,
+which are the floats as they are.
 """
 
 from __future__ import annotations
