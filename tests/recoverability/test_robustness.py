@@ -47,8 +47,8 @@ def random_case(seed, n_texts=30):
     kind, n_states, n_tokens = [("dirichlet", 4, 5), ("dirichlet", 5, 3), ("wei2021", 6, 10)][seed % 3]
     model = random_hmm(kind, n_states, n_tokens, seed=seed)
     if seed % 5 == 4:
-        arrays = (oracle.random_rows(rng, *shape, zeros=0.2) for shape in ((4,), (4, 4), (4, 5)))
-        model, n_states = HMM(*arrays), 4
+        transition, emission = (oracle.random_rows(rng, *shape, zeros=0.2) for shape in ((4, 4), (4, 5)))
+        model, n_states = HMM([0.4, 0.3, 0.3, 0.0], transition, emission), 4
     tokens = sample(model, n_texts, int(rng.integers(1, 12)), seed=seed).tokens.numpy()
     if seed % 4 == 1:
         tokens = np.where(rng.random(tokens.shape) < 0.2, MASK, tokens)
@@ -158,7 +158,7 @@ def test_nothing_breaks_within_the_radius():
 @pytest.mark.slow
 def test_nothing_breaks_within_the_radius_of_many_models(record_property):
     n_tried, n_broken, multiples = violations_and_breaks(range(120), 100)
-    record_property("multiples", np.quantile(multiples, [0, 0.25, 0.5, 0.75, 1]).tolist())
+    record_property("multiples", np.sort(multiples).tolist())
     assert n_tried >= 10_000
     assert n_broken == 0
 
