@@ -138,6 +138,7 @@ HEAD_LOG = "head-log"
 PROMPT = "prompt"
 PROMPT_THEOREM = "prompt-theorem"
 PROMPT_THEOREM_THRESHOLD = "prompt-theorem-threshold"
+HEAD_ON_MASKS = {2: "head-2-masks", 3: "head-3-masks", 4: "head-4-masks"}  # by how many it reads
 
 # Approaches of the memory-vs-vanilla experiment.
 ATTENTION_SOFTMAX = "attention-softmax"

@@ -117,7 +117,8 @@ def audit(
         return Reading.of(model, asked, short_texts(model, asked.place))
 
     def log_accuracy() -> float:
-        return learned_head(*(Examples.of(each, each.features()) for each in (practice, fresh)), "log")[1]
+        practised, tested = (Examples.of(each, each.features()) for each in (practice, fresh))
+        return learned_head(practised, tested, "log")[1]
 
     questions = ask(model, asked, Readings(reading, practice, fresh, read_short), tolerance, **learning)
     datasets = {

@@ -55,6 +55,7 @@ def _surely_right(
     head: LinearHead, features: Tensor, labels: Tensor, certificate: Certificate, n_tokens: int
 ) -> bool:
     """Say whether a head classifies all texts, and by more than rounding."""
-    weights = features.new_tensor(head.coef_ + head.intercept_[:, None] / certificate.n_masks)  # ΣG = 1 at each mask
+    n_blocks = round(float(features[:1].sum())) or 1  # ΣG = 1 at each mask
+    weights = features.new_tensor(head.coef_ + head.intercept_[:, None] / n_blocks)
     right = head.predict(features.cpu().numpy()) == labels.cpu().numpy()
     return bool(right.all()) and bool(surely_scored(features, weights, certificate.model, n_tokens).all())

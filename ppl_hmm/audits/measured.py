@@ -46,14 +46,14 @@ def exact_posterior(task: Task, reading: Reading) -> xr.Dataset:
 def read_features(questions: list[Question]) -> xr.Dataset:
     """Return what linear heads read: G, zeros for impossible contexts; at several masks, after a prompt if any."""
     names = {schema.HEAD: "conditionals", schema.PROMPT: "conditionals_after_prompt"}
-    found = {
+    found: dict[str, tuple] = {
         names[question.name]: ((schema.SEQUENCE, schema.TOKEN), _conditionals(question).cpu().numpy())
         for question in questions
         if question.features is not None
         and (question.name == schema.HEAD or question.prompt is not None)
     }
     for question in questions:
-        if question.name == schema.MASKS and n_masks(question) > 1:
+        if question.name == schema.MASKS and question.features is not None and n_masks(question) > 1:
             read = question.features.unflatten(-1, (n_masks(question), -1))
             found["conditionals_at_masks"] = ((schema.SEQUENCE, schema.MASK, schema.TOKEN), read.cpu().numpy())
     return xr.Dataset(found)

@@ -235,10 +235,11 @@ def _refuted(certificate: HeadCertificate, readings: Readings) -> tuple[HeadCert
 def _half_range(certificate: HeadCertificate) -> float:
     """Return the least half-range of heads that solve the certificate's equations, infinite where none is known."""
     model, task = certificate.model, certificate.task
-    of_first_state = isinstance(model, HMM) and isinstance(task, PosteriorTask) and task.position is None
-    if of_first_state and certificate.n_masks == 1:
+    if certificate.n_masks > 1 or task.place.position is not None:
+        return certificate.half_range if certificate.recoverable else float("inf")
+    if isinstance(model, HMM) and isinstance(task, PosteriorTask):
         return smallest_half_range(model, task, certificate.prompt, tolerance=certificate.tolerance).half_range
-    return certificate.half_range if certificate.recoverable else float("inf")
+    return float("inf")  # the flattened model would be too large
 
 
 def _robustness(certificate: HeadCertificate, texts: Reading, features: Tensor) -> Robustness | None:

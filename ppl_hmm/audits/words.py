@@ -110,6 +110,8 @@ def sentence(audited: Audited, asked: Asked) -> str:
     subject, cause = _SUBJECTS[asked.question].format(masks=_masks(asked.n_masks)), asked.cause
     if cause is Cause.CONSTANT_LABEL:
         return f"{_capital(subject)} solves this task without reading: every text has the same label."
+    if cause is Cause.CONDITION_HOLDS and asked.question == schema.MASKS and asked.n_masks == 1:
+        return "One mask is enough: more are not needed."
     if cause is Cause.CONDITION_HOLDS:
         return f"{_capital(subject)} solves this task: {_constructed(asked)}.{_hardly_learned(asked)}"
     if cause is Cause.WITNESS:

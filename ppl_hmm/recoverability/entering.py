@@ -64,20 +64,26 @@ def margin_error(
     """
     initial, moves, emission = Wide.of(model.initial), Wide.of(model.transition), Wide.of(model.emission)
     wanted = initial * Wide.of(task.contrasts.to(model.initial))
-    coefficients = sizes = Wide.of(torch.zeros_like(wanted.mantissa))
-    for law, block in zip(laws, weights.unbind(1), strict=True):
-        read = Wide.of(block)[:, None] * emission  # (C,K,V)
-        coefficients = wide_product(coefficients, moves) + law * read.sum(-1)
-        sizes = wide_product(sizes, moves) + law * read.abs().sum(-1)
-    change = wide_product(coefficients - wanted, moves)
+    change = wide_product(_coefficients(laws, weights, moves, emission) - wanted, moves)
     first = wide_product(initial[None], moves)[0]
     if not first.positive.all():
-        size = wide_product(sizes + wanted.abs(), moves)
+        size = wide_product(_coefficients(laws, weights.abs(), moves, emission) + wanted.abs(), moves)
         excess = change.abs() - size * Wide.of(size.mantissa.new_tensor(rounding))
         if excess[:, ~first.positive].positive.any():
             return torch.inf
         change, first = change.where(first.positive, 0.0), first.where(first.positive, 1.0)
     return float(range_over_classes((change / first).floats()).max())
+
+
+def _coefficients(laws: Sequence[Wide], weights: Tensor, moves: Wide, emission: Wide) -> Wide:
+    """Return Σ_j (Aᵀ)^{J−j} (p_j ∘ Wb_j) (C,K) of heads (C,J,V) on masks that the laws enter."""
+    first, *others = (
+        law * (Wide.of(block)[:, None] * emission).sum(-1) for law, block in zip(laws, weights.unbind(1), strict=True)
+    )
+    coefficients = first
+    for read in others:
+        coefficients = wide_product(coefficients, moves) + read
+    return coefficients
 
 
 def range_over_classes(errors: Tensor) -> Tensor:

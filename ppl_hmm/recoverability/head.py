@@ -113,12 +113,14 @@ def head_certificate(
         prompt = SoftPrompt(prompt)  # type: ignore[arg-type]
     law, entered = wide_law(model, prompt), states_entered(model, prompt, support_threshold)
     rounding = law_rounding(model, prompt)
-    best = _best_head(model, task, law, entered, tolerance, rounding)
+    best, error = _best_head(model, task, law, entered, tolerance, rounding)
+    if not torch.equal(entered, law.positive):  # states that do not count move the margin, too
+        error = margin_error(model, task, [law], best.weights[:, None], rounding)
     certificate = HeadCertificate(
         theorem="Theorem H (3.3)" if prompt is None else "Theorem P (3.6)",
         weights=best.weights[0] if task.n_classes == 2 else best.weights,
         residual=best.residual,
-        margin_error=margin_error(model, task, [law], best.weights[:, None], rounding) + rounding * float(task.scale),
+        margin_error=error + rounding * float(task.scale),
         sigma_min=smallest_row_singular_value(model.emission[entered]),
         support_threshold=support_threshold,
         tolerance=tolerance,
@@ -155,29 +157,31 @@ class _Head(NamedTuple):
     residual: float
 
 
-def _best_head(model: HMM, task: PosteriorTask, law: Wide, entered: Tensor, tolerance: float, rounding: float) -> _Head:
-    """Return the proposal of smallest residual.
+def _best_head(
+    model: HMM, task: PosteriorTask, law: Wide, entered: Tensor, tolerance: float, rounding: float
+) -> tuple[_Head, float]:
+    """Return the proposal of smallest residual, and its margin error on the states that count.
 
     Tokens that are rare in all states are lost to the rank of W where another direction is not: if no head solves the
     equations as they are, those with columns of one size are tried.
     """
     scale = float(task.contrasts.abs().max()) or 1.0
     kept = law.where(entered, 0.0)
-    heads: list[_Head] = []
+    equations = _equations(model, task, law, entered)
+    heads: list[tuple[_Head, float]] = []
     for equal_columns in (False, True):
-        for equation, weights in _candidates(model, task, law, entered, equal_columns).items():
-            residual = margin_error(model, task, [kept], weights[:, None], rounding) / scale
-            heads.append(_Head(equation, weights, residual))
-        best = min(heads, key=lambda head: head.residual)
-        if best.residual <= tolerance:
+        for equation, (rows, targets) in equations.items():
+            weights = least_squares(rows, targets, equal_columns)
+            error = margin_error(model, task, [kept], weights[:, None], rounding)
+            heads.append((_Head(equation, weights, error / scale), error))
+        best = min(heads, key=lambda head: head[0].residual)
+        if best[0].residual <= tolerance:
             break
     return best
 
 
-def _candidates(
-    model: HMM, task: PosteriorTask, law: Wide, entered: Tensor, equal_columns: bool
-) -> dict[str, Tensor]:
-    """Return the heads (C,V) that solve three equations, from the strongest to the weakest, by least squares.
+def _equations(model: HMM, task: PosteriorTask, law: Wide, entered: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return matrices and targets (C,·) of three equations for heads, from the strongest to the weakest.
 
     All are the same where the first has a solution and q is of one order of magnitude. The first is best scaled, the
     second cares for what matters where q is not, the third asks only for what some text can tell.
@@ -190,11 +194,9 @@ def _candidates(
     contrasts = task.contrasts.to(model.initial)
     ratio = (initial * Wide.of(contrasts))[:, entered] / law[entered]
     return {
-        "Wb = Dμ": least_squares(model.emission[entered], ratio.floats(), equal_columns),
-        "diag(q)Wb = π₀∘μ": least_squares(kept.floats()[:, None] * model.emission, targets, equal_columns),
-        "Aᵀ(diag(q)Wb − π₀∘μ) = 0": least_squares(
-            _bounded(weighed) @ model.emission, contrasts @ wanted.mT, equal_columns
-        ),
+        "Wb = Dμ": (model.emission[entered], ratio.floats()),
+        "diag(q)Wb = π₀∘μ": (kept.floats()[:, None] * model.emission, targets),
+        "Aᵀ(diag(q)Wb − π₀∘μ) = 0": (_bounded(weighed) @ model.emission, contrasts @ wanted.mT),
     }
 
 

@@ -22,6 +22,8 @@ from ppl_hmm.errors import InvalidInput, PplHmmError
 #: Margins above this count as separation; ten times the solver's own tolerance.
 SEPARATION = 1e-9
 _SOLVER_TOLERANCE = 1e-10
+# Forms of the first programme, and forms added to it at a time.
+_WORKING_SET = 200
 
 
 class Separability(NamedTuple):
@@ -90,7 +92,23 @@ def separability(features: ArrayLike, labels: ArrayLike) -> Separability:
 
 
 def widest(forms: np.ndarray) -> np.ndarray:
-    """Return the b, ‖b‖_∞ ≤ 1, that maximises the smallest of forms (n,·) in b."""
+    """Return the b, ‖b‖_∞ ≤ 1, that maximises the smallest of forms (n,·) in b.
+
+    A few forms decide: programmes of :data:`_WORKING_SET` of them, to which the smallest of all are added until none is
+    smaller than theirs.
+    """
+    chosen = np.unique(np.linspace(0, len(forms) - 1, _WORKING_SET).astype(int))
+    while True:
+        weights = _widest(forms[chosen])
+        values = forms @ weights
+        smaller = np.flatnonzero(values < values[chosen].min() - _SOLVER_TOLERANCE)
+        if not len(smaller):
+            return weights
+        chosen = np.union1d(chosen, smaller[np.argsort(values[smaller])[:_WORKING_SET]])
+
+
+def _widest(forms: np.ndarray) -> np.ndarray:
+    """Return the same by one programme."""
     n_margins, n_weights = forms.shape
     strict = {"primal_feasibility_tolerance": _SOLVER_TOLERANCE, "dual_feasibility_tolerance": _SOLVER_TOLERANCE}
     for options in (strict, {}):  # nearly dependent columns may be too much for the strict tolerance

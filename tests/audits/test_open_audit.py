@@ -58,8 +58,24 @@ def test_causes_of_the_first_release(tree, verdict, theorem, cause):
     old = of_the_first_release(tree)
     table = old["recoverability"].to_dataset()
     columns = {"verdict": verdict, "theorem": theorem}
-    old["recoverability"].dataset = table.assign({name: ("question", [value] * 2) for name, value in columns.items()})
-    assert [asked.cause for asked in Audited(old).asked.values()] == [cause] * 2
+    old["recoverability"].dataset = table.assign({name: ("question", [value] * 3) for name, value in columns.items()})
+    assert [asked.cause for asked in Audited(old).asked.values()] == [cause] * 3
+
+
+def test_one_without_masks_and_remedy_is_read(tree):
+    old = of_the_first_release(tree)
+    table = old["recoverability"].to_dataset().sel(question=["head", "prompt"]).drop_vars(["n_masks", "half_range"])
+    old["recoverability"].dataset = table
+    groups = ("remedy", "recoverability/masks", "head/masks", "head/masks-learned")
+    old = xr.DataTree.from_dict(
+        {path: node.to_dataset(inherit=False) for path, node in old.subtree_with_keys if path not in groups}, name=None
+    )
+    old.attrs = tree.attrs
+    assert list(old.ppl_hmm.verdict) == ["head", "prompt"]
+    assert [asked.n_masks for asked in Audited(old).asked.values()] == [1, 1]
+    assert "(masks)" not in old.ppl_hmm.report()
+    with pytest.raises(InvalidInput, match="audit again"):
+        old.ppl_hmm.remedy  # noqa: B018
 
 
 def test_load_says_what_reads_an_audit(path):

@@ -22,15 +22,16 @@ from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.regimes import random_hmm
 
 EXPERIMENTS = [HeadVsPrompt, MemoryVsVanilla]
+ON_MASKS = {2: "head-2-masks", 3: "head-3-masks", 4: "head-4-masks"}
 CONSTRUCTED = {"prompt-theorem": 0.0, "prompt-theorem-threshold": 1e-3}
 METHODS = {
-    HeadVsPrompt: ["head", "head-log", "prompt", *CONSTRUCTED],
+    HeadVsPrompt: ["head", "head-log", "prompt", *CONSTRUCTED, *ON_MASKS.values()],
     MemoryVsVanilla: ["attention-softmax", "attention-hard", "attention-theorem", "vanilla-linear"],
 }
 # Whom the questions are asked, and who answers only where its condition holds.
 SEPARABLE = {HeadVsPrompt: ["head", "prompt"], MemoryVsVanilla: ["vanilla-linear"]}
 CONDITION = {
-    HeadVsPrompt: ["head", *CONSTRUCTED],
+    HeadVsPrompt: ["head", *CONSTRUCTED, *ON_MASKS.values()],
     MemoryVsVanilla: ["attention-theorem", "vanilla-linear"],
 }
 CERTIFIED = {HeadVsPrompt: list(CONSTRUCTED), MemoryVsVanilla: ["attention-theorem"]}

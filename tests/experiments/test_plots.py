@@ -15,15 +15,16 @@ from ppl_hmm.experiments.look.summary import mean_and_interval
 from ppl_hmm.reference import published
 
 HEAD, MEMORY = "head-vs-prompt", "memory-vs-vanilla"
+ON_MASKS = ["head-2-masks", "head-3-masks", "head-4-masks"]
 LEARNED = {HEAD: ["head", "head-log", "prompt"], MEMORY: ["attention-softmax", "attention-hard", "vanilla-linear"]}
 CONSTRUCTED = {HEAD: ["prompt-theorem", "prompt-theorem-threshold"], MEMORY: ["attention-theorem"]}
 METHODS = {
-    HEAD: [*LEARNED[HEAD], *CONSTRUCTED[HEAD]],
+    HEAD: [*LEARNED[HEAD], *CONSTRUCTED[HEAD], *ON_MASKS],
     MEMORY: ["attention-softmax", "attention-hard", "attention-theorem", "vanilla-linear"],
 }
 # Whom the two questions are asked.
 SEPARABLE = {HEAD: ["head", "prompt"], MEMORY: ["vanilla-linear"]}
-CONDITION = {HEAD: ["head", *CONSTRUCTED[HEAD]], MEMORY: ["attention-theorem", "vanilla-linear"]}
+CONDITION = {HEAD: ["head", *CONSTRUCTED[HEAD], *ON_MASKS], MEMORY: ["attention-theorem", "vanilla-linear"]}
 # Whom the published numbers are about.
 PUBLISHED = {HEAD: ["head", "prompt"], MEMORY: ["attention-softmax", "vanilla-linear"]}
 PANELS = {HEAD: ["separable", "condition"], MEMORY: ["condition"]}
@@ -202,6 +203,7 @@ LABELS = {
         "prompt": "learned prompt + head, exact G",
         "prompt-theorem": "constructed prompt + head, where certified",
         "prompt-theorem-threshold": "constructed with δ = 0.005, where its condition holds",
+        **{f"head-{n}-masks": f"head on {n} masks, exact G" for n in (2, 3, 4)},
     },
     MEMORY: {
         "attention-softmax": "memory: softmax attention, exact G",
@@ -430,8 +432,8 @@ def render(name, tree, width=100):
     lines = [line.split() for line in printed(name, tree, width).splitlines()]
     rows = [line for line in lines if line and line[0].isdigit()]
     n_states = tree["results"].sizes["n_states"]
-    assert len(rows) == 2 * n_states
-    return rows[:n_states], rows[n_states:]
+    assert len(rows) == (3 if name == HEAD else 2) * n_states
+    return rows[:n_states], rows[n_states : 2 * n_states]
 
 
 def percent(value, digits=1):
@@ -459,7 +461,8 @@ ACCURACIES = {
     ],
 }
 SHARES = {
-    HEAD: [(method, "separable") for method in SEPARABLE[HEAD]] + [(method, "condition") for method in CONDITION[HEAD]],
+    HEAD: [(method, "separable") for method in SEPARABLE[HEAD]]
+    + [(method, "condition") for method in CONDITION[HEAD] if method not in ON_MASKS],
     MEMORY: [(method, "condition") for method in CONDITION[MEMORY]] + [("vanilla-linear", "separable")],
 }
 
@@ -472,6 +475,26 @@ def test_the_table_of_accuracies_shows_the_data(name):
         assert row[1:] == [percent(at(curves, method, n_states)[value]) for method, value in ACCURACIES[name]]
     # K = 12: no model meets the exact condition.
     assert rows[-1][1 + ACCURACIES[name].index((CONSTRUCTED[name][0], "mean"))] == "–"
+
+
+def test_the_table_of_masks_shows_the_data():
+    tree = make_tree(HEAD)
+    curves = data.curves(tree)
+    rows = [line.split() for line in printed(HEAD, tree).splitlines() if line.strip()[:1].isdigit()]
+    methods = ["head", *ON_MASKS]
+    for n_states, row in zip(STATES, [row for row in rows if len(row) == 9][-len(STATES) :], strict=True):
+        found = [percent(at(curves, method, n_states)["mean"]) for method in methods]
+        assert row == [str(n_states), *found, *(percent(at(curves, m, n_states)["condition"], 0) for m in methods)]
+
+
+def test_stores_without_heads_on_masks_are_shown():
+    tree = make_tree(HEAD)
+    old = tree.copy()
+    old["results"].dataset = tree["results"].to_dataset().drop_sel(approach=ON_MASKS)
+    assert len(tables.table(HEAD, old).renderables) == 2
+    assert len(tables.table(HEAD, tree).renderables) == 3
+    lines, _ = lines_of(drawing.draw(HEAD, old).axes[0])
+    assert not any("masks" in label for label in lines)
 
 
 def test_the_table_of_shares_shows_the_data(name):

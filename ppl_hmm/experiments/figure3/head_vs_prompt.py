@@ -20,6 +20,7 @@ from ppl_hmm.experiments.figure3.linear import (
     encode,
     features_at_mask,
     linear_answer,
+    masks_answer,
     select_heads,
     separable,
 )
@@ -46,8 +47,9 @@ def head_vs_prompt(
     """Compute the experiment, or continue it, and return its tree.
 
     At each number of hidden states and each seed: a random ``wei2021`` model and task, exact conditionals G in front of
-    raw text, a linear head on probabilities, one on log-probabilities, a learned prompt with its head, and the prompts
-    and heads that Theorem P constructs, exactly and with a support threshold, where its condition holds.
+    raw text, a linear head on probabilities, one on log-probabilities, a learned prompt with its head, the prompts and
+    heads that Theorem P constructs, exactly and with a support threshold, where its condition holds, and linear heads
+    on 2, 3 and 4 masks.
 
     Parameters
     ----------
@@ -110,6 +112,7 @@ def _compute(settings: HeadVsPrompt, cell: Cell) -> xr.Dataset:
         _prompt_answer(settings, cell, data, lm, encoded),
         _theorem_answer(schema.PROMPT_THEOREM, 0.0, data, encoded),
         _theorem_answer(schema.PROMPT_THEOREM_THRESHOLD, settings.support_threshold, data, encoded),
+        *(masks_answer(approach, data, encoded, n_masks) for n_masks, approach in schema.HEAD_ON_MASKS.items()),
     ]
     return columns((data, answers))
 

@@ -10,10 +10,12 @@ from ppl_hmm import schema
 from ppl_hmm.experiments.figure3.answers import Answer
 from ppl_hmm.experiments.figure3.text import LabelledText
 from ppl_hmm.heads.linear import LinearHead
+from ppl_hmm.heads.logistic import DEFAULT_GRID, logistic_path
 from ppl_hmm.language_models.oracle import OracleLM, OracleText
 from ppl_hmm.language_models.probe import probe_input
 from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.recoverability.head import head_certificate
+from ppl_hmm.recoverability.masks import chain_certificate
 from ppl_hmm.recoverability.witness import separability
 
 
@@ -45,6 +47,26 @@ def select_heads(
         LinearHead.select(own[train], y[train], own[held_out], y[held_out], features=scale)
         for own, y in zip(features, labels, strict=True)
     ]
+
+
+def masks_answer(approach: str, data: LabelledText[HMM], encoded: OracleText, n_masks: int) -> Answer:
+    """Return the answer of learned heads on J masks in front of the text; the condition is that of Theorem C.
+
+    Penalties are chosen as in :func:`select_heads`, from heads on one path.
+    """
+    features = encoded.at_masks(n_masks).flatten(-2).numpy()
+    condition = [
+        chain_certificate(model, task, n_masks).recoverable for model, task in zip(data.models, data.tasks, strict=True)
+    ]
+    heads = [_on_path(own, y, data) for own, y in zip(features, data.labels.numpy(), strict=True)]
+    return Answer(approach, accuracy(heads, features, data), condition=condition)
+
+
+def _on_path(features: np.ndarray, labels: np.ndarray, data: LabelledText[HMM]) -> LinearHead:
+    """Return the head that does best on the validation text, the strongest penalty on ties."""
+    path = logistic_path(features[data.train], labels[data.train], DEFAULT_GRID)
+    heads = [LinearHead.from_weights(weights) for weights in path]
+    return max(heads, key=lambda head: head.score(features[data.validation], labels[data.validation]))
 
 
 def accuracy(heads: list[LinearHead], features: np.ndarray, data: LabelledText[HMM]) -> np.ndarray:

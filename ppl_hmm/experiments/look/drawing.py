@@ -29,6 +29,8 @@ class _Style(NamedTuple):
     band: bool = True
 
 
+# Colours of heads on several masks, the darker the more.
+_MASKS = ("0.6", "0.35", "0.0")
 # Settings of the experiment are filled into labels.
 _STYLES = {
     schema.HEAD: _Style("head on probabilities, exact G", {"color": BLUE, "marker": "o"}),
@@ -45,6 +47,14 @@ _STYLES = {
         {"color": SKY, "marker": "v", "linestyle": "none"},
         band=False,
     ),
+    **{
+        approach: _Style(
+            f"head on {n_masks} masks, exact G",
+            {"color": colour, "marker": f"${n_masks}$", "markersize": 7, "linestyle": "-."},
+            band=False,
+        )
+        for (n_masks, approach), colour in zip(schema.HEAD_ON_MASKS.items(), _MASKS, strict=True)
+    },
     schema.ATTENTION_SOFTMAX: _Style("memory: softmax attention, exact G", {"color": VERMILION, "marker": "s"}),
     schema.ATTENTION_HARD: _Style("memory: hard attention, exact G", {"color": GREEN, "marker": "^"}),
     schema.ATTENTION_THEOREM: _Style(
