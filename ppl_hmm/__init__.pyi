@@ -68,6 +68,7 @@ from .recoverability.prompt import prompt_certificate as prompt_certificate
 from .recoverability.proof import Proof as Proof
 from .recoverability.restriction import restricting_prompt as restricting_prompt
 from .recoverability.robustness import Robustness as Robustness, robustness as robustness
+from .recoverability.search import FoundPrompt as FoundPrompt
 from .recoverability.separation import Separability as Separability, separability as separability
 from .recoverability.token_laws import pair_law as pair_law, triple_law as triple_law
 from .recoverability.transfer import (

@@ -8,7 +8,8 @@ from enum import StrEnum
 class Verdict(StrEnum):
     """The answer to a question of recoverability."""
 
-    RECOVERABLE = "recoverable"
+    RECOVERABLE = "recoverable"  # on every text
+    SEPARATES = "separates these texts"  # which says nothing of others
     NOT_RECOVERABLE = "not recoverable"
     UNDECIDED = "undecided"
 
@@ -20,6 +21,7 @@ class Cause(StrEnum):
     CONDITION_FAILS = "condition fails"  # which proves nothing
     CONSTANT_LABEL = "constant label"  # every text has the same label
     WITNESS = "witness"  # texts that no head classifies
+    SEARCH = "search"  # weights were found that classify the texts that were given
     ROUNDING = "rounding"  # a head exists in exact arithmetic, and float64 cannot read what it reads
     TOO_LARGE = "too large"  # the condition was not computed
     CONTRADICTED = "contradicted"  # the texts that were read contradict the verdict, which is withdrawn
@@ -29,6 +31,8 @@ class Cause(StrEnum):
         """The verdict that it leads to."""
         if self in (Cause.CONDITION_HOLDS, Cause.CONSTANT_LABEL):
             return Verdict.RECOVERABLE
+        if self is Cause.SEARCH:
+            return Verdict.SEPARATES
         return Verdict.NOT_RECOVERABLE if self is Cause.WITNESS else Verdict.UNDECIDED
 
     @classmethod

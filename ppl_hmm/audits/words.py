@@ -73,6 +73,7 @@ _ADVICE = {
     "prompt)",
     (schema.PROMPT, Cause.CONDITION_FAILS): "the search found no prompt, which proves nothing: fit_prompt(lm, …) "
     "learns one",
+    (schema.PROMPT, Cause.SEARCH): "use the prompt and the head that were found, and test them on new text",
     (schema.ATTENTION, Cause.CONDITION_HOLDS): "constructed_attention(model, task) reads the cell where the states "
     "are sure",
     (schema.ATTENTION, Cause.CONDITION_FAILS): "AttentionHead().fit(…) learns one: that none was "
@@ -114,7 +115,9 @@ def sentence(audited: Audited, asked: Asked) -> str:
         return "One mask is enough: more are not needed."
     if cause is Cause.CONDITION_HOLDS:
         return f"{_capital(subject)} solves this task: {_constructed(asked)}.{_hardly_learned(asked)}"
-    if cause is Cause.WITNESS:
+    if cause is Cause.SEARCH:
+        answer = f"{_capital(subject)} was found that is right on the texts that were read, which proves no more."
+    elif cause is Cause.WITNESS:
         n_texts = audited.group(f"{schema.RECOVERABILITY}/{asked.question}/{schema.WITNESS}").sizes[schema.WITNESS_TEXT]
         answer = f"{_capital(subject)} cannot solve this task, however it is trained: {n_texts} texts prove it."
     else:

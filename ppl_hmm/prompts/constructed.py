@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.models import HMM, SoftPrompt
@@ -66,7 +66,7 @@ def constructed_prompt(
     >>> task.labels(posterior(model, text)).numpy()
     array([0, 0, 0, 1])
     """
-    options = {"support_threshold": support_threshold, "tolerance": tolerance}
+    options: dict[str, Any] = {"support_threshold": support_threshold, "tolerance": tolerance}
     if isinstance(model, HMM):
         length = 1 if prompt_length is None else prompt_length
         certificate = prompt_certificate(model, cast(PosteriorTask, task), prompt_length=length, **options)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -84,7 +84,7 @@ def fit_prompt(
     prompt_length: int = 1,
     restarts: int = 8,
     seed: Seed | Sequence[Seed],
-    start: Prompt | None = None,
+    start: Prompt | Sequence[SoftPrompt] | None = None,
 ) -> PromptFit:
     """Learn a soft prompt and a linear head for labels of raw text.
 
@@ -105,8 +105,9 @@ def fit_prompt(
     seed
         One seed, or P seeds; each model draws from its own stream, so a batch changes the training by rounding only.
     start
-        Prompt (P…,L,*prompt_shape) that takes the place of the first random start, e.g. a constructed one; zeros of
-        likelihood rows become small.
+        Prompt (P…,L,*prompt_shape) that takes the place of the first random start, e.g. a constructed one or one that
+        :func:`ppl_hmm.prompt_certificate` found; or a list of prompts, for as many random starts. Zeros of likelihood
+        rows become small.
 
     Raises
     ------
@@ -149,8 +150,11 @@ def fit_prompt(
         )
     classes = np.unique(train.labels)
     free_rows = _random_starts(lm, prompt_length, restarts, seed)
-    if start is not None:
-        free_rows[0] = _start(lm, start, free_rows[0])
+    given = _prompts(start)
+    if len(given) > restarts:
+        raise InvalidInput("start", f"at most {restarts} prompts", str(len(given)), "allow as many restarts")
+    for restart, prompt in enumerate(given):
+        free_rows[restart] = _start(lm, prompt, free_rows[restart])
     free_rows, history = _train(lm, train.first(lm, _TRAINING_TEXTS), classes, free_rows)
     with torch.no_grad():
         rows = _to_rows(free_rows, lm)
@@ -195,6 +199,14 @@ def _random_starts(lm: MaskedLM, prompt_length: int, restarts: int, seed: Seed |
     return torch.stack(starts, dim=1)
 
 
+def _prompts(start: Prompt | Sequence[SoftPrompt] | None) -> Sequence[Prompt]:
+    """Return the prompts that training starts from: none, one, or those of a list."""
+    if start is None:
+        return []
+    each = isinstance(start, list | tuple) and all(isinstance(prompt, SoftPrompt) for prompt in start)
+    return cast(Sequence[Prompt], start) if each else [cast(Prompt, start)]
+
+
 def _start(lm: MaskedLM, start: Prompt, like: Tensor) -> Tensor:
     """Return unconstrained rows (P,L,*prompt_shape) of a given prompt."""
     nonnegative = lm.prompt_constraint == "nonnegative"
@@ -209,7 +221,7 @@ def _start(lm: MaskedLM, start: Prompt, like: Tensor) -> Tensor:
         return rows
     largest = rows.flatten(2).amax(-1).clamp(min=torch.finfo(rows.dtype).tiny)
     relative = rows / largest.reshape(*largest.shape, *[1] * len(lm.prompt_shape))  # the scale of a row means nothing
-    return relative.clamp(min=_FAINTEST_START).log()
+    return relative.where(relative > 0, _FAINTEST_START).log()
 
 
 def _to_rows(free: Tensor, lm: MaskedLM) -> Tensor:

@@ -61,6 +61,11 @@ def _task_of(model_type: type[HMM] | type[MemoryHMM]) -> type[Task]:
 
 def require_thresholds(support_threshold: float, tolerance: float) -> None:
     """Raise :class:`InvalidInput` unless both are non-negative numbers."""
-    for name, value in (("support_threshold", support_threshold), ("tolerance", tolerance)):
+    require_numbers(support_threshold=support_threshold, tolerance=tolerance)
+
+
+def require_numbers(**values: float) -> None:
+    """Raise :class:`InvalidInput` unless all are non-negative numbers."""
+    for name, value in values.items():
         if not isinstance(value, Real) or not value >= 0:
             raise InvalidInput(name, "a non-negative number", repr(value), "pass e.g. 0.0")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_hmm.exact.wide import Wide, wide_product
 from ppl_hmm.inference.rows import model_prompt
-from ppl_hmm.models import HMM
+from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.tasks import PosteriorTask
 
@@ -51,9 +51,25 @@ def states_entered(model: HMM, prompt: Prompt | None = None, support_threshold: 
     return law.positive & ((law.floats() > support_threshold) | (support_threshold == 0))
 
 
-def margin_error(
-    model: HMM, task: PosteriorTask, laws: Sequence[Wide], weights: Tensor, rounding: float
-) -> float:
+def transparent_prompt(model: HMM, prompt_length: int) -> SoftPrompt:
+    """Return the prompt of rows of ones: it only lets L steps pass."""
+    return SoftPrompt(model.emission.new_ones(prompt_length, model.n_states))
+
+
+def prompt_to(weights: Tensor, model: HMM, prompt_length: int) -> SoftPrompt:
+    """Return the prompt of L tokens, rows of ones but for the last, whose last state has the law ∝ v (K,).
+
+    That is u_L = v/π₀Aᴸ, its largest entry one. v must be positive on supp π₀Aᴸ only.
+    """
+    prompt = transparent_prompt(model, prompt_length)
+    before = wide_law(model, prompt.rows[1:] if prompt_length > 1 else None)
+    row = Wide.of(weights) / before.where(weights > 0, 1.0)
+    shares = (row / row.sum(0)).floats()
+    prompt.rows[-1] = shares / shares.max()
+    return prompt
+
+
+def margin_error(model: HMM, task: PosteriorTask, laws: Sequence[Wide], weights: Tensor, rounding: float) -> float:
     """Return the most that heads (C,J,V) on J masks, entered by laws (K,), move the margin of any text.
 
     max_h |Aᵀ(c − π₀∘μ)|_h / (π₀A)_h with c the coefficients of the score, c = q∘Wb for one mask; for more than two

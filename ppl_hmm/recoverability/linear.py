@@ -18,6 +18,7 @@ from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.half_range import half_range
 from ppl_hmm.recoverability.proof import Proof
 from ppl_hmm.recoverability.rounding import surely_scored
+from ppl_hmm.recoverability.search import FoundPrompt
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.schema import Cause
 from ppl_hmm.tasks import Answers, decide, latent_posterior
@@ -51,11 +52,15 @@ class HeadCertificate(Certificate):
         J: how many masks stand in front of the text.
     proof
         What rational arithmetic says of the equations; None where it was not asked.
+    found
+        The prompt with a head that was searched for given texts; None where none was. It is not that of the theorem,
+        whose ``prompt`` and ``weights`` these are.
     """
 
     score_error: float = 0.0
     n_masks: int = 1
     proof: Proof | None = dataclasses.field(default=None, repr=False)
+    found: FoundPrompt | None = dataclasses.field(default=None, repr=False)
 
     @property
     def half_range(self) -> float:
@@ -127,6 +132,17 @@ class HeadCertificate(Certificate):
         """Return the certificate with verdict ``'not recoverable'`` and its witness."""
         reason = f"{len(witness.texts)} texts that no linear head classifies, residual {witness.residual:.1e}"
         return dataclasses.replace(self, cause=Cause.WITNESS, reasons=(reason, *self.reasons), witness=witness)
+
+    def with_found(self, found: FoundPrompt) -> Self:
+        """Return the certificate, which proves nothing, with what a search found for given texts."""
+        n_wrong = len(found.wrong)
+        if n_wrong:
+            reason = f"the best prompt found leaves {n_wrong} of {found.n_texts} texts, all of |margin| at most "
+            reason += f"{found.resolution:.2g}"
+        else:
+            reason = f"a prompt was found that is right, with its head, on all {found.n_texts} decidable texts"
+        cause = self.cause if n_wrong else Cause.SEARCH
+        return dataclasses.replace(self, cause=cause, reasons=(reason, *self.reasons), found=found)
 
     def beyond_float64(self) -> Self:
         """Return the undecided certificate of a head that exists on paper, where rounding hides it from every text."""

@@ -29,16 +29,27 @@ from torch import Tensor
 
 from ppl_hmm.base.quiet import stdout_to_stderr
 from ppl_hmm.errors import at_least
-from ppl_hmm.models import HMM, SoftPrompt
-from ppl_hmm.recoverability.arguments import require_pair
+from ppl_hmm.exact.support import possible_states
+from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Text
+from ppl_hmm.recoverability.arguments import require_numbers, require_pair
+from ppl_hmm.recoverability.bilinear import BilinearForm
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
-from ppl_hmm.recoverability.entering import smallest_row_singular_value, task_targets
+from ppl_hmm.recoverability.entering import (
+    prompt_to,
+    smallest_row_singular_value,
+    task_targets,
+    transparent_prompt,
+)
 from ppl_hmm.recoverability.head import head_certificate
 from ppl_hmm.recoverability.linear import HeadCertificate
+from ppl_hmm.recoverability.search import Start, find_prompt
 from ppl_hmm.tasks import PosteriorTask, require_uncertain
 
 #: Sets of states that the search for covers looks at, at most; it visits all of them in practice (K in the tens).
 COVER_LIMIT = 20_000
+#: Seconds that a search for texts may take, by default.
+SECONDS = 10.0
 # Moves below these probabilities are left out when covers are sought; the certificate then counts them again. A state
 # entered with probability 1e-12 costs the margin about as much, where refusing it may cost the cover.
 _NEGLIGIBLE = (1e-15, 1e-12, 1e-9, 1e-6)
@@ -49,11 +60,16 @@ _LARGEST_WEIGHT = 1e4  # of the mixed-integer programme, against a smallest of o
 def prompt_certificate(
     model: HMM,
     task: PosteriorTask,
+    tokens: Text | None = None,
     *,
+    lengths: Text | None = None,
     prompt_length: int = 1,
     support_threshold: float = 0.0,
     tolerance: float = RESIDUAL_TOLERANCE,
     exact: bool = False,
+    resolution: float = 0.0,
+    seconds: float = SECONDS,
+    seed: int = 0,
 ) -> HeadCertificate:
     """Return the certificate of Theorem P with the best prompt found, in its ``prompt`` and ``weights``.
 
@@ -61,6 +77,8 @@ def prompt_certificate(
     ----------
     model, task
         One model and one task of the same K.
+    tokens, lengths
+        Texts (B,T) to separate where the theorem says nothing: a prompt with a head is searched for them.
     prompt_length
         L ≥ 1. All tokens but the last are transparent (rows of ones); longer prompts only matter where π₀A has zeros.
     support_threshold
@@ -70,42 +88,73 @@ def prompt_certificate(
     exact
         Whether to prove the condition of the prompt in rational arithmetic: as in :func:`~ppl_hmm.head_certificate`,
         of every prompt that is proposed until one is proved.
+    resolution
+        Margins of texts that matter: the search ends once all texts with larger ones are right.
+    seconds, seed
+        Of the search: its time, and its random starts.
+
+    Returns
+    -------
+    HeadCertificate
+        ``'recoverable'`` is said of every text. With texts, ``'separates these texts'`` is said of them alone, by the
+        prompt and the head in ``found``; ``found.resolution`` says down to which margin the best ones are right
+        where the verdict is ``'undecided'``.
 
     Raises
     ------
     InvalidInput
-        Batches, different numbers of states, a length below one, a negative threshold or tolerance.
+        Batches, different numbers of states, a length below one, a negative number; with texts, more than two
+        classes or no decidable text.
+    ImpossibleText
+        A text of probability zero.
 
     See Also
     --------
     constructed_prompt : The prompt of a certificate whose condition holds.
     head_certificate : Of a given prompt, or none.
-    fit_prompt : A learned prompt, where none is found.
+    fit_prompt : A learned prompt, which may start from the one found.
 
     Notes
     -----
     Verdict ``'undecided'`` means that no prompt was found: no proof that none exists. The search for covers is exact
-    up to :data:`COVER_LIMIT` sets; each costs a singular value decomposition of at most V rows.
+    up to :data:`COVER_LIMIT` sets; each costs a singular value decomposition of at most V rows. The search for texts
+    is sequential linear programming (:mod:`ppl_hmm.recoverability.search`).
 
     Examples
     --------
-    >>> from ppl_hmm import example, head_certificate, prompt_certificate
+    >>> from ppl_hmm import PosteriorTask, example, head_certificate, prompt_certificate, random_hmm
     >>> model, task = example("aliased")
     >>> print(head_certificate(model, task).verdict, prompt_certificate(model, task).verdict)
     undecided recoverable
+    >>> model, task = random_hmm("dirichlet", 4, 2, seed=0), PosteriorTask([[0, 0, 0, 0], [1, -1, 1, -1]])
+    >>> texts = [[0, 0, 1], [1, 0, 0], [0, 1, 1]]
+    >>> certificate = prompt_certificate(model, task, texts)
+    >>> print(certificate.verdict, certificate.found.wrong)
+    separates these texts []
     """
     at_least("prompt_length", prompt_length, 1)
     require_pair("prompt_certificate", model, task, HMM)
     require_uncertain("prompt_certificate", model, task)
+    require_numbers(resolution=resolution, seconds=seconds)
     model, task = model.detach().to(torch.float64, "cpu"), task.detach().to(torch.float64, "cpu")
+    best = _constructed(model, task, prompt_length, support_threshold, tolerance, exact)
+    if tokens is None or best.recoverable:
+        return best
+    form = BilinearForm.of(model, task, tokens, lengths, prompt_length=prompt_length)
+    starts = [] if best.prompt is None else [Start(best.prompt, best.weights.numpy())]
+    return best.with_found(find_prompt(form, starts=starts, resolution=resolution, seconds=seconds, seed=seed))
+
+
+def _constructed(
+    model: HMM, task: PosteriorTask, prompt_length: int, support_threshold: float, tolerance: float, exact: bool
+) -> HeadCertificate:
+    """Return the certificate of the best prompt that is built from the model."""
     options: dict[str, Any] = {"support_threshold": support_threshold, "tolerance": tolerance, "exact": exact}
     best = head_certificate(model, task, transparent_prompt(model, prompt_length), **options)
     needed = (task_targets(model, task) != 0).any(0)
-    before = model.initial  # the law of the last prompt token's state
-    for _ in range(prompt_length):
-        before = before @ model.transition
-    for weights in _proposals(model, task, needed, before > 0, support_threshold):
-        certificate = head_certificate(model, task, _prompt(weights, before, prompt_length), **options)
+    reachable = possible_states(model.initial, model.transition, prompt_length)
+    for weights in _proposals(model, task, needed, reachable, support_threshold):
+        certificate = head_certificate(model, task, prompt_to(weights, model, prompt_length), **options)
         if _worth(certificate) > _worth(best):
             best = certificate
     return best
@@ -115,20 +164,6 @@ def _worth(certificate: HeadCertificate) -> tuple[bool, bool, float]:
     """Return what certificates are compared by: proved before certified before nearly solved."""
     solved = certificate.proof is not None and certificate.proof.solved
     return solved, certificate.recoverable, -certificate.residual
-
-
-def transparent_prompt(model: HMM, prompt_length: int) -> SoftPrompt:
-    """Return the prompt of rows of ones: it only lets L steps pass."""
-    return SoftPrompt(model.emission.new_ones(prompt_length, model.n_states))
-
-
-def _prompt(weights: Tensor, before: Tensor, prompt_length: int) -> SoftPrompt:
-    """Return the prompt whose last token turns the law ``before`` (K,) into one proportional to ``weights`` (K,)."""
-    used = weights > 0
-    last = torch.where(used, weights * (before[used].min() / torch.where(used, before, 1)), 0)  # no quotient overflows
-    rows = last.new_ones(prompt_length, len(last))
-    rows[-1] = last / last.max()
-    return SoftPrompt(rows)
 
 
 def _proposals(

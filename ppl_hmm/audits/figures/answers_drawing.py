@@ -16,6 +16,7 @@ from ppl_hmm.plots.style import BLUE, ORANGE, REFERENCE, SMALL, VERMILION, scatt
 
 _VERDICTS: dict[str, dict[str, Any]] = {
     schema.Verdict.RECOVERABLE: {"color": BLUE, "marker": "o"},
+    schema.Verdict.SEPARATES: {"color": BLUE, "marker": "D"},
     schema.Verdict.UNDECIDED: {"color": ORANGE, "marker": "s"},
     schema.Verdict.NOT_RECOVERABLE: {"color": VERMILION, "marker": "^"},
 }
