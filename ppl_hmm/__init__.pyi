@@ -66,6 +66,11 @@ from .recoverability.memory import (
 from .recoverability.position import position_certificate as position_certificate
 from .recoverability.prompt import prompt_certificate as prompt_certificate
 from .recoverability.proof import Proof as Proof
+from .recoverability.refutation import (
+    PromptDecision as PromptDecision,
+    Refutation as Refutation,
+    refute_prompts as refute_prompts,
+)
 from .recoverability.restriction import restricting_prompt as restricting_prompt
 from .recoverability.robustness import Robustness as Robustness, robustness as robustness
 from .recoverability.search import FoundPrompt as FoundPrompt

@@ -62,6 +62,15 @@ class Basis(StrEnum):
     NONE = "none"
 
 
+class Flaw(StrEnum):
+    """What is wrong with a proof that does not hold."""
+
+    COVER = "cover"  # its cones are not known to hold every head
+    WEIGHTS = "weights"  # a weight is negative, or no number
+    LABEL = "label"  # a text's label is not the one that is claimed, by the margin that is claimed
+    LEAF = "leaf"  # a weighted score is not negative for every prompt and every head of the cone
+
+
 # Dimensions.
 SEQUENCE = "sequence"
 POSITION = "position"
@@ -93,6 +102,9 @@ OTHER_STATE = "other_state"
 VIEW = "view"
 WITNESS_TEXT = "witness_text"
 REMEDY = "remedy"  # what may solve a task, the cheapest first; also the group of an audit's tree
+NODE = "node"  # of a cover of all heads by cones
+SPLIT = "split"  # of a cone: two generators, and the share of each
+LEAF = "leaf"
 
 # Groups of a sample's tree; its model is in a group called MODEL.
 OBSERVED_DATA = "observed_data"

@@ -1,9 +1,9 @@
 """Exact numbers: floats as integers, and linear equations solved in rational arithmetic.
 
 Every float is an integer over a power of two. The arrays of a model are therefore integers up to one factor each, sums
-of their products have exact signs, and no rounding is left to bound. Rows of laws sum to one only up to rounding as
-floats; as rationals they must be laws, or heads on several masks would read from G what rounding has put there. So the
-largest entry of each row is replaced by one minus the others, which moves it by that rounding, and no zero.
+of their products have exact signs, and no rounding is left to bound. As they are, rows sum to one only up to rounding:
+they are non-negative weights, not quite laws. Heads on several masks would read in G what rounding has put there. So
+:func:`laws` replaces the largest entry of each row by one minus the others, which moves it by that rounding alone.
 
 Equations are solved by p-adic lifting (Dixon 1982): the solution modulo a prime gains a digit with each step, and the
 rationals follow from their residues. What is returned was checked by products of integers.

@@ -1,0 +1,207 @@
+"""Branch and bound over cones of heads: a prompt and head that has all texts right, or a proof that there is none.
+
+In a cone with generators g^1, …, g^V a head is b = Σ_j s_j g^j, s ≥ 0. In place of the products v_k s_j take any
+λ_kj ≥ 0. Then one of two things exists, and not both (Gordan):
+
+    λ ≠ 0  with  Σ_kj λ_kj (y_i F_i g^j − ε N(g^j) F_i 1)_k ≥ 0  for every text i, or
+    α ≥ 0  with  (Σ_i α_i (y_i F_i g^j − ε N(g^j) F_i 1))_k < 0  for every j and k.
+
+The second refutes the cone, which becomes a leaf. The first proposes a head b = Σ_j g^j Σ_k λ_kj and a prompt
+v_k = Σ_j λ_kj; if neither leads to a solution, the cone is split where λ is furthest from a product. Any subset of the
+texts will do for a leaf: only those are read that some λ before had wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from ppl_hmm.recoverability.bilinear import BilinearForm, Support
+from ppl_hmm.recoverability.claim import Claim
+from ppl_hmm.recoverability.cones import LEAF, Cone, Split, halves, rays, roots, size, spreads
+from ppl_hmm.recoverability.farkas import alternative, shortest
+from ppl_hmm.recoverability.rounded import Rounded
+
+# Texts that are read at a time: those that λ has most wrong.
+_ADDED = 25
+# Scores this small beside what was summed count as zero.
+_ROUNDING = 1e-12
+# Edges of a cone are split that are at least half as long as its longest: others may be split for ever.
+_LONG = 0.25  # of the squared length
+_SMALLEST_SHARE = 0.05  # of an edge, that a split leaves on either side
+_LARGEST_DENOMINATOR = 8
+
+
+class Solution(NamedTuple):
+    """A prompt and a head that have all texts right."""
+
+    weights: np.ndarray  # v (K,)
+    head: np.ndarray  # b (V,)
+
+
+@dataclasses.dataclass(eq=False)
+class Node:
+    """A cone of heads: open, a leaf with weights of texts by their numbers, or split."""
+
+    cone: Cone
+    mixture: np.ndarray | None = None  # λ (K,J)
+    weights: dict[int, float] | None = None
+    split: Split = LEAF
+    parts: tuple[Node, ...] = ()
+
+
+class Branching:
+    """The search over all heads after prompts on one support.
+
+    Parameters
+    ----------
+    form, claim
+        The same texts, as scores and as a refutation has them.
+    support
+        The states that prompts leave.
+    deadline
+        When to stop, by :func:`time.monotonic`.
+    """
+
+    def __init__(self, form: BilinearForm, claim: Claim, support: Support, deadline: float) -> None:
+        self._form, self._states, self._margin, self._deadline = form, support.states, claim.margin, deadline
+        self._claim = claim
+        sizes = form.likelihoods[:, self._states].max(1)
+        self._sizes = np.where(sizes > 0, sizes, 1)
+        self._pool = np.unique([form.labels.argmin(), form.labels.argmax()])
+        self._known = Rounded.of(claim.select(self._pool))
+        self.n_cones = 0
+
+    def run(self) -> list[Node] | Solution | None:
+        """Return the roots of trees whose leaves are all refuted, a solution, or None when the time is over.
+
+        The cones of the largest open bound would come first if there were bounds; here those come that are widest.
+        """
+        tops = [Node(cone) for cone in roots(self._form.emission.shape[1])]
+        numbers, waiting = itertools.count(), []
+        nodes: Sequence[Node] = tops
+        while True:
+            for node in nodes:
+                solution = self._look(node)
+                if solution is not None:
+                    return solution
+                if node.weights is None:
+                    heapq.heappush(waiting, (-_width(node.cone), next(numbers), node))
+            if not waiting:
+                return tops
+            if time.monotonic() > self._deadline:
+                return None
+            node = heapq.heappop(waiting)[-1]
+            assert node.mixture is not None
+            node.split = _where(node.cone, node.mixture)
+            node.parts = nodes = tuple(map(Node, halves(node.cone, node.split)))
+            node.mixture = None
+
+    def _look(self, node: Node) -> Solution | None:
+        """Make a cone a leaf if it is refuted, or else keep what is in the way; return a solution if that is one."""
+        self.n_cones += 1
+        form, heads, margins = self._form, rays(node.cone), self._margin * spreads(node.cone)
+        while True:
+            node.mixture, weights = self._alternative(heads, margins)
+            if self._known.refuted(self._states, weights, node.cone):
+                used = np.flatnonzero(weights)
+                node.weights = dict(zip(self._pool[used].tolist(), weights[used].tolist(), strict=True))
+                return None
+            entering = form.transition.T @ node.mixture  # (K,J)
+            terms = entering * (form.emission @ heads)
+            scores = form.labels * (form.messages @ terms.sum(1)) - form.messages @ (entering @ margins)
+            summed = form.messages @ np.abs(terms).sum(1)
+            scores = scores / np.where(summed > 0, summed, 1)
+            scores[self._pool] = 0
+            wrong = scores.argsort(stable=True)[:_ADDED]
+            wrong = wrong[scores[wrong] < -_ROUNDING]
+            if not len(wrong):
+                return self._solution(Solution(node.mixture.sum(1), heads @ node.mixture.sum(0)))
+            self._read(wrong)
+
+    def _alternative(self, heads: np.ndarray, margins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return λ (K,J), and the weights (n,) of the texts read so far in the claim; one of them is as wanted."""
+        read = self._form.select(self._pool)
+        forms = read.labels[:, None, None] * read.reads(heads) - read.likelihoods[:, :, None] * margins
+        forms = forms[:, self._states] / self._sizes[self._pool, None, None]
+        flat, multipliers = alternative(forms.reshape(len(forms), -1))
+        mixture = np.zeros((len(self._states), heads.shape[1]))
+        mixture[self._states] = flat.reshape(forms.shape[1:])
+        # The form and the claim divide each message by numbers of their own.
+        units = read.messages.max(1) / self._known.messages.max(1) / self._sizes[self._pool]
+        return mixture, multipliers * units
+
+    def _solution(self, proposed: Solution) -> Solution | None:
+        """Return a solution that has the proposed head, or the proposed prompt."""
+        for solution in self._improved(proposed):
+            if (self._form.right(*solution)).all():
+                return solution
+        return None
+
+    def _improved(self, proposed: Solution) -> Iterator[Solution]:
+        read = self._form.select(self._pool)
+        weights = shortest((read.labels[:, None] * read.reads(proposed.head))[:, self._states], nonnegative=True)
+        if weights is not None:
+            every = np.zeros(len(self._states))
+            every[self._states] = weights
+            yield Solution(every, proposed.head)
+        head = shortest(read.signed_features(proposed.weights), nonnegative=False)
+        if head is not None:
+            yield Solution(proposed.weights, head)
+
+    def _read(self, chosen: np.ndarray) -> None:
+        """Read more texts."""
+        self._pool = np.r_[self._pool, chosen]
+        self._known = self._known.joined(Rounded.of(self._claim.select(chosen)))
+
+
+def preorder(tops: Sequence[Node]) -> Iterator[Node]:
+    """Yield the nodes of trees, a parent before its parts."""
+    waiting = list(reversed(tops))
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting.extend(reversed(node.parts))
+
+
+def _edges(cone: Cone) -> np.ndarray:
+    """Return the squared distances (J,J) of the generators, as unit vectors."""
+    heads = rays(cone)
+    units = heads / np.linalg.norm(heads, axis=0)
+    return ((units[:, :, None] - units[:, None, :]) ** 2).sum(0)
+
+
+def _width(cone: Cone) -> float:
+    return float(_edges(cone).max())
+
+
+def _where(cone: Cone, mixture: np.ndarray) -> Split:
+    """Return where to split a cone: on a long edge whose ends have shares of λ that differ most between states."""
+    norms = np.linalg.norm(rays(cone), axis=0)
+    shares = mixture * norms
+    first, both = shares[:, :, None], shares[:, :, None] + shares[:, None, :]  # (K,J,J)
+    total = both.sum(0)
+    mean = np.where(total > 0, first.sum(0) / np.where(total > 0, total, 1), 0.5)
+    variance = (first**2 / np.where(both > 0, both, 1)).sum(0) - total * mean**2
+    edges = _edges(cone)
+    gain = np.where(edges >= _LONG * edges.max(), edges * variance.clip(np.finfo(float).tiny), 0)
+    i, j = np.unravel_index(np.triu(gain, 1).argmax(), gain.shape)
+    share = min(max(mean[i, j], _SMALLEST_SHARE), 1 - _SMALLEST_SHARE)
+    ratio = Fraction(share / (1 - share) * norms[j] / norms[i]) * Fraction(size(cone[j]), size(cone[i]))
+    return Split(int(i), int(j), *_simple(ratio))
+
+
+def _simple(ratio: Fraction) -> tuple[int, int]:
+    """Return positive integers, one of them small, whose quotient is near a positive ratio."""
+    if ratio < 1:
+        above, below = _simple(1 / ratio)
+        return below, above
+    near = ratio.limit_denominator(_LARGEST_DENOMINATOR)
+    return near.numerator, near.denominator
