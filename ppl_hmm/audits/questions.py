@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ppl_hmm import schema
 from ppl_hmm.audits.held import contradiction, held_to_counts
 from ppl_hmm.audits.learning import learned_head, learned_prompt
 from ppl_hmm.audits.reading import Examples, Reading
+from ppl_hmm.audits.texts import MORE_TEXTS, SHORT_TEXTS
 from ppl_hmm.base.randomness import Seed
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
@@ -102,12 +103,23 @@ class Readings:
     texts: Reading
     practice: Reading
     fresh: Reading  # that heads are tested on
-    read_short: Callable[[], Reading]
+    read_short: Callable[[int], Reading]  # all texts of few tokens, so many at most
 
     @functools.cached_property
     def short(self) -> Reading:
-        """All texts of few tokens, which witnesses are sought among first."""
-        return self.read_short()
+        """Texts of few tokens, which witnesses are sought among first."""
+        return self.read_short(SHORT_TEXTS)
+
+    @functools.cached_property
+    def longer(self) -> Reading:
+        """More of them, which witnesses are sought among last."""
+        return self.read_short(MORE_TEXTS)
+
+    def to_refute(self) -> Iterator[Reading]:
+        """Yield texts that witnesses are sought among."""
+        yield self.short
+        yield self.texts
+        yield self.longer
 
 
 def ask(
@@ -135,16 +147,10 @@ def _(
 ) -> list[Question]:
     if task.position is not None:
         return [_ask_head(schema.HEAD, position_certificate(model, task, tolerance=tolerance), readings)]
-    head = _ask_head(
-        schema.HEAD, _unless_constant(head_certificate(model, task, tolerance=tolerance), model, task), readings
-    )
+    heads = _ask_heads(model, task, readings, tolerance)
     prompt = _unless_constant(prompt_certificate(model, task, tolerance=tolerance), model, task)
     learned = None if prompt.recoverable else learned_prompt(model, readings.practice, n_prompt_tokens, seed)
-    return [
-        head,
-        _ask_masks(head, model, task, readings, tolerance),
-        _ask_head(schema.PROMPT, prompt, readings, learned),
-    ]
+    return [*heads, _ask_head(schema.PROMPT, prompt, readings, learned)]
 
 
 @_asked.register
@@ -152,32 +158,34 @@ def _(model: MemoryHMM, task: MemoryTask, readings: Readings, tolerance: float, 
     texts = readings.texts
     flattened = _flattened(model, task)
     if flattened is None:
-        certificate = _too_large(model, task, tolerance)
-        head = _ask_head(schema.HEAD, certificate, readings)
-        masks = dataclasses.replace(head, name=schema.MASKS)
+        head = _ask_head(schema.HEAD, _too_large(model, task, tolerance), readings)
+        heads = [head, dataclasses.replace(head, name=schema.MASKS)]
     else:
-        certificate = _unless_constant(head_certificate(*flattened, tolerance=tolerance), *flattened)
-        head = _ask_head(schema.HEAD, certificate, readings)
-        masks = _ask_masks(head, *flattened, readings, tolerance)
+        heads = _ask_heads(*flattened, readings, tolerance)
     attention = memory_certificate(model, task, tolerance=tolerance)
     prompted = memory_prompt_certificate(model, task, tolerance=tolerance)
     return [
-        head,
-        masks,
+        *heads,
         Question(schema.ATTENTION, attention, attention.sign_agreement(texts.tokens, texts.lengths)),
         Question(schema.ATTENTION_PROMPT, prompted, prompted.sign_agreement(texts.tokens, texts.lengths)),
     ]
 
 
-def _ask_masks(
-    head: Question, model: HMM, task: PosteriorTask, readings: Readings, tolerance: float
-) -> Question:
-    """Ask of heads on the fewest masks that are enough, else on those that come nearest; one mask is ``head`` again."""
-    if not head.certificate.recoverable or contradiction(head, readings.texts) is not None:
-        certificate = fewest_masks(model, task, tolerance=tolerance)
-        if certificate.recoverable or certificate.n_masks > 1:
-            return _ask_head(schema.MASKS, certificate, readings)
-    return dataclasses.replace(head, name=schema.MASKS)
+def _ask_heads(model: HMM, task: PosteriorTask, readings: Readings, tolerance: float) -> list[Question]:
+    """Ask of a head on one mask, and of one on the fewest masks that are enough, else on those that come nearest.
+
+    Where Theorem H's condition fails and Theorem C's holds for one mask, a head on one mask is proved all the same.
+    """
+    certificate = _unless_constant(head_certificate(model, task, tolerance=tolerance), model, task)
+    nearest = certificate if certificate.recoverable else fewest_masks(model, task, tolerance=tolerance)
+    if nearest.recoverable and nearest.n_masks == 1:
+        certificate = nearest
+    head = _ask_head(schema.HEAD, certificate, readings)
+    if contradiction(head, readings.texts) is not None:
+        nearest = fewest_masks(model, task, tolerance=tolerance)
+    if nearest.n_masks > 1 or (nearest.recoverable and nearest is not certificate):
+        return [head, _ask_head(schema.MASKS, nearest, readings)]
+    return [head, dataclasses.replace(head, name=schema.MASKS)]
 
 
 def _ask_head(
@@ -217,7 +225,7 @@ def _refuted(certificate: HeadCertificate, readings: Readings) -> tuple[HeadCert
 
     Short texts are looked at first: they are all there are, and soon read.
     """
-    for reading in (readings.short, readings.texts):
+    for reading in readings.to_refute():
         features = _read(reading, certificate)
         examples = Examples.of(reading, features)
         if not len(examples.labels):

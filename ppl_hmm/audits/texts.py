@@ -18,8 +18,8 @@ from ppl_hmm.inference.queries import log_likelihood
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models.kinds import Model, Text
 
-#: Texts of few tokens, at most, that witnesses are sought among first.
-SHORT_TEXTS = 2000
+#: Texts of few tokens, at most, that witnesses are sought among first, and last.
+SHORT_TEXTS, MORE_TEXTS = 2000, 20_000
 # Tokens of one of them, at most.
 _SHORT_LENGTH = 12
 
@@ -80,15 +80,15 @@ def texts_to_read(
     return Texts(text, None, f"{n_sequences} sampled texts of {length} tokens", ends)
 
 
-def short_texts(model: Model, place: Place) -> Tensor:
-    """Return all possible texts of one token, of two, and so on, as long as there are :data:`SHORT_TEXTS` at most.
+def short_texts(model: Model, place: Place, limit: int = SHORT_TEXTS) -> Tensor:
+    """Return all possible texts of one token, of two, and so on, as long as there are no more than a limit.
 
     (n,L), ``MASK`` past the end of each; without those that lack the place. None, (0,L), where V alone is too many.
     """
     lengths, n_texts = [], 0
     for length in range(1, _SHORT_LENGTH + 1):
         n_texts += model.vocabulary_size**length
-        if n_texts <= SHORT_TEXTS and place.within(length):
+        if n_texts <= limit and place.within(length):
             lengths.append(length)
     longest = max(lengths, default=1)
     each = [pad(_every_text(model, length), (0, longest - length), value=MASK) for length in lengths]

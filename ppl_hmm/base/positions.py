@@ -127,26 +127,35 @@ class Place:
             return tokens.scatter(-1, own, MASK)
         return torch.where(torch.arange(tokens.shape[-1], device=tokens.device) > own, MASK, tokens)
 
-    def probe(self, tokens: Tensor, n_masks: int = 1) -> Probe:
-        """Return checked tokens (…,B,T) with the mask that a head reads, or the masks in front of the text.
+    def masks(self, n_masks: int) -> int:
+        """Return how many masks a head may read: several in front of the text, or after what is given of it.
 
         Raises
         ------
         InvalidInput
-            Fewer masks than one; several, and a position.
+            Fewer than one; several that would have to hide tokens.
         """
         n_masks = at_least("n_masks", n_masks, 1)
-        mask = torch.full_like(tokens[..., :1], MASK)
+        if n_masks > 1 and self.position is not None and self.given != "prefix":
+            remedy = "ask of H₀, whose masks stand in front of the text, or pass given='prefix': they stand after it"
+            raise InvalidInput("n_masks", f"1 for {self}", str(n_masks), remedy)
+        return n_masks
+
+    def probe(self, tokens: Tensor, n_masks: int = 1) -> Probe:
+        """Return checked tokens (…,B,T) with the mask, or the masks, that a head reads.
+
+        Raises
+        ------
+        InvalidInput
+            Masks that :meth:`masks` refuses.
+        """
+        numbers = torch.arange(self.masks(n_masks), device=tokens.device).repeat(*tokens.shape[:-1], 1)
+        masks = torch.full_like(numbers, MASK)
         if self.position is None:
-            masks = torch.arange(n_masks, device=tokens.device).repeat(*tokens.shape[:-1], 1)
-            return Probe(torch.cat([torch.full_like(masks, MASK), tokens], dim=-1), masks)
-        if n_masks > 1:
-            raise InvalidInput(
-                "n_masks", f"1 for {self}", str(n_masks), "ask of H₀, whose masks stand in front of the text"
-            )
+            return Probe(torch.cat([masks, tokens], dim=-1), numbers)
         columns = self.columns(tokens)
         if self.given == "prefix":
-            return Probe(torch.cat([self.known(tokens), mask], dim=-1), columns[..., None] + 1)
+            return Probe(torch.cat([self.known(tokens), masks], dim=-1), columns[..., None] + 1 + numbers)
         own = columns[..., None]
         hidden = tokens.gather(-1, own)[..., 0] if self.sees_token else None
         return Probe(tokens.scatter(-1, own, MASK), own, hidden)

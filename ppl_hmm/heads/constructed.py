@@ -33,7 +33,8 @@ def constructed_head(
     :func:`~ppl_hmm.probe_features` with the task's ``position`` and ``given``, and takes no prompt.
 
     Parameters as in :func:`ppl_hmm.recoverability.head.head_certificate`; with ``n_masks`` the head is that of
-    :func:`~ppl_hmm.chain_certificate` and reads ``probe_features(…, n_masks=…)``, flattened to (B,J·V).
+    :func:`~ppl_hmm.chain_certificate`, or of :func:`~ppl_hmm.position_certificate`, and reads
+    ``probe_features(…, n_masks=…)``, flattened to (B,J·V).
 
     Raises
     ------
@@ -61,12 +62,12 @@ def constructed_head(
     1.0
     """
     require_task(task)
-    if n_masks is not None:
+    if n_masks is not None and task.place.position is None:
         if support_threshold != 0:
             raise InvalidInput("support_threshold for several masks", "0", str(support_threshold), "leave it out")
         certificate = chain_certificate(model, task, n_masks, prompt, tolerance=tolerance)
     elif task.place.position is not None and prompt is None and support_threshold == 0:
-        certificate = position_certificate(model, task, tolerance=tolerance)
+        certificate = position_certificate(model, task, n_masks=n_masks or 1, tolerance=tolerance)
     else:
         certificate = head_certificate(model, task, prompt, support_threshold=support_threshold, tolerance=tolerance)
     if not certificate.recoverable:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -19,6 +19,7 @@ from ppl_hmm.heads import stored
 from ppl_hmm.heads.logistic import DEFAULT_GRID, decide, fit_logistic, probabilities
 
 _KIND = "a LinearHead"
+HeadT = TypeVar("HeadT", bound="LinearHead")
 
 
 class LinearHead(ClassifierMixin, BaseEstimator):
@@ -115,9 +116,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         """Return the head of the ``C`` in ``grid`` with the best validation accuracy, the strongest penalty on ties."""
         if not len(grid):
             raise InvalidInput("grid", "at least one value of C", "none", "pass e.g. (1.0, 1e6)")
-        heads = [cls(C=C, **options).fit(X, y) for C in sorted(grid)]
-        scores = [head.score(X_val, y_val) for head in heads]
-        return heads[int(np.argmax(scores))]
+        return first_best((cls(C=C, **options).fit(X, y) for C in sorted(grid)), X_val, y_val)
 
     @classmethod
     def from_weights(cls, weights: ArrayLike) -> Self:
@@ -211,6 +210,19 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     def _transform(self, X: np.ndarray) -> np.ndarray:
         return np.log(np.maximum(X, self.floor)) if self.features == "log" else X
+
+
+def first_best(heads: Iterable[HeadT], X_val: ArrayLike, y_val: ArrayLike) -> HeadT:
+    """Return the first of the heads with the best accuracy; none is asked for after one that is always right."""
+    best, highest = None, -1.0
+    for head in heads:
+        score = float(head.score(X_val, y_val))
+        if best is None or score > highest:
+            best, highest = head, score
+        if highest == 1:
+            break
+    assert best is not None  # there is one head at least
+    return best
 
 
 def _checked_weights(sample_weight: ArrayLike, n_texts: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -37,18 +37,17 @@ def fit_logistic(
         return regression.fit(features, labels, sample_weight=weights)
 
 
-def logistic_path(features: np.ndarray, labels: np.ndarray, grid: Sequence[float]) -> list[np.ndarray]:
-    """Return heads b (n,) of features (B,n) and labels (B,) in {0, 1}, one for each inverse penalty, the least first.
+def logistic_path(features: np.ndarray, labels: np.ndarray, grid: Sequence[float]) -> Iterator[np.ndarray]:
+    """Yield heads b (n,) of features (B,n) and labels (B,) in {0, 1}, one for each inverse penalty, the least first.
 
     Each minimises Σ_i log(1 + exp(−y_i bᵀG_i)) + ‖b‖²/2C by Newton steps from the one before. There is no intercept:
     conditionals sum to one, so that b holds it.
     """
     forms = features * (2.0 * labels - 1)[:, None]
-    weights, heads = np.zeros(features.shape[1]), []
+    weights = np.zeros(features.shape[1])
     for C in sorted(grid):
         weights = _minimised(forms, weights, C)
-        heads.append(weights)
-    return heads
+        yield weights
 
 
 def _minimised(forms: np.ndarray, weights: np.ndarray, C: float) -> np.ndarray:

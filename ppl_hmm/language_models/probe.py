@@ -63,7 +63,8 @@ def probe_features(
         ``'prefix'``: it stands after x_t, and the text ends there. ``'text'``: it hides x_t and the head sees x_t
         beside G: (P…,B,(V+1)·V), G in the block of that token, the last for ``MASK``, and zeros in all others.
     n_masks
-        J masks in front of the text: G at each of them (P…,B,J,V). Heads take it flattened, mask by mask.
+        J masks in front of the text, or after it with ``given='prefix'``: G at each of them (P…,B,J,V). Heads take it
+        flattened, mask by mask.
 
     Raises
     ------

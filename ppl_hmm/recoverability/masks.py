@@ -219,6 +219,7 @@ def _certificate(
         blocks = weights.unflatten(-1, (n_masks, -1))
         return _Head(equation, weights, margin_error(model, task, chain.laws, blocks, rounding))
 
+    masks = "one mask" if n_masks == 1 else f"{n_masks} masks"
     best = _Head("", chain.matrix.new_zeros(0), torch.inf)
     for equation, rows, least in _solutions(model, task, chain):
         head = measured(equation, least)
@@ -238,7 +239,7 @@ def _certificate(
         support_threshold=0.0,
         tolerance=tolerance,
         cause=Cause.of_condition(best.error <= tolerance * scale),
-        reasons=(f"{best.equation} on {n_masks} masks: relative margin error {best.error / scale:.3g}",),
+        reasons=(f"{best.equation} on {masks}: relative margin error {best.error / scale:.3g}",),
         model=model,
         task=task,
         prompt=prompt,

@@ -3,7 +3,7 @@
 The laws of H_t that a head reads through G are
 
     hidden token   G = Wᵀk,   k = P(H_t | x_{-t}), the cavity;  N = W
-    after it       G = Nᵀα,   α = P(H_t | x_1..x_t);            N = AW
+    after it       G = Nᵀα,   α = P(H_t | x_1..x_t);            N = AW, [AW | A²W | … | A^J W] at J masks
 
 so that bᵀG = (Nb)ᵀk. No law π₀ enters, no posterior of H₀: nothing has to be divided out.
 
@@ -50,13 +50,13 @@ _THEOREMS = {
 class _Equations(NamedTuple):
     """N b = τ on the laws that texts lead to: one equation for each class, and for each token that the head sees."""
 
-    matrix: Tensor  # N (K,V)
+    matrix: Tensor  # N (K,V), or (K,J·V)
     targets: Tensor  # τ (C,J,K)
     sizes: Tensor  # (J,K): what a law is divided by, state by state
 
 
 def position_certificate(
-    model: HMM, task: PosteriorTask, *, tolerance: float = RESIDUAL_TOLERANCE
+    model: HMM, task: PosteriorTask, *, n_masks: int = 1, tolerance: float = RESIDUAL_TOLERANCE
 ) -> HeadCertificate:
     """Return the certificate of the head for a task on a position.
 
@@ -66,6 +66,8 @@ def position_certificate(
     ----------
     model, task
         One model and one task of the same K, on a position.
+    n_masks
+        J masks after the text, for ``given='prefix'``; 1 for others.
     tolerance
         Largest relative residual that counts as solved.
 
@@ -79,7 +81,8 @@ def position_certificate(
     Raises
     ------
     InvalidInput
-        Batches, different numbers of states, a task on H₀, a state that is certain, a negative tolerance.
+        Batches, different numbers of states, a task on H₀, a state that is certain, a negative tolerance; several masks
+        that would have to hide tokens.
 
     See Also
     --------
@@ -105,11 +108,12 @@ def position_certificate(
         raise InvalidInput(
             "position_certificate", "a task on a position", f"one on {place}", "use head_certificate for H₀"
         )
+    n_masks = place.masks(n_masks)
     require_uncertain("position_certificate", model, task)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     task = on_possible_values(model, task)
     reachable = reachable_laws(model, place).to(model.device)
-    equations = _equations(model, task, place)
+    equations = _equations(model, task, place, n_masks)
     read = reachable.basis.mT @ equations.matrix
     wanted = equations.targets @ reachable.basis
     weights = refined_least_squares(read, wanted.flatten(0, 1)).unflatten(0, wanted.shape[:2])  # (C,J,V)
@@ -128,15 +132,19 @@ def position_certificate(
         cause=Cause.of_condition(residual <= tolerance),
         reasons=_reasons(place, residual, reachable),
         score_error=rounding,
+        n_masks=n_masks,
         model=model,
         task=task,
     )
 
 
-def _equations(model: HMM, task: PosteriorTask, place: Place) -> _Equations:
+def _equations(model: HMM, task: PosteriorTask, place: Place, n_masks: int) -> _Equations:
     contrasts = task.contrasts.to(model.initial)[:, None]  # (C,1,K)
     if place.given == "prefix":
-        return _Equations(model.transition @ model.emission, contrasts, torch.ones_like(model.initial)[None])
+        blocks = [model.transition @ model.emission]
+        while len(blocks) < n_masks:
+            blocks.append(model.transition @ blocks[-1])
+        return _Equations(torch.cat(blocks, dim=1), contrasts, torch.ones_like(model.initial)[None])
     if not place.sees_token:
         return _Equations(model.emission, contrasts, torch.ones_like(model.initial)[None])
     likelihoods = torch.nn.functional.pad(model.emission, (0, 1), value=1.0).mT  # (V+1,K), the last for MASK

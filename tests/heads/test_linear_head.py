@@ -10,7 +10,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.heads.logistic import DEFAULT_GRID
+from ppl_hmm.heads.logistic import DEFAULT_GRID, logistic_path
 
 
 @parametrize_with_checks([LinearHead(), LinearHead(features="log", C=100.0)])
@@ -214,3 +214,24 @@ def test_features_must_be_finite(value):
     features[3, 1] = value
     with pytest.raises(ValueError, match=r"NaN|infinity"):
         LinearHead().fit(features, labels)
+
+
+def test_a_path_of_penalties_leads_to_the_heads_that_are_fitted_alone():
+    rng = np.random.default_rng(0)
+    features = rng.dirichlet(np.ones(5), 400)
+    labels = (features @ rng.normal(size=5) + 0.1 * rng.normal(size=400) > 0).astype(int)
+    for C, weights in zip((1.0, 1e2, 1e4), logistic_path(features, labels, (1e4, 1.0, 1e2)), strict=True):
+        forms = features * (2 * labels - 1)[:, None]
+        wrong = 1 / (1 + np.exp(forms @ weights))
+        gradient = weights / C - forms.T @ wrong
+        curvature = (forms * (wrong * (1 - wrong))[:, None]).T @ forms + np.eye(5) / C
+        assert gradient @ np.linalg.solve(curvature, gradient) <= 1e-3  # the loss is within half of it
+
+
+def test_no_head_is_fitted_after_one_that_is_always_right(monkeypatch):
+    fitted = []
+    own = LinearHead.fit
+    monkeypatch.setattr(LinearHead, "fit", lambda self, X, y: fitted.append(self.C) or own(self, X, y))
+    X, y = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.3, 0.7]]), [0, 0, 1, 1]
+    assert LinearHead.select(X, y, X, y, grid=(1e6, 1e2, 1e4)).C == 1e2
+    assert fitted == [1e2]

@@ -263,6 +263,7 @@ def test_an_audit_withdraws_a_witness_that_a_head_refutes(divided, monkeypatch, 
         return Witness(np.arange(2), features[:2], labels[:2], np.full((2, n_classes), 0.25))
 
     monkeypatch.setattr(questions, "head_certificate", undecided)
+    monkeypatch.setattr(questions, "fewest_masks", undecided)
     monkeypatch.setattr(questions, "find_witness", false_witness)
     tree, table, messages = audited(*divided)
     assert_withdrawn(tree, table, messages, "head", "not recoverable")

@@ -21,7 +21,9 @@ from ppl_hmm import (
     constructed_head,
     find_witness,
     head_certificate,
+    latent_posterior,
     masks_needed,
+    position_certificate,
     posterior,
     probe_features,
     random_hmm,
@@ -234,7 +236,31 @@ def test_numbers_of_masks(n_masks):
             call()
 
 
-def test_masks_stand_in_front_only():
+def test_masks_after_what_is_given():
+    """J masks after a prefix see Σ_j A^j W b_j of the filtered law: what one cannot tell of more states than tokens."""
+    one_is_enough = 0
+    for seed in range(6):
+        model = random_hmm("dirichlet", 4, 3, seed)
+        task = PosteriorTask(np.random.default_rng(seed).normal(size=(2 + seed % 2, 4)), position=-1, given="prefix")
+        one_is_enough += position_certificate(model, task).recoverable
+        certificate = position_certificate(model, task, n_masks=2)
+        assert certificate.recoverable
+        assert certificate.sigma_min > 0
+        texts = all_texts(model, 4)
+        law = latent_posterior(model, task, texts)
+        answers, head = task.answers(law), constructed_head(model, task, n_masks=2)
+        features = probe_features(OracleLM(model), texts, position=-1, given="prefix", n_masks=2)
+        inputs = np.c_[texts, np.full((len(texts), 2), MASK)]
+        assert_equal(features, oracle.truth(model, inputs).conditionals[:, 4:])
+        scores = features.flatten(-2) @ torch.as_tensor(head.coef_).mT
+        found = scores[:, 0] if task.n_classes == 2 else scores[:, 1] - scores[:, 0]
+        expected = law @ (task.contrasts[0] if task.n_classes == 2 else task.contrasts[1] - task.contrasts[0])
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+        assert certificate.sign_agreement(texts).agreeing == int(answers.decidable.sum()) == len(texts)
+    assert one_is_enough == 0
+
+
+def test_masks_hide_no_tokens():
     model, _ = random_pair(0)
     with pytest.raises(InvalidInput, match="n_masks: expected 1 for the state at position -1"):
         probe_features(OracleLM(model), [[0, 1]], position=-1, n_masks=2)
@@ -242,3 +268,9 @@ def test_masks_stand_in_front_only():
         chain_certificate(model, PosteriorTask(torch.eye(model.n_states)[:2], position=0), 2)
     with pytest.raises(InvalidInput, match="support_threshold"):
         constructed_head(model, random_pair(0)[1], n_masks=2, support_threshold=0.1)
+    for given in ("text", "context"):
+        task = PosteriorTask(torch.eye(model.n_states)[:2], position=0, given=given)
+        with pytest.raises(InvalidInput, match=r"n_masks: expected 1 for .*, got 2; ask of H₀"):
+            position_certificate(model, task, n_masks=2)
+        with pytest.raises(InvalidInput, match="n_masks: expected 1 for"):
+            constructed_head(model, task, n_masks=2)

@@ -9,7 +9,7 @@ import numpy as np
 from ppl_hmm import schema
 from ppl_hmm.experiments.figure3.answers import Answer
 from ppl_hmm.experiments.figure3.text import LabelledText
-from ppl_hmm.heads.linear import LinearHead
+from ppl_hmm.heads.linear import LinearHead, first_best
 from ppl_hmm.heads.logistic import DEFAULT_GRID, logistic_path
 from ppl_hmm.language_models.oracle import OracleLM, OracleText
 from ppl_hmm.language_models.probe import probe_input
@@ -65,8 +65,7 @@ def masks_answer(approach: str, data: LabelledText[HMM], encoded: OracleText, n_
 def _on_path(features: np.ndarray, labels: np.ndarray, data: LabelledText[HMM]) -> LinearHead:
     """Return the head that does best on the validation text, the strongest penalty on ties."""
     path = logistic_path(features[data.train], labels[data.train], DEFAULT_GRID)
-    heads = [LinearHead.from_weights(weights) for weights in path]
-    return max(heads, key=lambda head: head.score(features[data.validation], labels[data.validation]))
+    return first_best(map(LinearHead.from_weights, path), features[data.validation], labels[data.validation])
 
 
 def accuracy(heads: list[LinearHead], features: np.ndarray, data: LabelledText[HMM]) -> np.ndarray:

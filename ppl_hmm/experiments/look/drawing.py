@@ -29,8 +29,8 @@ class _Style(NamedTuple):
     band: bool = True
 
 
-# Colours of heads on several masks, the darker the more.
-_MASKS = ("0.6", "0.35", "0.0")
+# Heads on several masks: the more, the darker.
+_MASKS = (("0.6", "P"), ("0.35", "X"), ("0.0", "*"))
 # Settings of the experiment are filled into labels.
 _STYLES = {
     schema.HEAD: _Style("head on probabilities, exact G", {"color": BLUE, "marker": "o"}),
@@ -50,10 +50,10 @@ _STYLES = {
     **{
         approach: _Style(
             f"head on {n_masks} masks, exact G",
-            {"color": colour, "marker": f"${n_masks}$", "markersize": 7, "linestyle": "-."},
+            {"color": colour, "marker": marker, "markersize": 6, "linestyle": "-.", "linewidth": 1},
             band=False,
         )
-        for (n_masks, approach), colour in zip(schema.HEAD_ON_MASKS.items(), _MASKS, strict=True)
+        for (n_masks, approach), (colour, marker) in zip(schema.HEAD_ON_MASKS.items(), _MASKS, strict=True)
     },
     schema.ATTENTION_SOFTMAX: _Style("memory: softmax attention, exact G", {"color": VERMILION, "marker": "s"}),
     schema.ATTENTION_HARD: _Style("memory: hard attention, exact G", {"color": GREEN, "marker": "^"}),
