@@ -12,7 +12,7 @@ from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.audits import groups, measured
 from ppl_hmm.audits.learning import learned_head
-from ppl_hmm.audits.questions import Question, Readings, ask
+from ppl_hmm.audits.questions import RADII, Question, Readings, ask
 from ppl_hmm.audits.reading import Examples, Reading
 from ppl_hmm.audits.remedy import n_masks, relative_half_range, remedy
 from ppl_hmm.audits.texts import Texts, short_texts, texts_to_read
@@ -177,6 +177,7 @@ def _summary(questions: list[Question]) -> xr.Dataset:
         "learned_accuracy": [question.learned_accuracy for question in questions],
         schema.N_MASKS: [n_masks(question) for question in questions],
         schema.HALF_RANGE: [relative_half_range(question) for question in questions],
+        **{name: [question.radii[name] for question in questions] for name in RADII},
     }
     return xr.Dataset(
         {name: (schema.QUESTION, values) for name, values in columns.items()},

@@ -28,6 +28,7 @@ from ppl_hmm.recoverability.masks import fewest_masks
 from ppl_hmm.recoverability.memory import memory_certificate, memory_prompt_certificate
 from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
+from ppl_hmm.recoverability.robustness import Robustness, robustness_on
 from ppl_hmm.recoverability.transfer import smallest_half_range
 from ppl_hmm.recoverability.witness import find_witness, separability
 from ppl_hmm.schema import Cause
@@ -35,6 +36,8 @@ from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
 #: States of a flattened memory model, at most, for Theorem H.
 FLATTENED_LIMIT = 256
+#: Columns of an audit that are attributes of a :class:`~ppl_hmm.Robustness`.
+RADII = (schema.RADIUS, schema.MEDIAN_RADIUS, schema.CONDITION_RADIUS)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,6 +68,8 @@ class Question:
         for attention.
     proof
         The texts that the certificate's witness is of; None without one.
+    robustness
+        How far the model may move before a certified head fails; None where no theorem certifies one of H₀.
     """
 
     name: str
@@ -77,11 +82,18 @@ class Question:
     learned_prompt: SoftPrompt | None = None
     half_range: float = float("nan")
     proof: Reading | None = None
+    robustness: Robustness | None = None
 
     @property
     def prompt(self) -> SoftPrompt | None:
         """The prompt that heads read after: the learned one, else the certificate's."""
         return self.certificate.prompt if self.learned_prompt is None else self.learned_prompt
+
+
+    @property
+    def radii(self) -> dict[str, float]:
+        """How far the model may move before the certified head fails, by :data:`RADII`; NaN where it is not known."""
+        return {name: float("nan") if self.robustness is None else getattr(self.robustness, name) for name in RADII}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -183,7 +195,7 @@ def _ask_head(
     texts = readings.texts
     features = _read(texts, certificate)
     agreement = certificate.agreement_on(features, texts.answers, texts.tokens.shape[1])
-    proof = None
+    robustness, proof = _robustness(certificate, texts, features), None
     if name != schema.PROMPT and not certificate.recoverable:
         certificate, proof = _refuted(certificate, readings)
     if learned is not None:
@@ -197,7 +209,8 @@ def _ask_head(
         for each in (readings.practice, readings.fresh)
     )
     found = learned_head(practised, test)
-    return Question(name, certificate, agreement, features, *found, margin, learned, _half_range(certificate), proof)
+    half_range = _half_range(certificate)
+    return Question(name, certificate, agreement, features, *found, margin, learned, half_range, proof, robustness)
 
 
 def _read(reading: Reading, certificate: HeadCertificate, learned: SoftPrompt | None = None) -> Tensor:
@@ -235,6 +248,16 @@ def _half_range(certificate: HeadCertificate) -> float:
     if isinstance(model, HMM) and isinstance(task, PosteriorTask):
         return smallest_half_range(model, task, certificate.prompt, tolerance=certificate.tolerance).half_range
     return float("inf")  # the flattened model would be too large
+
+
+def _robustness(certificate: HeadCertificate, texts: Reading, features: Tensor) -> Robustness | None:
+    """Return how far the model of a certified head may move, where texts were read with the posterior of its H₀."""
+    of_first_state = isinstance(certificate.task, PosteriorTask) and certificate.task.position is None
+    if certificate.cause is not Cause.CONDITION_HOLDS or not of_first_state:
+        return None
+    if texts.law.shape[1] != certificate.task.n_values:  # the law of a memory cell, whose model was flattened
+        return None
+    return robustness_on(certificate, texts.tokens, features, texts.law)
 
 
 def _unless_constant(certificate: HeadCertificate, model: HMM, task: PosteriorTask) -> HeadCertificate:

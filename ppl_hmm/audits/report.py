@@ -152,7 +152,29 @@ def _measured(audited: Audited, asked: Asked) -> list[str]:
     found = [accuracy(audited, asked)] if asked.recoverable and np.isfinite(asked.learned_accuracy) else []
     if asked.question == schema.HEAD and "transfer" in audited.diagnostics:
         found.append(_tolerated(audited.diagnostics["transfer"]))
+    return [*found, *_robust(asked)]
+
+
+def _robust(asked: Asked) -> list[str]:
+    """Say how far the model may move before the answer, and this head, may fail."""
+    found = []
+    if asked.condition_radius > 0:
+        found.append(f"some such head solves the task {_for_models(asked.condition_radius)}")
+    if 0 < asked.median_radius < np.inf:
+        on_all = f", on all of them within {_percent(asked.radius)}" if asked.radius > 0 else ""
+        found.append(f"this head is right on half of the texts {_for_models(asked.median_radius)}{on_all}")
     return found
+
+
+def _for_models(radius: float) -> str:
+    return f"for every model whose probabilities, zeros aside, are within {_percent(radius)} of these"
+
+
+def _percent(radius: float) -> str:
+    """Return 1 − e^−η, rounded down: a probability that differs by no more is within a factor e^{±η}."""
+    percent = -100 * np.expm1(-radius)
+    digit = 10.0 ** (np.floor(np.log10(percent)) - 1)
+    return f"{np.floor(percent / digit) * digit:.2g}%"
 
 
 def _quantities(audited: Audited, asked: Asked) -> list[str]:

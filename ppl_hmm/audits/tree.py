@@ -52,6 +52,9 @@ class Asked:
         Masks that its heads read; 0 for attention.
     half_range
         Of the certified head, over ‖μ‖_∞; NaN where none is certified, and for attention.
+    radius, median_radius, condition_radius
+        How far the model may move before this head is wrong on a text, on half of them, and before the theorem's
+        condition fails: :class:`~ppl_hmm.Robustness`; NaN where no theorem certifies a head.
     """
 
     question: str
@@ -69,6 +72,9 @@ class Asked:
     learned_accuracy: float
     n_masks: int
     half_range: float
+    radius: float
+    median_radius: float
+    condition_radius: float
 
     @classmethod
     def of(cls, row: xr.Dataset) -> Asked:
@@ -132,7 +138,7 @@ class Audited:
     def table(self) -> xr.Dataset:
         """A row for each question, with the columns that an audit of version 0.1 lacks.
 
-        Its causes follow from its verdicts, its heads read one mask, and their half-ranges are not known.
+        Its causes follow from its verdicts, its heads read one mask, their half-ranges and radii are not known.
         """
         found = self.group(schema.RECOVERABILITY)
         if schema.CAUSE not in found:
@@ -140,9 +146,10 @@ class Audited:
             found = found.assign({schema.CAUSE: (schema.QUESTION, [str(_former_cause(*row)) for row in rows])})
         if schema.N_MASKS not in found:
             of_heads = found[schema.QUESTION].isin([schema.HEAD, schema.PROMPT])
-            unknown = np.full(found.sizes[schema.QUESTION], np.nan)
-            found = found.assign({schema.N_MASKS: of_heads.astype(int), schema.HALF_RANGE: (schema.QUESTION, unknown)})
-        return found
+            found = found.assign({schema.N_MASKS: of_heads.astype(int)})
+        unknown = schema.QUESTION, np.full(found.sizes[schema.QUESTION], np.nan)
+        added = [schema.HALF_RANGE, schema.RADIUS, schema.MEDIAN_RADIUS, schema.CONDITION_RADIUS]
+        return found.assign({name: unknown for name in added if name not in found})
 
     @cached_property
     def asked(self) -> dict[str, Asked]:

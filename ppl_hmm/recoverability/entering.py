@@ -37,6 +37,14 @@ def wide_law(model: HMM, prompt: Prompt | None = None) -> Wide:
     return wide_product(law[None], transition)[0]
 
 
+def mask_laws(model: HMM, n_masks: int, prompt: Prompt | None = None) -> list[Wide]:
+    """Return the laws p_1, …, p_J (K,) that enter the masks of a chain."""
+    laws, moves = [wide_law(model, prompt)], Wide.of(model.transition)
+    while len(laws) < n_masks:
+        laws.append(wide_product(laws[-1][None], moves)[0])
+    return laws
+
+
 def states_entered(model: HMM, prompt: Prompt | None = None, support_threshold: float = 0.0) -> Tensor:
     """Say which states (K,) enter the mask with a probability above a threshold."""
     law = wide_law(model, prompt)

@@ -23,6 +23,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.wide import Wide, wide_product
 from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.models.kinds import Prompt
@@ -38,6 +39,7 @@ from ppl_hmm.recoverability.entering import (
     wide_law,
 )
 from ppl_hmm.recoverability.linear import HeadCertificate
+from ppl_hmm.recoverability.proof import proved
 from ppl_hmm.recoverability.rounding import law_rounding
 from ppl_hmm.schema import Cause
 from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
@@ -55,6 +57,7 @@ def head_certificate(
     *,
     support_threshold: float = 0.0,
     tolerance: float = RESIDUAL_TOLERANCE,
+    exact: bool = False,
 ) -> HeadCertificate:
     """Return the certificate of Theorem H, or of Theorem P for a given ``prompt``.
 
@@ -68,11 +71,16 @@ def head_certificate(
         δ ≥ 0: states entered with probability at most δ count as not entered.
     tolerance
         Largest relative residual that counts as solved.
+    exact
+        Whether to prove the condition, or that it fails, in rational arithmetic, parameters being taken as exact
+        numbers, the largest of each row as one minus the others: :attr:`HeadCertificate.proof`. A solved condition is
+        certified however nearly dependent W's rows are, and the weights are its floats where these err less. The
+        verdict is withheld where this would take long.
 
     Raises
     ------
     InvalidInput
-        Batches, different numbers of states, a negative threshold or tolerance.
+        Batches, different numbers of states, a negative threshold or tolerance; ``exact`` with a threshold.
 
     See Also
     --------
@@ -83,7 +91,7 @@ def head_certificate(
 
     Notes
     -----
-    Cost O(K·V·min(K,V)).
+    Cost O(K·V·min(K,V)); ``exact``: O(K³·bits) operations on words, 0.1 s at K = V = 10.
 
     Examples
     --------
@@ -98,6 +106,8 @@ def head_certificate(
     require_pair("head_certificate", model, task, HMM)
     require_uncertain("head_certificate", model, task)
     require_thresholds(support_threshold, tolerance)
+    if exact and support_threshold > 0:
+        raise InvalidInput("support_threshold of an exact proof", "0", str(support_threshold), "leave it out")
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     task = on_possible_values(model, task)
     if prompt is not None and not isinstance(prompt, SoftPrompt):
@@ -107,7 +117,7 @@ def head_certificate(
     best, error = _best_head(model, task, law, entered, tolerance, rounding)
     if not torch.equal(entered, law.positive):  # states that do not count move the margin, too
         error = margin_error(model, task, [law], best.weights[:, None], rounding)
-    return HeadCertificate(
+    certificate = HeadCertificate(
         theorem="Theorem H (3.3)" if prompt is None else "Theorem P (3.6)",
         weights=best.weights[0] if task.n_classes == 2 else best.weights,
         residual=best.residual,
@@ -121,6 +131,7 @@ def head_certificate(
         task=task,
         prompt=prompt,
     )
+    return proved(certificate) if exact else certificate
 
 
 def exists_on_paper(certificate: HeadCertificate) -> bool:

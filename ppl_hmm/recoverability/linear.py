@@ -16,6 +16,7 @@ from ppl_hmm.inference.queries import masked_conditionals
 from ppl_hmm.models.kinds import Text
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.half_range import half_range
+from ppl_hmm.recoverability.proof import Proof
 from ppl_hmm.recoverability.refutation import Refutation
 from ppl_hmm.recoverability.rounding import surely_scored
 from ppl_hmm.recoverability.search import FoundPrompt
@@ -50,6 +51,8 @@ class HeadCertificate(Certificate):
         Scores within it have no sign, besides those that are rounding.
     n_masks
         J: how many masks stand in front of the text.
+    proof
+        What rational arithmetic says of the equations; None where it was not asked.
     found
         The prompt with a head that was searched for given texts; None where none was. It is not that of the theorem,
         whose ``prompt`` and ``weights`` these are.
@@ -59,6 +62,7 @@ class HeadCertificate(Certificate):
 
     score_error: float = 0.0
     n_masks: int = 1
+    proof: Proof | None = dataclasses.field(default=None, repr=False)
     found: FoundPrompt | None = dataclasses.field(default=None, repr=False)
     refutation: Refutation | None = dataclasses.field(default=None, repr=False)
 
@@ -74,6 +78,20 @@ class HeadCertificate(Certificate):
         Cost O(B·T·K²).
         """
         text = as_tokens(tokens, self.model.vocabulary_size, lengths=lengths, device=self.model.device)
+        law, n_tokens = latent_posterior(self.model, self.task, text), text.shape[1]
+        answers = self.task.answers(law, self.task.tolerance_after(n_tokens, self.model.n_states))
+        return self.agreement_on(self.features(text), answers, n_tokens)
+
+    def agreement_on(self, features: Tensor, answers: Answers, n_tokens: int) -> SignAgreement:
+        """Return the same for texts of T tokens whose features G (B,V), after this prompt, and answers are known."""
+        scores = features @ self.weights.reshape(-1, self.weights.shape[-1]).mT
+        decidable = self.claimed(features, answers, n_tokens)
+        agreeing = (decide(scores) == answers.labels) & decidable
+        n_decidable = int(decidable.sum())
+        return SignAgreement(int(agreeing.sum()), n_decidable, len(features) - n_decidable)
+
+    def features(self, text: Tensor) -> Tensor:
+        """Return what the head reads of checked tokens (B,T): G at its masks (B,J·V); zeros for impossible contexts."""
         probe = self.task.place.probe(text, self.n_masks)
 
         def conditionals(positions: list[int]) -> Tensor:
@@ -81,24 +99,26 @@ class HeadCertificate(Certificate):
                 self.model, probe.inputs, prompt=self.prompt, positions=positions, impossible="mask"
             )
 
-        law, n_tokens = latent_posterior(self.model, self.task, text), text.shape[1]
-        answers = self.task.answers(law, self.task.tolerance_after(n_tokens, self.model.n_states))
-        return self.agreement_on(probe.features(conditionals), answers, n_tokens)
+        return probe.features(conditionals)
 
-    def agreement_on(self, features: Tensor, answers: Answers, n_tokens: int) -> SignAgreement:
-        """Return the same for texts of T tokens whose features G (B,V), after this prompt, and answers are known."""
-        scores = features @ self.weights.reshape(-1, self.weights.shape[-1]).mT
+    def claimed(self, features: Tensor, answers: Answers, n_tokens: int) -> Tensor:
+        """Say on which texts (B,) of T tokens the head is claimed to be right: beyond rounding and its error."""
         decidable = answers.decidable & self.sure(features, n_tokens)
         if self.support_threshold == 0:
             decidable &= answers.margins.abs() > self.margin_error
-        agreeing = (decide(scores) == answers.labels) & decidable
-        n_decidable = int(decidable.sum())
-        return SignAgreement(int(agreeing.sum()), n_decidable, len(features) - n_decidable)
+        return decidable
 
     def sure(self, features: Tensor, n_tokens: int) -> Tensor:
         """Say which texts (B,) of T tokens the constructed head scores beyond rounding."""
         n_before = self.n_masks - 1 + (0 if self.prompt is None else len(self.prompt.rows))
         return surely_scored(features, self.weights, self.model, n_before + n_tokens, self.score_error)
+
+    def holds_exactly(self) -> bool:
+        """Say whether the proof, if there is one, holds in rational arithmetic: a check that solves nothing.
+
+        A certificate without a proof is exact about nothing.
+        """
+        return self.proof is not None and self.proof.holds(self)
 
     def to_dataset(self) -> xr.Dataset:
         """Return the weights as a labelled dataset: a row for two classes, by class for more."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,6 +69,7 @@ def prompt_certificate(
     prompt_length: int = 1,
     support_threshold: float = 0.0,
     tolerance: float = RESIDUAL_TOLERANCE,
+    exact: bool = False,
     resolution: float = 0.0,
     seconds: float = SECONDS,
     seed: int = 0,
@@ -86,6 +88,9 @@ def prompt_certificate(
         δ ≥ 0: moves of probability at most δ, and states entered with probability at most δ, count as none.
     tolerance
         Largest relative residual that counts as solved.
+    exact
+        Whether to prove the condition of the prompt in rational arithmetic: as in :func:`~ppl_hmm.head_certificate`,
+        of every prompt that is proposed until one is proved.
     resolution
         Margins of texts that matter: the search ends once all texts with larger ones are right.
     seconds, seed
@@ -138,7 +143,7 @@ def prompt_certificate(
     require_uncertain("prompt_certificate", model, task)
     require_numbers(resolution=resolution, seconds=seconds)
     model, task = model.detach().to(torch.float64, "cpu"), task.detach().to(torch.float64, "cpu")
-    best = _constructed(model, task, prompt_length, support_threshold, tolerance)
+    best = _constructed(model, task, prompt_length, support_threshold, tolerance, exact)
     if tokens is None or best.recoverable:
         return best
     form = BilinearForm.of(model, task, tokens, lengths, prompt_length=prompt_length)
@@ -154,18 +159,24 @@ def prompt_certificate(
 
 
 def _constructed(
-    model: HMM, task: PosteriorTask, prompt_length: int, support_threshold: float, tolerance: float
+    model: HMM, task: PosteriorTask, prompt_length: int, support_threshold: float, tolerance: float, exact: bool
 ) -> HeadCertificate:
     """Return the certificate of the best prompt that is built from the model."""
-    options = {"support_threshold": support_threshold, "tolerance": tolerance}
+    options: dict[str, Any] = {"support_threshold": support_threshold, "tolerance": tolerance, "exact": exact}
     best = head_certificate(model, task, transparent_prompt(model, prompt_length), **options)
     needed = (task_targets(model, task) != 0).any(0)
     reachable = possible_states(model.initial, model.transition, prompt_length)
     for weights in _proposals(model, task, needed, reachable, support_threshold):
         certificate = head_certificate(model, task, prompt_to(weights, model, prompt_length), **options)
-        if (certificate.recoverable, -certificate.residual) > (best.recoverable, -best.residual):
+        if _worth(certificate) > _worth(best):
             best = certificate
     return best
+
+
+def _worth(certificate: HeadCertificate) -> tuple[bool, bool, float]:
+    """Return what certificates are compared by: proved before certified before nearly solved."""
+    solved = certificate.proof is not None and certificate.proof.solved
+    return solved, certificate.recoverable, -certificate.residual
 
 
 def _proposals(

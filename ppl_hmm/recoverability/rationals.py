@@ -1,9 +1,9 @@
 """Exact numbers: floats as integers, and linear equations solved in rational arithmetic.
 
 Every float is an integer over a power of two. The arrays of a model are therefore integers up to one factor each, sums
-of their products have exact signs, and no rounding is left to bound. The parameters are taken as they are: rows of
-rational numbers sum to one only up to rounding, so they are non-negative weights, not quite distributions. Signs of
-margins and scores, and the directions of G, do not depend on such factors.
+of their products have exact signs, and no rounding is left to bound. As they are, rows sum to one only up to rounding:
+they are non-negative weights, not quite laws. Heads on several masks would read in G what rounding has put there. So
+:func:`laws` replaces the largest entry of each row by one minus the others, which moves it by that rounding alone.
 
 Equations are solved by p-adic lifting (Dixon 1982): the solution modulo a prime gains a digit with each step, and the
 rationals follow from their residues. What is returned was checked by products of integers.
@@ -38,6 +38,14 @@ def integers(values: ArrayLike) -> tuple[np.ndarray, int]:
     return exact.reshape(array.shape), exponent
 
 
+def laws(values: ArrayLike) -> tuple[np.ndarray, int]:
+    """Return the same of distributions (…,n): each row sums to 2^e exactly, its first largest entry being the rest."""
+    exact, exponent = integers(values)
+    for row in exact.reshape(-1, exact.shape[-1]):
+        row[row.argmax()] += (1 << exponent) - row.sum()
+    return exact, exponent
+
+
 def floats(values: np.ndarray) -> np.ndarray:
     """Return rationals (…) as the nearest floats, infinite beyond them."""
     return np.array([_float(value) for value in values.ravel()]).reshape(values.shape)
@@ -47,7 +55,7 @@ def _float(value: Fraction) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def over_common(values: np.ndarray) -> tuple[np.ndarray, int]:

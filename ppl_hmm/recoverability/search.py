@@ -34,7 +34,7 @@ _FAINTEST = 1e-6  # what a zero of a given prompt becomes, beside 1: the search 
 _FIRST_THRESHOLD, _RATIO = 0.3, 10**-0.5
 _STEPS = 60  # linear programmes at one threshold
 _WORKING_SET = 250  # texts of a linear programme: those of the smallest scores
-_FIRST_RADIUS, _SMALLEST_RADIUS, _LARGEST_RADIUS = 1.0, 1e-9, 4.0
+_FIRST_RADIUS, _SMALLEST_RADIUS, _LARGEST_RADIUS = 0.25, 1e-9, 4.0
 _WIDER, _NARROWER = 2.0, 0.25
 
 

@@ -129,6 +129,7 @@ def find_witness(
 
     See Also
     --------
+    exact_witness : In rational arithmetic, from a model and texts.
     separability : The margin of the best head, where there is one.
     head_certificate : Of heads that classify all texts.
 

@@ -80,7 +80,10 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
 
 #: Variables that trees of version 0.1 lack, by group; where they are there, their dimensions are checked, too.
 LATER: dict[str, Variables] = {
-    schema.RECOVERABILITY: dict.fromkeys((schema.CAUSE, schema.N_MASKS, schema.HALF_RANGE), (_OF_QUESTION,))
+    schema.RECOVERABILITY: dict.fromkeys(
+        (schema.CAUSE, schema.N_MASKS, schema.HALF_RANGE, schema.RADIUS, schema.MEDIAN_RADIUS, schema.CONDITION_RADIUS),
+        (_OF_QUESTION,),
+    )
 }
 
 #: Former names of dimensions: ``sel`` takes ``method=`` and ``tolerance=`` for options of its own, in silence.
