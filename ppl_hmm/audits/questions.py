@@ -107,7 +107,8 @@ class Readings:
         """Yield texts that witnesses are sought among."""
         yield self.short
         yield self.texts
-        yield self.longer
+        if len(self.longer.tokens) > len(self.short.tokens):
+            yield self.longer
 
 
 def ask(
