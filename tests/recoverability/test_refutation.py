@@ -30,7 +30,7 @@ from ppl_hmm.tasks import PosteriorTask
 
 CHECKER = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "checkers" / "check_refutation.py"))
 #: Seeds of :func:`drawn` whose tasks no prompt solves; the last two have V = 3.
-REFUTED = (2, 34, 60, 75, 62, 73)
+REFUTED = (2, 34, 60, 91, 62, 73)
 
 
 def texts_up_to(vocabulary_size, most):
@@ -300,6 +300,40 @@ def test_damaged_files_are_refused(refuted, tmp_path):
         Refutation.load(tmp_path / "none.json")
     with pytest.raises(ForeignFile):
         refutation.save(tmp_path / "no" / "where.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tolerance": -1.0},
+        {"tolerance": np.nan},
+        {"margin": -1.0},
+        {"classes": (0, 0)},
+        {"classes": (0, 2)},
+        {"classes": (-1, 0)},
+        {"exponents": np.array([1 << 40])},
+        {"labels": np.array([2])},
+        {"texts": np.array([[7]])},
+        {"texts": np.zeros((1, 1))},
+        {"weights": np.zeros((1, 2))},
+        {"cover": np.zeros((1, 3), int)},
+    ],
+)
+def test_what_no_proof_has_is_refused(refuted, change):
+    """Above all a negative τ, by which every label would be right."""
+    proof = refuted[0][-1]
+    one = {"texts": proof.texts[:1], "labels": proof.labels[:1], "exponents": proof.exponents[:1]}
+    with pytest.raises(InvalidInput):
+        dataclasses.replace(proof, **{**one, "weights": np.ones((1, 1)), **change})
+
+
+def test_the_checker_refuses_negative_numbers(refuted, tmp_path):
+    refuted[0][-1].save(tmp_path / "proof.json")
+    content = json.loads((tmp_path / "proof.json").read_text())
+    negative = (-1.0).hex()
+    for change in ({"tolerance": negative}, {"margin": negative}, {"initial": [negative, *content["initial"][1:]]}):
+        (tmp_path / "proof.json").write_text(json.dumps(content | change))
+        assert "negative" in CHECKER["check"](tmp_path / "proof.json")
 
 
 @pytest.mark.parametrize("options", [{"margin": -1.0}, {"tolerance": -1e-9}, {"seconds": -1}, {"tolerance": 1e9}])
