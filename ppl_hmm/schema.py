@@ -21,6 +21,7 @@ class Cause(StrEnum):
     CONDITION_FAILS = "condition fails"  # which proves nothing
     CONSTANT_LABEL = "constant label"  # every text has the same label
     WITNESS = "witness"  # texts that no head classifies
+    REFUTATION = "refutation"  # texts that no prompt with any head classifies
     SEARCH = "search"  # weights were found that classify the texts that were given
     ROUNDING = "rounding"  # a head exists in exact arithmetic, and float64 cannot read what it reads
     TOO_LARGE = "too large"  # the condition was not computed
@@ -33,7 +34,8 @@ class Cause(StrEnum):
             return Verdict.RECOVERABLE
         if self is Cause.SEARCH:
             return Verdict.SEPARATES
-        return Verdict.NOT_RECOVERABLE if self is Cause.WITNESS else Verdict.UNDECIDED
+        refuted = self in (Cause.WITNESS, Cause.REFUTATION)
+        return Verdict.NOT_RECOVERABLE if refuted else Verdict.UNDECIDED
 
     @classmethod
     def of_condition(cls, holds: bool) -> Cause:

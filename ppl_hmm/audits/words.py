@@ -73,6 +73,8 @@ _ADVICE = {
     "prompt)",
     (schema.PROMPT, Cause.CONDITION_FAILS): "the search found no prompt, which proves nothing: fit_prompt(lm, …) "
     "learns one",
+    (schema.PROMPT, Cause.REFUTATION): "no prompt will do, however it is trained: see whether several masks do, "
+    "masks_needed(model, task), or read log-probabilities, LinearHead(features='log')",
     (schema.PROMPT, Cause.SEARCH): "use the prompt and the head that were found, and test them on new text",
     (schema.ATTENTION, Cause.CONDITION_HOLDS): "constructed_attention(model, task) reads the cell where the states "
     "are sure",
@@ -117,6 +119,8 @@ def sentence(audited: Audited, asked: Asked) -> str:
         return f"{_capital(subject)} solves this task: {_constructed(asked)}.{_hardly_learned(asked)}"
     if cause is Cause.SEARCH:
         answer = f"{_capital(subject)} was found that is right on the texts that were read, which proves no more."
+    elif cause is Cause.REFUTATION:
+        answer = f"{_capital(subject)} cannot solve this task, however it is trained: its texts prove it."
     elif cause is Cause.WITNESS:
         n_texts = audited.group(f"{schema.RECOVERABILITY}/{asked.question}/{schema.WITNESS}").sizes[schema.WITNESS_TEXT]
         answer = f"{_capital(subject)} cannot solve this task, however it is trained: {n_texts} texts prove it."

@@ -7,8 +7,8 @@ In a cone with generators g^1, …, g^V a head is b = Σ_j s_j g^j, s ≥ 0. In 
     α ≥ 0  with  (Σ_i α_i (y_i F_i g^j − ε N(g^j) F_i 1))_k < 0  for every j and k.
 
 The second refutes the cone, which becomes a leaf. The first proposes a head b = Σ_j g^j Σ_k λ_kj and a prompt
-v_k = Σ_j λ_kj; if neither leads to a solution, the cone is split where λ is furthest from a product. Any subset of the
-texts will do for a leaf: only those are read that some λ before had wrong.
+v_k = Σ_j λ_kj; if neither leads to a solution, the cone is split. Any subset of the texts will do for a leaf: only
+those are read that some λ before had wrong.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ from ppl_hmm.recoverability.rounded import Rounded
 _ADDED = 25
 # Scores this small beside what was summed count as zero.
 _ROUNDING = 1e-12
-# Edges of a cone are split that are at least half as long as its longest: others may be split for ever.
-_LONG = 0.25  # of the squared length
 _SMALLEST_SHARE = 0.05  # of an edge, that a split leaves on either side
 _LARGEST_DENOMINATOR = 8
 
@@ -82,7 +80,7 @@ class Branching:
     def run(self) -> list[Node] | Solution | None:
         """Return the roots of trees whose leaves are all refuted, a solution, or None when the time is over.
 
-        The cones of the largest open bound would come first if there were bounds; here those come that are widest.
+        The widest of the open cones comes first.
         """
         tops = [Node(cone) for cone in roots(self._form.emission.shape[1])]
         numbers, waiting = itertools.count(), []
@@ -183,19 +181,19 @@ def _width(cone: Cone) -> float:
 
 
 def _where(cone: Cone, mixture: np.ndarray) -> Split:
-    """Return where to split a cone: on a long edge whose ends have shares of λ that differ most between states."""
-    norms = np.linalg.norm(rays(cone), axis=0)
-    shares = mixture * norms
-    first, both = shares[:, :, None], shares[:, :, None] + shares[:, None, :]  # (K,J,J)
-    total = both.sum(0)
-    mean = np.where(total > 0, first.sum(0) / np.where(total > 0, total, 1), 0.5)
-    variance = (first**2 / np.where(both > 0, both, 1)).sum(0) - total * mean**2
+    """Return where to split a cone: on its longest edge, at the mean share that λ gives the two ends.
+
+    Were edges chosen by λ alone, it could move between generators that are nearly parallel, and one edge be split for
+    ever.
+    """
     edges = _edges(cone)
-    gain = np.where(edges >= _LONG * edges.max(), edges * variance.clip(np.finfo(float).tiny), 0)
-    i, j = np.unravel_index(np.triu(gain, 1).argmax(), gain.shape)
-    share = min(max(mean[i, j], _SMALLEST_SHARE), 1 - _SMALLEST_SHARE)
-    ratio = Fraction(share / (1 - share) * norms[j] / norms[i]) * Fraction(size(cone[j]), size(cone[i]))
-    return Split(int(i), int(j), *_simple(ratio))
+    i, j = map(int, np.unravel_index(edges.argmax(), edges.shape))
+    sizes = np.linalg.norm(rays(cone), axis=0)
+    weights = (mixture.sum(0) * sizes)[[i, j]]
+    share = weights[0] / weights.sum() if weights.any() else 0.5
+    share = min(max(share, _SMALLEST_SHARE), 1 - _SMALLEST_SHARE)
+    ratio = Fraction(share / (1 - share) * sizes[j] / sizes[i]) * Fraction(size(cone[j]), size(cone[i]))
+    return Split(i, j, *_simple(ratio))
 
 
 def _simple(ratio: Fraction) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from ppl_hmm.models.kinds import Text
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.half_range import half_range
 from ppl_hmm.recoverability.proof import Proof
+from ppl_hmm.recoverability.refutation import Refutation
 from ppl_hmm.recoverability.rounding import surely_scored
 from ppl_hmm.recoverability.search import FoundPrompt
 from ppl_hmm.recoverability.witness import Witness
@@ -55,12 +56,15 @@ class HeadCertificate(Certificate):
     found
         The prompt with a head that was searched for given texts; None where none was. It is not that of the theorem,
         whose ``prompt`` and ``weights`` these are.
+    refutation
+        The proof that no prompt of any length does for given texts; None where none is known.
     """
 
     score_error: float = 0.0
     n_masks: int = 1
     proof: Proof | None = dataclasses.field(default=None, repr=False)
     found: FoundPrompt | None = dataclasses.field(default=None, repr=False)
+    refutation: Refutation | None = dataclasses.field(default=None, repr=False)
 
     @property
     def half_range(self) -> float:
@@ -143,6 +147,15 @@ class HeadCertificate(Certificate):
             reason = f"a prompt was found that is right, with its head, on all {found.n_texts} decidable texts"
         cause = self.cause if n_wrong else Cause.SEARCH
         return dataclasses.replace(self, cause=cause, reasons=(reason, *self.reasons), found=found)
+
+    def with_refutation(self, refutation: Refutation) -> Self:
+        """Return the certificate with verdict ``'not recoverable'`` and the proof that no prompt does."""
+        n_leaves, n_texts = refutation.weights.shape
+        reason = f"{n_texts} texts that no prompt with any linear head classifies, by {n_leaves} cones of heads; each "
+        reason += f"has a |margin| above {refutation.tolerance:.2g}"
+        return dataclasses.replace(
+            self, cause=Cause.REFUTATION, reasons=(reason, *self.reasons), refutation=refutation
+        )
 
     def beyond_float64(self) -> Self:
         """Return the undecided certificate of a head that exists on paper, where rounding hides it from every text."""

@@ -19,6 +19,7 @@ Source: Wei, Xie & Ma (2021), Assumption 3.5 and Theorem 3.6 (u = 1_B); residual
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,13 +44,15 @@ from ppl_hmm.recoverability.entering import (
 )
 from ppl_hmm.recoverability.head import head_certificate
 from ppl_hmm.recoverability.linear import HeadCertificate
+from ppl_hmm.recoverability.refutation import TOLERANCE, refute_prompts
 from ppl_hmm.recoverability.search import Start, find_prompt
 from ppl_hmm.tasks import PosteriorTask, require_uncertain
 
 #: Sets of states that the search for covers looks at, at most; it visits all of them in practice (K in the tens).
 COVER_LIMIT = 20_000
-#: Seconds that a search for texts may take, by default.
+#: Seconds that a search and a refutation for texts may take, by default.
 SECONDS = 10.0
+_SEARCH_SHARE = 0.5  # of the search
 # Moves below these probabilities are left out when covers are sought; the certificate then counts them again. A state
 # entered with probability 1e-12 costs the margin about as much, where refusing it may cost the cover.
 _NEGLIGIBLE = (1e-15, 1e-12, 1e-9, 1e-6)
@@ -91,14 +94,15 @@ def prompt_certificate(
     resolution
         Margins of texts that matter: the search ends once all texts with larger ones are right.
     seconds, seed
-        Of the search: its time, and its random starts.
+        Of the search and, if it fails, of a refutation.
 
     Returns
     -------
     HeadCertificate
         ``'recoverable'`` is said of every text. With texts, ``'separates these texts'`` is said of them alone, by the
-        prompt and the head in ``found``; ``found.resolution`` says down to which margin the best ones are right
-        where the verdict is ``'undecided'``.
+        prompt and the head in ``found``. ``'not recoverable'`` comes with a proof, ``refutation``: no prompt of any
+        length will do, and ``refutation.tolerance`` is the margin that its texts exceed. Where the verdict is
+        ``'undecided'``, ``found.resolution`` says down to which margin the best prompt is right.
 
     Raises
     ------
@@ -112,13 +116,15 @@ def prompt_certificate(
     --------
     constructed_prompt : The prompt of a certificate whose condition holds.
     head_certificate : Of a given prompt, or none.
+    refute_prompts : For texts alone.
     fit_prompt : A learned prompt, which may start from the one found.
 
     Notes
     -----
-    Verdict ``'undecided'`` means that no prompt was found: no proof that none exists. The search for covers is exact
+    Verdict ``'undecided'`` means that neither a prompt nor a proof was found. The search for covers is exact
     up to :data:`COVER_LIMIT` sets; each costs a singular value decomposition of at most V rows. The search for texts
-    is sequential linear programming (:mod:`ppl_hmm.recoverability.search`).
+    is sequential linear programming (:mod:`ppl_hmm.recoverability.search`); what it does not find,
+    :func:`~ppl_hmm.refute_prompts` tries to refute.
 
     Examples
     --------
@@ -142,7 +148,14 @@ def prompt_certificate(
         return best
     form = BilinearForm.of(model, task, tokens, lengths, prompt_length=prompt_length)
     starts = [] if best.prompt is None else [Start(best.prompt, best.weights.numpy())]
-    return best.with_found(find_prompt(form, starts=starts, resolution=resolution, seconds=seconds, seed=seed))
+    began = time.monotonic()
+    found = find_prompt(form, starts=starts, resolution=resolution, seconds=_SEARCH_SHARE * seconds, seed=seed)
+    best, left = best.with_found(found), began + seconds - time.monotonic()
+    if found.resolution <= resolution or left <= 0:
+        return best
+    least = max(resolution, TOLERANCE * float(task.scale))
+    decision = refute_prompts(model, task, tokens, lengths=lengths, tolerance=least, seconds=left, seed=seed)
+    return best if decision.refutation is None else best.with_refutation(decision.refutation)
 
 
 def _constructed(
