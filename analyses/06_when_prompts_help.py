@@ -63,6 +63,7 @@ FAMILIES = {
     "sparse": "A sparse, two states",
 }
 OUTCOMES = {"certified": BLUE, "separates": SKY, "undecided": ORANGE, "refuted": VERMILION}
+MARGIN = 1e-9  # refuted: for every prompt and head some text has a score within this of wrong, as a share of b's range
 NO_MASKS = 7  # more than any model here needs, where some number is enough
 
 
@@ -123,7 +124,7 @@ def outcome(model: HMM, task: PosteriorTask, texts: np.ndarray, seed: int) -> st
         return "certified"
     if prompt_certificate(model, task).recoverable:
         return "certified"
-    decided = refute_prompts(model, task, texts, seconds=SECONDS, seed=seed)
+    decided = refute_prompts(model, task, texts, margin=MARGIN, seconds=SECONDS, seed=seed)
     if decided.refutation is not None:
         return "refuted" if decided.refutation.holds() else "undecided"
     return "separates" if decided.found is not None and decided.found.separates else "undecided"
