@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgWarning, solve
 from scipy.special import expit, softmax
-from sklearn.base import ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
@@ -27,7 +26,15 @@ _NEWTON_STEPS = 40
 _SETTLED = 1e-4
 
 
-Head = TypeVar("Head", bound=ClassifierMixin)
+class Classifier(Protocol):
+    """What tells the class of texts."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the class of each text."""
+        ...
+
+
+Head = TypeVar("Head", bound=Classifier)
 
 
 def fit_logistic(
