@@ -51,9 +51,7 @@ def contradiction(question: Question, texts: Reading) -> str | None:
     return None
 
 
-def _surely_right(
-    head: LinearHead, features: Tensor, labels: Tensor, certificate: Certificate, n_tokens: int
-) -> bool:
+def _surely_right(head: LinearHead, features: Tensor, labels: Tensor, certificate: Certificate, n_tokens: int) -> bool:
     """Say whether a head classifies all texts, and by more than rounding."""
     n_blocks = round(float(features[:1].sum())) or 1  # ΣG = 1 at each mask
     weights = features.new_tensor(head.coef_ + head.intercept_[:, None] / n_blocks)
