@@ -33,6 +33,8 @@ from ppl_hmm.recoverability.rounded import Rounded
 _ADDED = 25
 # Scores this small beside what was summed count as zero.
 _ROUNDING = 1e-12
+# Times that prompt or head is fitted to the other.
+_ALTERNATIONS = 4
 _SMALLEST_SHARE = 0.05  # of an edge, that a split leaves on either side
 _LARGEST_DENOMINATOR = 8
 
@@ -137,22 +139,29 @@ class Branching:
         return mixture, multipliers * units
 
     def _solution(self, proposed: Solution) -> Solution | None:
-        """Return a solution that has the proposed head, or the proposed prompt."""
-        for solution in self._improved(proposed):
-            if (self._form.right(*solution)).all():
-                return solution
+        """Return a solution found from what λ proposes: prompt and head in turn are fitted to each other."""
+        for head_first in (False, True):
+            solution: Solution | None = proposed
+            for step in range(_ALTERNATIONS):
+                solution = self._fitted(solution, of_head=(step % 2 == 0) == head_first)
+                if solution is None:
+                    break
+                if self._form.right(*solution).all():
+                    return solution
         return None
 
-    def _improved(self, proposed: Solution) -> Iterator[Solution]:
+    def _fitted(self, solution: Solution, *, of_head: bool) -> Solution | None:
+        """Return a head for the prompt, or a prompt for the head, right on the texts read so far; None if none is."""
         read = self._form.select(self._pool)
-        weights = shortest((read.labels[:, None] * read.reads(proposed.head))[:, self._states], nonnegative=True)
-        if weights is not None:
-            every = np.zeros(len(self._states))
-            every[self._states] = weights
-            yield Solution(every, proposed.head)
-        head = shortest(read.signed_features(proposed.weights), nonnegative=False)
-        if head is not None:
-            yield Solution(proposed.weights, head)
+        if of_head:
+            head = shortest(read.signed_features(solution.weights), nonnegative=False)
+            return None if head is None else solution._replace(head=head)
+        found = shortest((read.labels[:, None] * read.reads(solution.head))[:, self._states], nonnegative=True)
+        if found is None:
+            return None
+        weights = np.zeros(len(self._states))
+        weights[self._states] = found
+        return solution._replace(weights=weights)
 
     def _read(self, chosen: np.ndarray) -> None:
         """Read more texts."""

@@ -45,7 +45,7 @@ SECONDS = 10.0
 # The τ of a proof, relative to the smallest margin of its texts: rounding of the margin must not matter.
 _BELOW = 1 - 1e-6
 # Random starts of the search that comes first, and the most of the time that it may take.
-_RESTARTS, _SEARCH_SHARE = 1, 0.25
+_RESTARTS, _SEARCH_SHARE = 4, 0.4
 
 
 @typing.final
@@ -272,7 +272,7 @@ def refute_prompts(
 
     Notes
     -----
-    One start of :func:`~ppl_hmm.recoverability.search.find_prompt` comes first, then branch and bound
+    A few starts of :func:`~ppl_hmm.recoverability.search.find_prompt` come first, then branch and bound
     (:mod:`~ppl_hmm.recoverability.branching`): about a millisecond for each cone of heads, of which dense models of
     K ≤ 8, V ≤ 4 take some tens to hundreds, and more dimensions far more.
 
