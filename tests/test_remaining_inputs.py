@@ -99,6 +99,7 @@ OF_MODEL = {
     "probe_features": lambda model: ppl_hmm.probe_features(model, TEXT),
     "prompt_certificate": lambda model: ppl_hmm.prompt_certificate(model, TASK),
     "random_task": lambda model: ppl_hmm.random_task(model, 0, TEXT),
+    "refute_prompts": lambda model: ppl_hmm.refute_prompts(model, TASK, TEXT),
     "restricting_prompt": lambda model: ppl_hmm.restricting_prompt(model, 0, [0]),
     "sample": lambda model: ppl_hmm.sample(model, 2, 3, 0),
     "sample_posterior": lambda model: ppl_hmm.sample_posterior(model, TEXT, 2, 0),

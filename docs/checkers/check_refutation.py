@@ -21,6 +21,8 @@ def check(path):
     tolerance, margin, classes = exact(proof["tolerance"]), exact(proof["margin"]), proof["classes"]
     n_states, n_tokens = len(moves), len(emission[0])
 
+    if tolerance < 0 or margin < 0 or any(entry < 0 for row in [initial, *moves, *emission] for entry in row):
+        return "a number is negative that may not be"
     messages, signs = [], []  # f_i in units of 2^exponent, y_i
     texts = zip(proof["texts"], proof["labels"], proof["exponents"], strict=True)
     for number, (text, label, exponent) in enumerate(texts):

@@ -21,10 +21,13 @@ from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.messages import wide_messages
 from ppl_hmm.exact.support import largest_supports
 from ppl_hmm.models import HMM
+from ppl_hmm.recoverability.arguments import require_numbers
 from ppl_hmm.recoverability.cones import Cone, leaves
 from ppl_hmm.schema import Flaw
 from ppl_hmm.tasks import PosteriorTask
 
+# Of texts of millions of tokens.
+_LARGEST_EXPONENT = 1 << 23
 # The fields with an entry for each text.
 _OF_TEXTS = ("texts", "labels", "exponents")
 
@@ -69,14 +72,16 @@ class Claim:
             if array.shape != shape or array.ndim != len(shape) or array.dtype.kind != "i":
                 got = f"{array.dtype} {array.shape}"
                 raise InvalidInput(f"{name} of a refutation", f"integers {shape}", got, "pass what was found or saved")
+        require_numbers(tolerance=self.tolerance, margin=self.margin)  # below zero labels would mean nothing
+        first, second = self.classes
+        if first == second or not {first, second} <= set(range(self.task.n_classes)):
+            expected = f"two of 0..{self.task.n_classes - 1}"
+            raise InvalidInput("classes of a refutation", expected, str(self.classes), "pass what was found or saved")
         outside = (self.texts < -1) | (self.texts >= self.model.vocabulary_size)
-        if outside.any() or not np.isin(self.labels, self.classes).all():
-            raise InvalidInput(
-                "texts of a refutation",
-                f"tokens below {self.model.vocabulary_size} and classes {self.classes}",
-                "others",
-                "pass what was found or saved",
-            )
+        far = np.abs(self.exponents).max(initial=0) > _LARGEST_EXPONENT
+        if outside.any() or far or not np.isin(self.labels, self.classes).all():
+            expected = f"tokens below {self.model.vocabulary_size}, classes {self.classes}, exponents of their messages"
+            raise InvalidInput("texts of a refutation", expected, "others", "pass what was found or saved")
 
     @property
     def signs(self) -> np.ndarray:

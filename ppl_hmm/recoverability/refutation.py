@@ -117,7 +117,7 @@ class Refutation(Claim):
             "weighted sum of their scores, right ones counted as positive, is negative for every prompt and every head "
             "of the cone: so one of the texts has the wrong sign, or is impossible after the prompt.\n"
             f"Each text's class leads by a margin of more than {self.tolerance:g}. holds() checks all this with matrix "
-            "products, holds_exactly() without rounding; save() writes what a short program checks without us."
+            "products, holds_exactly() without rounding, and a short program what save() writes."
         )
 
     def save(self, path: str | Path) -> None:
