@@ -113,8 +113,9 @@ def audit(
         practice = Reading.of(model, asked, _more(model, texts, n_sequences, generator(seed, "audit: learn")))
     learning = {"n_prompt_tokens": n_prompt_tokens, "seed": generator(seed, "audit: prompt")}
 
-    def read_short(limit: int) -> Reading:
-        return Reading.of(model, asked, short_texts(model, asked.place, limit))
+    def read_short(limit: int) -> Reading | None:
+        tokens = short_texts(model, asked.place, limit)
+        return Reading.of(model, asked, tokens) if len(tokens) else None
 
     def log_accuracy() -> float:
         practised, tested = (Examples.of(each, each.features()) for each in (practice, fresh))

@@ -103,23 +103,25 @@ class Readings:
     texts: Reading
     practice: Reading
     fresh: Reading  # that heads are tested on
-    read_short: Callable[[int], Reading]  # all texts of few tokens, so many at most
+    read_short: Callable[[int], Reading | None]  # all texts of few tokens, so many at most; None where V is more
 
     @functools.cached_property
-    def short(self) -> Reading:
+    def short(self) -> Reading | None:
         """Texts of few tokens, which witnesses are sought among first."""
         return self.read_short(SHORT_TEXTS)
 
     @functools.cached_property
-    def longer(self) -> Reading:
+    def longer(self) -> Reading | None:
         """More of them, which witnesses are sought among last."""
         return self.read_short(MORE_TEXTS)
 
     def to_refute(self) -> Iterator[Reading]:
         """Yield texts that witnesses are sought among."""
-        yield self.short
+        if self.short is not None:
+            yield self.short
         yield self.texts
-        yield self.longer
+        if self.longer is not None:
+            yield self.longer
 
 
 def ask(

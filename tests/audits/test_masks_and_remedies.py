@@ -14,6 +14,7 @@ from ppl_hmm import (
     posterior,
     probe_features,
     random_hmm,
+    random_memory_hmm,
     random_task,
     sample,
 )
@@ -118,6 +119,13 @@ def test_short_texts_are_all_there_are():
     assert ((short_texts(model, Place(-2)) >= 0).sum(1) >= 2).all()
     assert ((short_texts(model, Place(3)) >= 0).sum(1) >= 4).all()
     assert len(short_texts(random_hmm("dirichlet", 2, SHORT_TEXTS + 1, 0), Place())) == 0
+
+
+def test_more_memories_than_short_texts_are_allowed():
+    model = random_memory_hmm("dirichlet", 2, 2, 4, 0, n_cells=11)
+    assert len(short_texts(model, Place())) == 0
+    tree = audit(model, random_task(model, 0), length=2, n_sequences=8, seed=0)
+    assert tree["recoverability/cause"].sel(question="masks") in ("too large", "witness")
 
 
 def candidate(remedy, certified=False, half_range=NAN, accuracy=NAN):
