@@ -189,10 +189,6 @@ class BilinearForm:
         """Return D_α = Σ_i α_i y_i F_i (K,V), of weights α (n,): A diag(Σ_i α_i y_i f_i) W."""
         return (self.transition * ((weights * self.labels) @ self.messages)) @ self.emission
 
-    def resolution(self, weights: np.ndarray, head: np.ndarray) -> float:
-        """Return the largest |margin| of a text without a surely right score; 0 where all are right."""
-        return float(self.margins[~self.right(weights, head)].max(initial=0.0))
-
     def right(self, weights: np.ndarray, head: np.ndarray) -> np.ndarray:
         """Say which texts (n,) have a positive score, whatever rounding did to it."""
         return self.scores(weights, head) > self.score_errors(weights, head)

@@ -123,16 +123,14 @@ def find_prompt(
     0.3·‖μ‖_∞ down to ``resolution`` at most 60 of them.
     """
     deadline = time.monotonic() + seconds
-    best: FoundPrompt | None = None
-    for length, point in _starting_points(form, starts, restarts, np.random.default_rng(seed)):
-        for reached in _climb(form, point, resolution, deadline):
-            found = _found(form, reached, length)
-            if best is None or found.resolution < best.resolution:
-                best = found
-        assert best is not None  # a climb yields its start
-        if best.resolution <= resolution or time.monotonic() > deadline:
-            break
-    assert best is not None
+    met = (
+        _found(form, reached, length)
+        for length, point in _starting_points(form, starts, restarts, np.random.default_rng(seed))
+        for reached in _climb(form, point, resolution, deadline)
+    )
+    best = next(met)
+    while best.resolution > resolution and time.monotonic() < deadline and (found := next(met, None)) is not None:
+        best = min(best, found, key=lambda each: each.resolution)
     return best
 
 
@@ -144,7 +142,8 @@ def _starting_points(
         weights = form.weights(prompt)
         for support in form.supports:
             if not (weights > 0)[~support.states].any():
-                for each in (weights, np.where(support.states, weights.clip(_FAINTEST), 0)):
+                raised = np.where(support.states, weights.clip(_FAINTEST), 0)
+                for each in (weights, raised) if weights.any() else (raised,):
                     yield support.prompt_length, Point.of(each, fitted_head(form, each) if head is None else head)
     for restart in range(max(restarts, 1)):
         support = form.supports[restart % len(form.supports)]

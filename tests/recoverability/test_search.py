@@ -72,6 +72,14 @@ def test_a_given_start_is_tried_as_it_is_before_anything_else():
     assert torch.equal(with_head_of_its_own.prompt.rows, certificate.prompt.rows)
 
 
+def test_a_prompt_that_no_state_emits_is_a_start_like_any_other():
+    model, _, task, texts = problem(1)
+    form = BilinearForm.of(model, task, texts)
+    found = find_prompt(form, starts=[Start(np.zeros((1, model.n_states)))], seconds=0)
+    assert np.isfinite(found.head).all()
+    assert (found.prompt.rows > 0).all()
+
+
 def test_the_same_seed_finds_the_same_prompt():
     model, _, task, texts = problem(4)
     form = BilinearForm.of(model, task, texts)
