@@ -15,9 +15,10 @@
 #    it. Random signs of K states are those of some Wb with probability 2^{1−K} Σ_{i<V} C(K−1, i) (Cover 1965).
 #
 # Three families. *Frozen*, A = I: the state never changes, every q is reached, and the sign pattern is all there is to
-# Theorem P. Text reveals the state in the end and margins change sign between states, so that no head of another
-# pattern is right. All masks read the same law, and more of them are no help. *Dense*, A > 0: every prompt lets in all
-# states, few laws q are reached, and messages of all texts are alike. *Sparse*: each state moves to two others, a task
+# Theorem P: with it a prompt is certified, always. Without it long text, which reveals the state, refutes all prompts
+# but where a state can be left out. All masks read the same law, and more of them are no help. *Dense*, A > 0: every
+# prompt lets in all states, few laws q are reached, and messages of all texts are so alike that prompts separate short
+# texts without any theorem: the condition is far from necessary there. *Sparse*: each state moves to two others, a task
 # compares two states, and prompts can keep the other states out.
 
 # %%

@@ -77,6 +77,7 @@ OF_MODEL = {
     "constructed_head": lambda model: ppl_hmm.constructed_head(model, TASK),
     "masks_needed": lambda model: ppl_hmm.masks_needed(model, TASK),
     "constructed_prompt": lambda model: ppl_hmm.constructed_prompt(model, TASK),
+    "exact_witness": lambda model: ppl_hmm.exact_witness(model, TASK, TEXT),
     "fit_prompt": lambda model: ppl_hmm.fit_prompt(model, TEXT, [0, 1], validation=(TEXT, [0, 1]), seed=0),
     "head_certificate": lambda model: ppl_hmm.head_certificate(model, TASK),
     "hmm_program": lambda model: ppl_hmm.hmm_program(model, TEXT),
