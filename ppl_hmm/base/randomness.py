@@ -54,40 +54,33 @@ def require_room(what: str, *sizes: int) -> None:
 class Laws:
     """Laws to draw from by number, any times: no draw copies its law.
 
-    ``sums`` (R·K,) are the partial sums of each law's weights, not necessarily normalised; ``largest`` (R,) what a
-    threshold for them can be at most.
+    ``sums`` (R·N,) are the partial sums of each law's weights, not necessarily normalised, and infinite from its last
+    entry of positive weight on; N is a power of two. ``totals`` (R,) are the sums of all weights.
     """
 
     sums: torch.Tensor
-    largest: torch.Tensor
+    totals: torch.Tensor
 
     @classmethod
     def of(cls, weights: torch.Tensor) -> Laws:
-        """Return the laws of weights (R,K); a row of zeros gives 0. Summed on the CPU: a device changes nothing."""
-        sums = weights.cpu().cumsum(-1)
-        sums = torch.where(sums[:, -1:] > 0, sums, 1)
-        return cls(sums.flatten().to(weights.device), _below(sums[:, -1]).to(weights.device))
+        """Return the laws of weights (R,K). Summed on the CPU, so that a device changes nothing."""
+        sums, totals = _partial_sums(weights.cpu())
+        n_entries = sums.shape[-1]
+        padded = torch.nn.functional.pad(sums, (0, (1 << (n_entries - 1).bit_length()) - n_entries), value=torch.inf)
+        return cls(padded.flatten().to(weights.device), totals.to(weights.device))
 
     def draw(self, laws: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Draw an index from each of the laws numbered by ``laws`` (any shape), as :func:`categorical` does.
 
         Cost O(draws·log K) time, O(draws) memory.
         """
-        n_entries = len(self.sums) // len(self.largest)
-        before = laws * n_entries - 1
-        uniform = torch.rand(laws.shape, generator=generator, dtype=self.sums.dtype, device=CPU).to(laws.device)
-        threshold = torch.minimum(uniform * _at(self.sums, before + n_entries), _at(self.largest, laws))
-        # How many partial sums are not above the threshold, by bisection; one at least is.
-        index = torch.zeros_like(laws)
-        for bit in reversed(range((n_entries - 1).bit_length())):
-            further = (index + (1 << bit)).clamp_(max=n_entries - 1)
-            index = torch.where(_at(self.sums, before + further) <= threshold, further, index)
-        return index
-
-
-def _at(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Return entries of values (n,) by their places (any shape); of torch's ways, the one that wakes no threads."""
-    return values.index_select(0, places.reshape(-1)).view(places.shape)
+        size = len(self.sums) // len(self.totals)
+        threshold = _uniform(laws.shape, self.sums, generator) * _at(self.totals, laws)
+        before = laws * size - 1
+        place = before.clone()  # of the last sum that is not above the threshold, by bisection
+        for bit in reversed(range(size.bit_length() - 1)):
+            place.add_(_at(self.sums, place + (1 << bit)) <= threshold, alpha=1 << bit)
+        return place - before
 
 
 def categorical(weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -96,14 +89,24 @@ def categorical(weights: torch.Tensor, generator: torch.Generator) -> torch.Tens
     Inverse transform sampling; an entry of weight zero is never drawn. Uniforms come from the CPU generator, so
     that a device changes nothing. A row of zeros gives index 0.
     """
-    cumulative = weights.cumsum(-1)
-    total = cumulative[..., -1]
-    uniform = torch.rand(total.shape, generator=generator, dtype=total.dtype, device=CPU).to(total.device)
-    threshold = torch.minimum(uniform * total, _below(total))
-    index = (cumulative <= threshold[..., None]).sum(-1)
-    return torch.where(total > 0, index, 0)
+    sums, totals = _partial_sums(weights)
+    return (sums <= (_uniform(totals.shape, weights, generator) * totals)[..., None]).sum(-1)
 
 
-def _below(total: torch.Tensor) -> torch.Tensor:
-    """Return the float below each total: rounding may bring a uniform draw of [0, total) up to it."""
-    return torch.nextafter(total, torch.zeros_like(total))
+def _partial_sums(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return partial sums (…,K), infinite from the last positive entry on, and the totals (…).
+
+    So an index is at most that entry: rounding may bring a uniform draw of [0, total) up to the total.
+    """
+    sums = weights.cumsum(-1)
+    totals = sums[..., -1]
+    return torch.where(sums < totals[..., None], sums, torch.inf), totals
+
+
+def _uniform(shape: torch.Size, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return torch.rand(shape, generator=generator, dtype=like.dtype, device=CPU).to(like.device)
+
+
+def _at(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return entries of values (n,) by their places (any shape); of torch's ways, the one that wakes no threads."""
+    return values.index_select(0, places.reshape(-1)).view(places.shape)
