@@ -47,6 +47,7 @@ from .recoverability.attending import MemoryCertificate as MemoryCertificate
 from .recoverability.certificate import Certificate as Certificate, ConditionNotMet as ConditionNotMet
 from .recoverability.conditioning import Spectrum as Spectrum, spectra as spectra
 from .recoverability.constant import constant_certificate as constant_certificate
+from .recoverability.decision import PromptDecision as PromptDecision, refute_prompts as refute_prompts
 from .recoverability.exact_witness import ExactWitness as ExactWitness, exact_witness as exact_witness
 from .recoverability.half_range import (
     SmallestHalfRange as SmallestHalfRange,
@@ -66,11 +67,7 @@ from .recoverability.memory import (
 from .recoverability.position import position_certificate as position_certificate
 from .recoverability.prompt import prompt_certificate as prompt_certificate
 from .recoverability.proof import Proof as Proof
-from .recoverability.refutation import (
-    PromptDecision as PromptDecision,
-    Refutation as Refutation,
-    refute_prompts as refute_prompts,
-)
+from .recoverability.refutation import Refutation as Refutation
 from .recoverability.restriction import restricting_prompt as restricting_prompt
 from .recoverability.robustness import Robustness as Robustness, robustness as robustness
 from .recoverability.search import FoundPrompt as FoundPrompt

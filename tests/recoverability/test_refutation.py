@@ -21,8 +21,9 @@ from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.bilinear import BilinearForm
 from ppl_hmm.recoverability.claim import exponents_of
 from ppl_hmm.recoverability.cones import LEAF, Split, halves, leaves, roots
+from ppl_hmm.recoverability.decision import refute_prompts
 from ppl_hmm.recoverability.exact_texts import ExactTexts
-from ppl_hmm.recoverability.refutation import Refutation, refute_prompts
+from ppl_hmm.recoverability.refutation import Refutation
 from ppl_hmm.recoverability.rounded import Rounded
 from ppl_hmm.recoverability.starts import random_weights, trained
 from ppl_hmm.schema import Flaw, Verdict

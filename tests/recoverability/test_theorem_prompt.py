@@ -19,9 +19,10 @@ from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.prompts.constructed import constructed_prompt
 from ppl_hmm.prompts.fitted import fit_prompt
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
+from ppl_hmm.recoverability.covers import best_cover
 from ppl_hmm.recoverability.entering import entering_law
 from ppl_hmm.recoverability.head import head_certificate
-from ppl_hmm.recoverability.prompt import best_cover, prompt_certificate
+from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.recoverability.witness import separability
 from ppl_hmm.regimes import random_hmm
 from ppl_hmm.tasks import PosteriorTask
