@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import xarray as xr
@@ -19,6 +21,7 @@ from ppl_hmm.audits.texts import Texts, short_texts, texts_to_read
 from ppl_hmm.audits.tree import learned
 from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.base.records import Record
+from ppl_hmm.base.threads import threads
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.errors import at_least
 from ppl_hmm.heads.linear import LinearHead
@@ -30,6 +33,9 @@ from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.entering import entering_law, task_targets
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.tasks import PosteriorTask, Task, on_possible_values, require_uncertain
+
+# Steps B·T·K² of a posterior, of every memory, that one thread takes as soon as several that wait for each other.
+_STEPS_OF_ONE_THREAD = 20_000_000
 
 
 def audit(
@@ -104,14 +110,43 @@ def audit(
     require_thresholds(0.0, tolerance)
     at_least("n_prompt_tokens", n_prompt_tokens, 0)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
-    asked = on_possible_values(model, task)  # with the scale of its margins
     texts = texts_to_read(model, tokens, lengths, n_sequences=n_sequences, length=length, seed=seed)
+    learning = {"n_prompt_tokens": n_prompt_tokens, "seed": generator(seed, "audit: prompt")}
+    with threads(_n_threads(model, texts)):
+        datasets = _answers(model, task, texts, n_sequences, seed, tolerance, learning)
+    tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in datasets.items()})
+    tree.attrs = {
+        "package": "ppl_hmm",
+        "version": __version__,
+        "kind": "audit",
+        "texts": texts.source,
+        **({} if task.place.position is None else {"latent": str(task.place)}),
+        "n_sequences": n_sequences,
+        "length": int(texts.tokens.shape[1]),
+        "tolerance": tolerance,
+        "n_prompt_tokens": n_prompt_tokens,
+        **({} if isinstance(seed, torch.Generator) else {"seed": int(seed)}),
+    }
+    return tree
+
+
+def _n_threads(model: Model, texts: Texts) -> int:
+    """Return how many threads an audit uses: PyTorch wakes them for arrays that take less time than the waking."""
+    n_memories = model.n_memory_values**model.n_cells if isinstance(model, MemoryHMM) else 1
+    n_steps = texts.tokens.numel() * model.n_states**2 * n_memories
+    return 1 if n_steps <= _STEPS_OF_ONE_THREAD else torch.get_num_threads()
+
+
+def _answers(
+    model: Model, task: Task, texts: Texts, n_sequences: int, seed: Seed, tolerance: float, learning: dict[str, Any]
+) -> dict[str, xr.Dataset]:
+    """Return all datasets of an audit by their groups."""
+    asked = on_possible_values(model, task)  # with the scale of its margins
     reading = Reading.of(model, asked, texts.tokens, texts.lengths)
     fresh = Reading.of(model, asked, _more(model, texts, n_sequences, generator(seed, "audit: test")))
     practice = reading
     if texts.exact:
         practice = Reading.of(model, asked, _more(model, texts, n_sequences, generator(seed, "audit: learn")))
-    learning = {"n_prompt_tokens": n_prompt_tokens, "seed": generator(seed, "audit: prompt")}
 
     def read_short(limit: int) -> Reading | None:
         tokens = short_texts(model, asked.place, limit)
@@ -135,20 +170,7 @@ def audit(
     }
     if not texts.exact and len(texts.tokens) >= measured.N_CHAINS:
         datasets[schema.DRAWS] = measured.draws(reading)
-    tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in datasets.items()})
-    tree.attrs = {
-        "package": "ppl_hmm",
-        "version": __version__,
-        "kind": "audit",
-        "texts": texts.source,
-        **({} if task.place.position is None else {"latent": str(task.place)}),
-        "n_sequences": n_sequences,
-        "length": int(texts.tokens.shape[1]),
-        "tolerance": tolerance,
-        "n_prompt_tokens": n_prompt_tokens,
-        **({} if isinstance(seed, torch.Generator) else {"seed": int(seed)}),
-    }
-    return tree
+    return datasets
 
 
 def _more(model: Model, texts: Texts, n_sequences: int, stream: torch.Generator) -> Tensor:

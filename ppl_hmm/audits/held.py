@@ -27,7 +27,7 @@ def held_to_counts(question: Question, texts: Reading) -> Question:
     warnings.warn(
         f"question {question.name!r} of an audit: {certificate.reasons[-1]}; please report this model and task",
         RuntimeWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
     return dataclasses.replace(question, certificate=certificate)
 

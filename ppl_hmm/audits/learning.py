@@ -8,7 +8,7 @@ import numpy as np
 
 from ppl_hmm.audits.reading import Examples, Reading
 from ppl_hmm.base.randomness import Seed
-from ppl_hmm.heads.linear import LinearHead
+from ppl_hmm.heads.linear import LinearHead, best_on_path
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.prompts.fitted import fit_prompt
@@ -31,7 +31,10 @@ def learned_head(
     validation, training = (Examples(*(part[own] for part in examples)) for own in _split(len(examples.labels)))
     if len(np.unique(training.labels)) == 1:
         training = examples
-    head = LinearHead.select(*training, *validation, grid=LEARNING_GRID, features=scale)
+    if scale == "probability" and max(examples.labels) == 1:
+        head = best_on_path(*training, *validation, LEARNING_GRID)
+    else:
+        head = LinearHead.select(*training, *validation, grid=LEARNING_GRID, features=scale)
     return head, float(head.score(*test))
 
 

@@ -171,7 +171,7 @@ def _claims(
     law = latent_posterior(model, task, texts)
     labels, margins = task.labels(law), task.margins(law).abs()
     for pair in itertools.combinations(range(task.n_classes), 2):
-        chosen = np.flatnonzero(torch.isin(labels, torch.tensor(pair)) & (margins > tolerance))
+        chosen = np.flatnonzero(torch.isin(labels, torch.tensor(pair, device=labels.device)) & (margins > tolerance))
         if not len(chosen) or (task.n_classes > 2 and len(labels[chosen].unique()) < 2):
             continue
         form = BilinearForm.of(model, PosteriorTask(task.weights[list(pair)]), texts[chosen])

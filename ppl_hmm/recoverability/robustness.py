@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.base import foreign
+from ppl_hmm.base.randomness import CPU
 from ppl_hmm.base.tokens import MASK, as_tokens
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.contraction import birkhoff_coefficient
@@ -103,7 +104,7 @@ class Robustness:
         An entry p > 0 that moves by at most (1−e^{−η})p stays within a factor e^{±η}, and no entry moves by more than
         its row's total variation.
         """
-        share = -torch.expm1(torch.tensor(-self.radius, dtype=torch.float64))
+        share = -torch.expm1(torch.tensor(-self.radius, dtype=torch.float64, device=CPU))
         model = cast(HMM, self.certificate.model)
         rows = {name: getattr(model, name) for name in HMM.dimensions}
         return {name: share * row.where(row > 0, torch.inf).amin(-1) for name, row in rows.items()}

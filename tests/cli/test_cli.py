@@ -24,7 +24,7 @@ WORDS = {
     MemoryVsVanilla: ("states", "softmax", "hard", "vanilla", "Theorem M", "memory"),
 }
 PUBLISHED = {HeadVsPrompt: {1: "94.0", 4: "99.7"}, MemoryVsVanilla: {1: "99.8", 5: "83.2"}}
-COLUMNS = {HeadVsPrompt: (7, 6), MemoryVsVanilla: (6, 4)}
+COLUMNS = {HeadVsPrompt: (7, 6, 8), MemoryVsVanilla: (6, 4)}  # beside the states, of each table
 
 
 def command_of(experiment):
@@ -99,22 +99,22 @@ def call(capsys):
 
 
 def rows_of(experiment, text):
-    """The rows of the two tables by their number of states: accuracies, then shares."""
+    """The rows of the tables by their number of states: accuracies, shares, and what else there is."""
     rows = [line.split() for line in text.splitlines()]
     rows = [row for row in rows if row and row[0].isdigit()]
     states = [str(n_states) for n_states in experiment.smoke.states]
-    assert [row[0] for row in rows] == 2 * states
-    return [{row[0]: row[1:] for row in part} for part in (rows[: len(states)], rows[len(states) :])]
+    assert [row[0] for row in rows] == len(COLUMNS[experiment]) * states
+    return [{row[0]: row[1:] for row in rows[i : i + len(states)]} for i in range(0, len(rows), len(states))]
 
 
 def assert_table(experiment, text):
     for word in (*WORDS[experiment], "paper", "built", "separable", "Theorem H", "undecided"):
         assert word in text
     smallest = str(experiment.smoke.states[0])
-    accuracies, shares = rows_of(experiment, text)
+    tables = rows_of(experiment, text)
     for column, value in PUBLISHED[experiment].items():
-        assert accuracies[smallest][column] == value
-    for rows, n_columns in zip((accuracies, shares), COLUMNS[experiment], strict=True):
+        assert tables[0][smallest][column] == value
+    for rows, n_columns in zip(tables, COLUMNS[experiment], strict=True):
         assert [len(row) for row in rows.values()] == [n_columns, n_columns]
 
 
@@ -354,9 +354,10 @@ def test_show_a_running_experiment(experiment, command, call, smoke, tmp_path, m
     complete, partial = rows_of(experiment, smoke[1].stdout), rows_of(experiment, output)
     for all_rows, rows in zip(complete, partial, strict=True):
         assert rows[large] == all_rows[large]
-    n_accuracies, n_shares = COLUMNS[experiment]
+    n_accuracies, *n_others = COLUMNS[experiment]
     assert partial[0][small] == [PUBLISHED[experiment].get(column, "–") for column in range(n_accuracies)]
-    assert partial[1][small] == n_shares * ["–"]
+    for table, n_columns in zip(partial[1:], n_others, strict=True):
+        assert table[small] == n_columns * ["–"]
     for name in figures_of(experiment):
         assert str(store.path / name) in output
         assert (store.path / name).stat().st_size > 1000

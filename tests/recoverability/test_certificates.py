@@ -139,7 +139,7 @@ def test_a_flattened_model_that_is_too_large_is_a_cause(monkeypatch):
 def test_trees_hold_the_cause_as_plain_text_and_may_lack_it():
     tree = audit(*example("aliased"), length=4, seed=0)
     causes = tree["recoverability"]["cause"]
-    assert causes.values.tolist() == ["witness", "condition holds"]
+    assert causes.values.tolist() == ["witness", "condition holds", "condition holds"]
     assert causes.dtype.kind == "U"
     assert {type(each) for each in causes.values.tolist()} == {str}
     validate(tree)

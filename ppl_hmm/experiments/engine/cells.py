@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from ppl_hmm import schema
+from ppl_hmm.base.threads import threads
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.experiments.engine.grid import Cell, Settings
 
@@ -33,16 +33,12 @@ def compute_cell(compute: Compute, settings: Settings, cell: Cell) -> xr.Dataset
         Columns that do not fit the cell (which).
     """
     started = time.perf_counter()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
     try:
-        with threadpool_limits(settings.threads):
+        with threads(settings.threads), threadpool_limits(settings.threads):
             results = _as_cell(compute(settings, cell), cell)
     except Exception as error:
         error.add_note(f"in cell {cell.name} of experiment {settings.experiment}")
         raise
-    finally:
-        torch.set_num_threads(threads)
     seconds = np.full([len(labels) for labels in cell.labels.values()], time.perf_counter() - started)
     description = {"units": "s", "long_name": "wall time of the cell that the seed belongs to"}
     results[schema.SECONDS] = (tuple(cell.labels), seconds, description)

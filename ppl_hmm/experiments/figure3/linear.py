@@ -9,8 +9,7 @@ import numpy as np
 from ppl_hmm import schema
 from ppl_hmm.experiments.figure3.answers import Answer
 from ppl_hmm.experiments.figure3.text import LabelledText
-from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.heads.logistic import DEFAULT_GRID, logistic_path, most_accurate
+from ppl_hmm.heads.linear import LinearHead, best_on_path
 from ppl_hmm.language_models.oracle import OracleLM, OracleText
 from ppl_hmm.language_models.probe import probe_input
 from ppl_hmm.models import HMM, SoftPrompt
@@ -58,14 +57,12 @@ def masks_answer(approach: str, data: LabelledText[HMM], encoded: OracleText, n_
     condition = [
         chain_certificate(model, task, n_masks).recoverable for model, task in zip(data.models, data.tasks, strict=True)
     ]
-    heads = [_on_path(own, y, data) for own, y in zip(features, data.labels.numpy(), strict=True)]
+    train, held_out = data.train, data.validation
+    heads = [
+        best_on_path(own[train], y[train], own[held_out], y[held_out])
+        for own, y in zip(features, data.labels.numpy(), strict=True)
+    ]
     return Answer(approach, accuracy(heads, features, data), condition=condition)
-
-
-def _on_path(features: np.ndarray, labels: np.ndarray, data: LabelledText[HMM]) -> LinearHead:
-    """Return the head that does best on the validation text, the strongest penalty on ties."""
-    path = logistic_path(features[data.train], labels[data.train], DEFAULT_GRID)
-    return most_accurate(map(LinearHead.from_weights, path), features[data.validation], labels[data.validation])
 
 
 def accuracy(heads: list[LinearHead], features: np.ndarray, data: LabelledText[HMM]) -> np.ndarray:

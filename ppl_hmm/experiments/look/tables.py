@@ -147,8 +147,8 @@ TABLES = {
                 _Column("certified: 1", _condition, schema.HEAD),
                 *(_Column(str(n_masks), _condition, own) for n_masks, own in schema.HEAD_ON_MASKS.items()),
             ),
-            "test accuracy in %, learned; certified: share of models, in %,\n"
-            "that Theorem H (one mask) or Theorem C (several) proves such a head for",
+            "test accuracy in %, learned; certified: share of models, in %, for which\n"
+            "Theorem H (one mask) or Theorem C (several) proves that such a head exists",
         ),
     ),
     "memory-vs-vanilla": (
