@@ -18,6 +18,7 @@ from ppl_hmm.models import HMM
 from ppl_hmm.prompts.fitted import fit_prompt
 from ppl_hmm.recoverability import search
 from ppl_hmm.recoverability.bilinear import BilinearForm
+from ppl_hmm.recoverability.decision import FAINT
 from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.recoverability.search import Start, find_prompt
 from ppl_hmm.regimes import random_hmm, random_task
@@ -134,10 +135,13 @@ def test_certificates_tell_all_texts_from_these():
     assert of_these.reasons[0].startswith("a prompt was found that is right, with its head, on all")
     assert of_these.reasons[1:] == without.reasons
     assert torch.equal(of_these.prompt.rows, without.prompt.rows)  # that of the theorem
-    none = prompt_certificate(*stripes(), seconds=0.3)
+    none = prompt_certificate(*stripes(), seconds=0.01)
     assert (none.verdict, none.cause) == (Verdict.UNDECIDED, Cause.CONDITION_FAILS)
     assert none.found.resolution > 0
     assert none.reasons[0].startswith(f"the best prompt found leaves {len(none.found.wrong)} of ")
+    later = prompt_certificate(*stripes(), seconds=4)
+    assert (later.verdict, later.refutation.margin) == (Verdict.NOT_RECOVERABLE, FAINT)
+    assert later.refutation.holds_exactly()
 
 
 def test_lengths_of_texts_count():
