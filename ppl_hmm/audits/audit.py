@@ -27,7 +27,7 @@ from ppl_hmm.errors import at_least
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models import HMM, MemoryHMM
-from ppl_hmm.models.kinds import Model, Text
+from ppl_hmm.models.kinds import Model, Text, n_memories
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.entering import entering_law, task_targets
@@ -132,8 +132,7 @@ def audit(
 
 def _n_threads(model: Model, texts: Texts) -> int:
     """Return how many threads an audit uses: PyTorch wakes them for arrays that take less time than the waking."""
-    n_memories = model.n_memory_values**model.n_cells if isinstance(model, MemoryHMM) else 1
-    n_steps = texts.tokens.numel() * model.n_states**2 * n_memories
+    n_steps = texts.tokens.numel() * model.n_states**2 * n_memories(model)
     return 1 if n_steps <= _STEPS_OF_ONE_THREAD else torch.get_num_threads()
 
 
@@ -245,7 +244,7 @@ def _witness(witness: Witness, reading: Reading, feature: str) -> xr.Dataset:
     return xr.Dataset(
         {
             "tokens": ((schema.WITNESS_TEXT, schema.POSITION), reading.tokens[witness.texts].cpu().numpy()),
-            "posterior": ((schema.WITNESS_TEXT, "latent"), reading.law[witness.texts].cpu().numpy()),
+            "posterior": ((schema.WITNESS_TEXT, schema.LATENT), reading.law[witness.texts].cpu().numpy()),
             "conditionals": ((schema.WITNESS_TEXT, feature), witness.features),
             "label": (schema.WITNESS_TEXT, witness.labels),
             "weights": ((schema.WITNESS_TEXT, schema.CLASS), witness.weights),

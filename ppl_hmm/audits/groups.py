@@ -15,7 +15,7 @@ from ppl_hmm.audits import arrays
 from ppl_hmm.audits.arrays import Expectation, Weights
 from ppl_hmm.audits.texts import Texts
 from ppl_hmm.models import HMM, SoftPrompt
-from ppl_hmm.models.kinds import Model
+from ppl_hmm.models.kinds import Model, n_memories
 from ppl_hmm.recoverability.conditioning import RANK_TOLERANCES, Spectrum, spectra, total_variation
 from ppl_hmm.recoverability.identifiability import pair_spectrum, triple_spectrum, triple_views
 from ppl_hmm.recoverability.memory import MemoryCertificate, rows_met
@@ -213,7 +213,6 @@ def memory(certificate: MemoryCertificate, texts: Texts) -> xr.Dataset:
     coverage = certificate.coverage(texts.tokens, texts.lengths).cpu().numpy()
     covered = coverage >= 1 - certificate.attention_tolerance
     others_rank = int(np.linalg.matrix_rank(others)) if len(others) else 0
-    n_memories = model.n_memory_values**model.n_cells
     return xr.Dataset(
         {
             "smallest_angle": ((), arrays.smallest_angle(own, others), {"units": "radians"}),
@@ -222,7 +221,7 @@ def memory(certificate: MemoryCertificate, texts: Texts) -> xr.Dataset:
             **_expected("covered", (), arrays.expectation(covered, texts.weights)),
             "columns_of_theorem": ((), len(own) + others_rank),
             "columns_of_rows": ((), model.n_memory_values * model.n_states),
-            "columns_of_flattened": ((), n_memories * model.n_states),
+            "columns_of_flattened": ((), n_memories(model) * model.n_states),
             "recoverable": (schema.STATE, np.isin(np.arange(model.n_states), states).astype(np.int8)),
         }
     )

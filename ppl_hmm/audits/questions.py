@@ -18,7 +18,7 @@ from ppl_hmm.audits.texts import MORE_TEXTS, SHORT_TEXTS
 from ppl_hmm.base.randomness import Seed
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
-from ppl_hmm.models.kinds import Model
+from ppl_hmm.models.kinds import Model, n_memories
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.constant import constant_certificate
 from ppl_hmm.recoverability.flattened import flattened_pair
@@ -271,13 +271,13 @@ def _unless_constant(certificate: HeadCertificate, model: HMM, task: PosteriorTa
 
 def _flattened(model: MemoryHMM, task: MemoryTask) -> tuple[HMM, PosteriorTask] | None:
     """Return the flattened model and its task, None where it would be too large for the theorems of linear heads."""
-    n_flattened = model.n_memory_values**model.n_cells * model.n_states
+    n_flattened = n_memories(model) * model.n_states
     return flattened_pair(model, task) if n_flattened <= FLATTENED_LIMIT else None
 
 
 def _too_large(model: MemoryHMM, task: MemoryTask, tolerance: float) -> HeadCertificate:
     """Return the certificate of a memory model whose flattened one would be too large."""
-    n_flattened = model.n_memory_values**model.n_cells * model.n_states
+    n_flattened = n_memories(model) * model.n_states
     reason = f"the flattened model has {n_flattened} states: Theorem H was not asked for more than {FLATTENED_LIMIT}"
     infinite = float("inf")
     return HeadCertificate(

@@ -15,14 +15,6 @@ from ppl_hmm.schema import Basis, Cause, Remedy
 
 #: Half-ranges over ‖μ‖_∞ above this ask for conditionals that no trained language model is near enough to.
 LARGEST_HALF_RANGE = 1e6
-# The questions that remedies answer, the cheapest first.
-_REMEDIES = {
-    schema.HEAD: Remedy.HEAD,
-    schema.MASKS: Remedy.MASKS,
-    schema.PROMPT: Remedy.PROMPT,
-    schema.ATTENTION: Remedy.ATTENTION,
-    schema.ATTENTION_PROMPT: Remedy.ATTENTION_PROMPT,
-}
 # Accuracies that differ by fewer standard errors count as equal.
 _STANDARD_ERRORS = 2.0
 
@@ -113,7 +105,7 @@ def n_masks(question: Question) -> int:
 def _candidate(question: Question) -> Candidate:
     of_attention = question.features is None  # its certificate is about texts that show the cell
     return Candidate(
-        _REMEDIES[question.name],
+        Remedy(question.name),  # which has the name of the question that it answers
         question.certificate.recoverable and (question.agreement.decidable > 0 or not of_attention),
         n_masks(question),
         0 if question.prompt is None else len(question.prompt.rows),

@@ -16,8 +16,7 @@ from ppl_hmm.base.tokens import MASK, as_text
 from ppl_hmm.errors import at_least
 from ppl_hmm.inference.queries import log_likelihood
 from ppl_hmm.inference.sampling import sample
-from ppl_hmm.models import MemoryHMM
-from ppl_hmm.models.kinds import Model, Text
+from ppl_hmm.models.kinds import Model, Text, n_memories
 
 #: Texts of few tokens, at most, that witnesses are sought among first, and last.
 SHORT_TEXTS, MORE_TEXTS = 2000, 20_000
@@ -87,7 +86,7 @@ def short_texts(model: Model, place: Place, limit: int = SHORT_TEXTS) -> Tensor:
     (n,L), ``MASK`` past the end of each; without those that lack the place. None, (0,L), where V alone is too many.
     Each counts once for every memory that it is read under, and for every block that a head reads which sees a token.
     """
-    limit //= model.n_memory_values**model.n_cells if isinstance(model, MemoryHMM) else 1
+    limit //= n_memories(model)
     limit //= model.vocabulary_size + 1 if place.sees_token else 1
     lengths, n_texts = [], 0
     for length in range(1, _SHORT_LENGTH + 1):

@@ -29,14 +29,8 @@ _SUBJECTS = {
     schema.ATTENTION: "attention over all positions",
     schema.ATTENTION_PROMPT: "a prompt with attention",
 }
-_REMEDIES = {
-    Remedy.HEAD: "a linear head",
-    Remedy.MASKS: "a linear head on {masks}",
-    Remedy.PROMPT: "a prompt with a linear head",
-    Remedy.ATTENTION: "attention over all positions",
-    Remedy.ATTENTION_PROMPT: "a prompt with attention",
-    Remedy.LOG_PROBABILITIES: "a linear head on log-probabilities",
-}
+# Remedies have the names of the questions that they answer; one answers none.
+_REMEDIES = {**_SUBJECTS, Remedy.LOG_PROBABILITIES: "a linear head on log-probabilities"}
 #: Singular values below this are as good as zero for anything that is trained.
 ILL_CONDITIONED = 1e-6
 #: The questions whose answers hold for texts that show the memory cell.

@@ -37,6 +37,12 @@ def memory_of(model: Model) -> tuple[Tensor, Tensor]:
     raise NotImplementedError(type(model))
 
 
+def n_memories(model: Model) -> int:
+    """Return m^N, over how many memories exact inference sums: one for an HMM."""
+    prior, _ = memory_of(model)
+    return prior.shape[-1] ** prior.shape[-2]
+
+
 @prompt_shape.register
 def _(model: HMM) -> tuple[int, ...]:
     return (model.n_states,)

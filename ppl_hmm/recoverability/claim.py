@@ -6,7 +6,7 @@ which some weighted text is possible,
     (D_α g)_k < ε N(g) Σ_i α_i (F_i 1)_k,     D_α = Σ_i α_i y_i F_i,   F_i = A diag(f_i) W.
 
 :func:`check` asks an :class:`Arithmetic` for each leaf in turn: floats with a bound on their rounding
-(:mod:`ppl_hmm.recoverability.rounded`), or whole numbers (:mod:`ppl_hmm.recoverability.dyadic`).
+(:mod:`ppl_hmm.recoverability.rounded`), or whole numbers (:mod:`ppl_hmm.recoverability.exact_texts`).
 """
 
 from __future__ import annotations

@@ -235,15 +235,9 @@ def _branched(form: BilinearForm, claim: Claim, deadline: float) -> tuple[list[N
         if result is None:
             return None, n_cones
         if isinstance(result, Solution):
-            return _found(form, result, support.prompt_length), n_cones
+            return FoundPrompt.of(form, *result, support.prompt_length), n_cones
         tops += result
     return tops, n_cones
-
-
-def _found(form: BilinearForm, solution: Solution, prompt_length: int) -> FoundPrompt:
-    prompt = form.prompt(solution.weights, prompt_length)
-    wrong = ~form.right(form.weights(prompt), solution.head)
-    return FoundPrompt(prompt, solution.head, form.texts[wrong], float(form.margins[wrong].max(initial=0)), len(form))
 
 
 def _refutation(claim: Claim, tops: list[Node]) -> Refutation:

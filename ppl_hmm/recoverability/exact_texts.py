@@ -10,6 +10,7 @@ import numpy as np
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.recoverability.claim import Claim
 from ppl_hmm.recoverability.cones import Cone, spread
+from ppl_hmm.recoverability.integer_chain import integer_message
 from ppl_hmm.recoverability.rationals import integers
 
 
@@ -38,14 +39,11 @@ class ExactTexts:
         (transition, of_transition), (emission, of_emission) = (
             integers(array.numpy()) for array in (claim.model.transition, claim.model.emission)
         )
-        messages = np.full((len(claim.texts), len(transition)), 1, object)
         exponents = claim.exponents - claim.texts.shape[1] * of_transition - (claim.texts != MASK).sum(1) * of_emission
-        for n, text in enumerate(claim.texts):
-            for token in text[::-1]:
-                message = messages[n] if token == MASK else emission[:, token] * messages[n]
-                messages[n] = transition @ message
+        messages = [integer_message(transition, emission, text) for text in claim.texts.tolist()]
         shifts = (exponents - exponents.min(initial=0)).astype(object)
-        return cls(claim, messages << shifts[:, None], transition, emission)
+        shape = len(claim.texts), len(transition)
+        return cls(claim, np.array(messages, object).reshape(shape) << shifts[:, None], transition, emission)
 
     def labelled(self) -> np.ndarray:
         """Say of which texts (n,) the class leads every other one by more than τ."""

@@ -15,11 +15,11 @@ import torch
 
 from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.errors import at_least
-from ppl_hmm.inference.queries import masked_conditionals
 from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.models.kinds import Prompt, Text
 from ppl_hmm.recoverability.arguments import require_pair
 from ppl_hmm.recoverability.integer_chain import IntegerChain
+from ppl_hmm.recoverability.linear import features_read
 from ppl_hmm.recoverability.rationals import floats, integers, over_common, solve
 from ppl_hmm.recoverability.witness import Witness, find_witness
 from ppl_hmm.tasks import PosteriorTask, latent_posterior, on_possible_values
@@ -140,12 +140,7 @@ def exact_witness(
     if prompt is not None and not isinstance(prompt, SoftPrompt):
         prompt = SoftPrompt(prompt)  # type: ignore[arg-type]
     text = as_tokens(tokens, model.vocabulary_size, device=model.device)
-    probe = task.place.probe(text, n_masks)
-    features = probe.features(
-        lambda positions: masked_conditionals(
-            model, probe.inputs, prompt=prompt, positions=positions, impossible="mask"
-        )
-    )
+    features = features_read(model, task, text, prompt, n_masks)
     answers = task.answers(latent_posterior(model, task, text))
     told = (answers.decidable & (features.sum(-1) > 0)).nonzero()[:, 0]
     if not len(told):

@@ -20,6 +20,17 @@ from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.rationals import integers, laws
 
 
+def integer_message(transition: np.ndarray, emission: np.ndarray, text: Sequence[int]) -> np.ndarray:
+    """Return f (K,) of a text by A (K,K) and W (K,V) in integers: its unit is theirs, once for each step and token.
+
+    Cost O(T·K²) products of up to O(T) words.
+    """
+    message = np.full(len(transition), 1, object)
+    for token in reversed(text):
+        message = transition @ (message if token == MASK else emission[:, token] * message)
+    return message
+
+
 class IntegerChain(NamedTuple):
     """π₀, A, W and the law p_1 that enters the first mask, in integers.
 
@@ -52,11 +63,8 @@ class IntegerChain(NamedTuple):
         return cls(initial, transition, emission, law @ transition, (*units, unit * units[1]))
 
     def message(self, text: Sequence[int]) -> np.ndarray:
-        """Return f (K,) of a text, up to a unit. Cost O(T·K²) products of up to O(T) words."""
-        message = np.full(len(self.initial), 1, object)
-        for token in reversed(text):
-            message = self.transition @ (message if token == MASK else self.emission[:, token] * message)
-        return message
+        """Return f (K,) of a text, up to a unit."""
+        return integer_message(self.transition, self.emission, text)
 
     def observability(self, n_masks: int) -> np.ndarray:
         """Return R (K,J·V), whose unit is that of the law times A's to the power J−1 times W's."""

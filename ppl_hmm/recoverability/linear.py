@@ -13,7 +13,8 @@ from torch import Tensor
 from ppl_hmm import schema
 from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.inference.queries import masked_conditionals
-from ppl_hmm.models.kinds import Text
+from ppl_hmm.models import SoftPrompt
+from ppl_hmm.models.kinds import Model, Text
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.half_range import half_range
 from ppl_hmm.recoverability.proof import Proof
@@ -22,7 +23,19 @@ from ppl_hmm.recoverability.rounding import surely_scored
 from ppl_hmm.recoverability.search import FoundPrompt
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.schema import Cause
-from ppl_hmm.tasks import Answers, decide, latent_posterior
+from ppl_hmm.tasks import Answers, Task, decide, latent_posterior
+
+
+def features_read(
+    model: Model, task: Task, text: Tensor, prompt: SoftPrompt | None = None, n_masks: int = 1
+) -> Tensor:
+    """Return what heads read of checked tokens (B,T): G at their masks (B,J·V); zeros for impossible contexts."""
+    probe = task.place.probe(text, n_masks)
+
+    def conditionals(positions: list[int]) -> Tensor:
+        return masked_conditionals(model, probe.inputs, prompt=prompt, positions=positions, impossible="mask")
+
+    return probe.features(conditionals)
 
 
 @typing.final
@@ -92,14 +105,7 @@ class HeadCertificate(Certificate):
 
     def features(self, text: Tensor) -> Tensor:
         """Return what the head reads of checked tokens (B,T): G at its masks (B,J·V); zeros for impossible contexts."""
-        probe = self.task.place.probe(text, self.n_masks)
-
-        def conditionals(positions: list[int]) -> Tensor:
-            return masked_conditionals(
-                self.model, probe.inputs, prompt=self.prompt, positions=positions, impossible="mask"
-            )
-
-        return probe.features(conditionals)
+        return features_read(self.model, self.task, text, self.prompt, self.n_masks)
 
     def claimed(self, features: Tensor, answers: Answers, n_tokens: int) -> Tensor:
         """Say on which texts (B,) of T tokens the head is claimed to be right: beyond rounding and its error."""

@@ -106,7 +106,7 @@ def chain_certificate(
     """
     n_masks = at_least("n_masks", n_masks, 1)
     model, task, prompt = _checked("chain_certificate", model, task, prompt, tolerance)
-    chain = next(itertools.islice(_chains(model, prompt), n_masks - 1, None))
+    chain = _chain(model, prompt, n_masks)
     certificate = _certificate(model, task, prompt, chain, tolerance)
     return proved(certificate) if exact else certificate
 
@@ -198,6 +198,15 @@ def _chains(model: HMM, prompt: SoftPrompt | None) -> Iterator[_Chain]:
         chain = _Chain((*chain.laws, law), torch.cat(blocks, dim=1))
         yield chain
         law = wide_product(law[None], moves)[0]
+
+
+def _chain(model: HMM, prompt: SoftPrompt | None, n_masks: int) -> _Chain:
+    return next(itertools.islice(_chains(model, prompt), n_masks - 1, None))
+
+
+def observability(model: HMM, prompt: SoftPrompt | None, n_masks: int) -> Tensor:
+    """Return R (K,J·V): what the weights of each mask and token add to Rb."""
+    return _chain(model, prompt, n_masks).matrix
 
 
 class _Head(NamedTuple):

@@ -35,7 +35,7 @@ from ppl_hmm.recoverability.arguments import require_numbers, require_pair
 from ppl_hmm.recoverability.bilinear import BilinearForm
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.covers import best_cover
-from ppl_hmm.recoverability.decision import refute_prompts
+from ppl_hmm.recoverability.decision import SECONDS, refute_prompts
 from ppl_hmm.recoverability.entering import (
     prompt_to,
     task_targets,
@@ -47,8 +47,6 @@ from ppl_hmm.recoverability.refutation import TOLERANCE
 from ppl_hmm.recoverability.search import Start, find_prompt
 from ppl_hmm.tasks import PosteriorTask, require_uncertain
 
-#: Seconds that a search and a refutation for texts may take, by default.
-SECONDS = 10.0
 _SEARCH_SHARE = 0.5  # of the search
 # Moves below these probabilities are left out when covers are sought; the certificate then counts them again. A state
 # entered with probability 1e-12 costs the margin about as much, where refusing it may cost the cover.

@@ -36,6 +36,7 @@ from ppl_hmm.models.kinds import Text
 from ppl_hmm.recoverability.entering import mask_laws, states_entered, task_targets
 from ppl_hmm.recoverability.half_range import class_pairs
 from ppl_hmm.recoverability.linear import HeadCertificate
+from ppl_hmm.recoverability.masks import observability
 from ppl_hmm.recoverability.rounding import law_rounding, reading_rounding
 from ppl_hmm.tasks import PosteriorTask, latent_posterior
 
@@ -288,9 +289,7 @@ def _condition_radius(certificate: HeadCertificate) -> float:
         if (needed & ~entered).any():
             return 0.0
     else:
-        laws = [law.floats() for law in mask_laws(model, certificate.n_masks, certificate.prompt)]
-        identity = torch.eye(certificate.weights.shape[-1], dtype=model.dtype, device=model.device)
-        rows = _coefficients(model, laws, identity.unflatten(-1, (len(laws), -1))).mT
+        rows = observability(model, certificate.prompt, certificate.n_masks)
         n_factors = _n_factors(certificate)
     largest = rows.amax(-1, keepdim=True)
     if len(rows) > rows.shape[1] or not (largest > 0).all():

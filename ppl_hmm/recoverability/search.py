@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.optimize import linprog
@@ -82,6 +82,13 @@ class FoundPrompt:
     resolution: float
     n_texts: int
 
+    @classmethod
+    def of(cls, form: BilinearForm, weights: np.ndarray, head: np.ndarray, prompt_length: int) -> Self:
+        """Return what weights v (K,) and a head say of the texts, the prompt being the floats that are handed out."""
+        prompt = form.prompt(weights, prompt_length)
+        wrong = ~form.right(form.weights(prompt), head)
+        return cls(prompt, head, form.texts[wrong], float(form.margins[wrong].max(initial=0.0)), len(form))
+
     @property
     def separates(self) -> bool:
         """Whether every decidable text is classified right."""
@@ -124,7 +131,7 @@ def find_prompt(
     """
     deadline = time.monotonic() + seconds
     met = (
-        _found(form, reached, length)
+        FoundPrompt.of(form, reached.weights, reached.head, length)
         for length, point in _starting_points(form, starts, restarts, np.random.default_rng(seed))
         for reached in _climb(form, point, resolution, deadline)
     )
@@ -226,10 +233,3 @@ def _proposed(form: BilinearForm, point: Point, units: np.ndarray, radius: float
         return None
     step = radius * programme.x[:-1]
     return Point(point.logarithms + step[: len(weights)], point.head + step[len(weights) :]).scaled()
-
-
-def _found(form: BilinearForm, point: Point, prompt_length: int) -> FoundPrompt:
-    """Return what a point says of the texts, its prompt as the floats that are handed out."""
-    prompt = form.prompt(point.weights, prompt_length)
-    wrong = ~form.right(form.weights(prompt), point.head)
-    return FoundPrompt(prompt, point.head, form.texts[wrong], float(form.margins[wrong].max(initial=0.0)), len(form))
