@@ -118,6 +118,7 @@ FEATURES = "features"
 TASK = "task"
 RECOVERABILITY = "recoverability"
 WITNESS = "witness"
+REFUTATION = "refutation"
 DIAGNOSTICS = "diagnostics"
 DRAWS = "draws"
 

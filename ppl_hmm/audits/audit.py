@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 import xarray as xr
@@ -13,12 +11,12 @@ import ppl_hmm.audits.accessor  # noqa: F401  # registers tree.ppl_hmm
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.audits import groups, measured
+from ppl_hmm.audits.asked import found, learned
 from ppl_hmm.audits.learning import learned_head
-from ppl_hmm.audits.questions import RADII, Question, Readings, ask
+from ppl_hmm.audits.questions import RADII, Effort, Question, Readings, ask
 from ppl_hmm.audits.reading import Examples, Reading
 from ppl_hmm.audits.remedy import n_masks, relative_half_range, remedy
 from ppl_hmm.audits.texts import Texts, short_texts, texts_to_read
-from ppl_hmm.audits.tree import learned
 from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.base.records import Record
 from ppl_hmm.base.threads import threads
@@ -28,9 +26,10 @@ from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Model, Text, n_memories
-from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
+from ppl_hmm.recoverability.arguments import require_numbers, require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.entering import entering_law, task_targets
+from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.tasks import PosteriorTask, Task, on_possible_values, require_uncertain
 
@@ -49,6 +48,7 @@ def audit(
     lengths: Text | None = None,
     tolerance: float = RESIDUAL_TOLERANCE,
     n_prompt_tokens: int = 1,
+    prompt_seconds: float = 0.0,
 ) -> xr.DataTree:
     """Ask whether heads, prompts and attention recover a task, and why.
 
@@ -67,13 +67,18 @@ def audit(
         Largest residual of a certificate that counts as solved.
     n_prompt_tokens
         Length of the prompt that is learned where none is constructed; 0 learns none.
+    prompt_seconds
+        Seconds to look, where none is constructed, for a prompt with a head that has all texts right, and for a proof
+        that there is none: as :func:`refute_prompts`, among all short texts and the audit's own. How far they reach
+        depends on the machine.
 
     Returns
     -------
     xarray.DataTree
         ``/model``, ``/task``, ``/observed_data``, ``/exact_posterior`` (posterior, label, margin, decidable),
         ``/features`` (G), ``/recoverability`` (a row for each ``question``, details below it), ``/head`` and
-        ``/prompt`` (weights and rows, by question; those that are learned end in ``-learned``), ``/remedy`` (the
+        ``/prompt`` (weights and rows, by question; those that are learned end in ``-learned``, and those that were
+        found for these texts in ``-found``), ``/remedy`` (the
         cheapest thing that works), ``/diagnostics``, and ``/draws`` (the sampled texts as draws for ArviZ).
         ``tree.ppl_hmm`` summarises, plots and explains it.
 
@@ -81,7 +86,7 @@ def audit(
     ------
     InvalidInput, ImpossibleText
         Batches, a task of another kind or size, one on a latent with a single possible value, bad text, text without
-        the task's position, sizes below one, a negative tolerance or number of prompt tokens.
+        the task's position, sizes below one, a negative tolerance, number of prompt tokens or of seconds.
 
     Notes
     -----
@@ -109,11 +114,12 @@ def audit(
     require_uncertain("audit", model, task)
     require_thresholds(0.0, tolerance)
     at_least("n_prompt_tokens", n_prompt_tokens, 0)
+    require_numbers(prompt_seconds=prompt_seconds)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     texts = texts_to_read(model, tokens, lengths, n_sequences=n_sequences, length=length, seed=seed)
-    learning = {"n_prompt_tokens": n_prompt_tokens, "seed": generator(seed, "audit: prompt")}
+    effort = Effort(n_prompt_tokens, generator(seed, "audit: prompt"), prompt_seconds)
     with threads(_n_threads(model, texts)):
-        datasets = _answers(model, task, texts, n_sequences, seed, tolerance, learning)
+        datasets = _answers(model, task, texts, n_sequences, seed, tolerance, effort)
     tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in datasets.items()})
     tree.attrs = {
         "package": "ppl_hmm",
@@ -125,6 +131,7 @@ def audit(
         "length": int(texts.tokens.shape[1]),
         "tolerance": tolerance,
         "n_prompt_tokens": n_prompt_tokens,
+        "prompt_seconds": prompt_seconds,
         **({} if isinstance(seed, torch.Generator) else {"seed": int(seed)}),
     }
     return tree
@@ -137,7 +144,7 @@ def _n_threads(model: Model, texts: Texts) -> int:
 
 
 def _answers(
-    model: Model, task: Task, texts: Texts, n_sequences: int, seed: Seed, tolerance: float, learning: dict[str, Any]
+    model: Model, task: Task, texts: Texts, n_sequences: int, seed: Seed, tolerance: float, effort: Effort
 ) -> dict[str, xr.Dataset]:
     """Return all datasets of an audit by their groups."""
     asked = on_possible_values(model, task)  # with the scale of its margins
@@ -155,7 +162,7 @@ def _answers(
         practised, tested = (Examples.of(each, each.features()) for each in (practice, fresh))
         return learned_head(practised, tested, "log")[1]
 
-    questions = ask(model, asked, Readings(reading, practice, fresh, read_short), tolerance, **learning)
+    questions = ask(model, asked, Readings(reading, practice, fresh, read_short), tolerance, effort)
     datasets = {
         schema.MODEL: model.to_dataset(),
         schema.TASK: task.to_dataset(),
@@ -225,6 +232,19 @@ def _details(questions: list[Question]) -> dict[str, xr.Dataset]:
             datasets[f"{schema.HEAD}/{learned(question.name)}"] = question.learned.to_dataset()
         if question.learned_prompt is not None:
             datasets[f"{schema.PROMPT}/{learned(question.name)}"] = question.learned_prompt.to_dataset()
+        if isinstance(certificate, HeadCertificate):
+            datasets |= _searched(question.name, certificate)
+    return datasets
+
+
+def _searched(name: str, certificate: HeadCertificate) -> dict[str, xr.Dataset]:
+    """Return the prompt with a head that was found for the texts, and the proof that there is none, by group."""
+    datasets = {}
+    if certificate.found is not None:
+        datasets[f"{schema.PROMPT}/{found(name)}"] = certificate.found.prompt.to_dataset()
+        datasets[f"{schema.HEAD}/{found(name)}"] = LinearHead.from_weights(certificate.found.head).to_dataset()
+    if certificate.refutation is not None:
+        datasets[f"{schema.RECOVERABILITY}/{name}/{schema.REFUTATION}"] = certificate.refutation.to_dataset()
     return datasets
 
 
