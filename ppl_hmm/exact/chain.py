@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ppl_hmm.exact.algebra import LOG, SCALED
 from ppl_hmm.exact.backends import choose
-from ppl_hmm.exact.backends.contract import Backend, ForwardBackward, Gradient, Lost, Messages
+from ppl_hmm.exact.backends.contract import Backend, Filtered, ForwardBackward, Gradient, Lost, Messages
 from ppl_hmm.exact.backends.recursive import Recursive
 from ppl_hmm.exact.counts import counts_in_logarithms, require_numbers
 from ppl_hmm.exact.derivatives import differentiable
@@ -174,7 +174,7 @@ def forward_backward(
     result, lost = choose(chain.transition, backend).smooth(chain, positions, own_token)
     for few, picked in few_at_a_time(lost, chain):
         exact, _ = RESCUE.smooth(picked, positions, own_token)
-        _replace(few, result, exact)
+        replace_results(few, result, exact)
     return result
 
 
@@ -187,7 +187,7 @@ def messages_at(chain: Chain, positions: Sequence[int], *, backend: str | None =
     """
     result, lost = choose(chain.transition, backend).messages(chain, positions)
     for few, picked in few_at_a_time(lost, chain):
-        _replace(few, result, RESCUE.messages(picked, positions)[0])
+        replace_results(few, result, RESCUE.messages(picked, positions)[0])
     return result
 
 
@@ -206,7 +206,9 @@ def initial_posterior(
     return law, possible
 
 
-def _replace(few: Tensor, result: ForwardBackward | Messages, exact: ForwardBackward | Messages) -> None:
+def replace_results(
+    few: Tensor, result: ForwardBackward | Messages | Filtered, exact: ForwardBackward | Messages | Filtered
+) -> None:
     """Write the results of as many models of one sequence each over those of the (model, sequence) pairs in (P,B)."""
     for field, values in zip(result, exact, strict=True):
         if field is not None and values is not None:

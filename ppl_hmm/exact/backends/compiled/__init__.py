@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_hmm.exact.algebra import safe_log
+from ppl_hmm.exact.algebra import SCALED, safe_log
 from ppl_hmm.exact.backends.compiled import passes, paths as compiled_paths, room, threads
 from ppl_hmm.exact.backends.compiled.gradient import gradient
 from ppl_hmm.exact.backends.compiled.steps import FEW, TILE
 from ppl_hmm.exact.backends.compiled.threads import Result
 from ppl_hmm.exact.backends.compiled.vectors import lanes
-from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths
+from ppl_hmm.exact.backends.contract import Filtered, ForwardBackward, Gradient, Lost, Messages, Paths
+from ppl_hmm.exact.backends.recursive import Recursive
 from ppl_hmm.exact.recursion import Chain
 from ppl_hmm.exact.underflow import smallest_total
 
@@ -70,6 +71,11 @@ class Compiled:
         groups.share(part, 3)
         log_evidence, of_start, kept, contexts, which = map(torch.from_numpy, results)
         return ForwardBackward(log_evidence, of_start[:, :, 0], kept, None if own_token else contexts), which
+
+    def filter(self, chain: Chain, positions: Sequence[int]) -> tuple[Filtered, Lost]:
+        """Return laws of the state given the rows up to positions, step by step in torch."""
+        with torch.no_grad():
+            return Recursive(SCALED).filter(chain, positions)
 
     def messages(self, chain: Chain, positions: Sequence[int]) -> tuple[Messages, Lost]:
         """Return backward messages after positions."""

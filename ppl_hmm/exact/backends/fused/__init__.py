@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.exact.algebra import SCALED
-from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths
+from ppl_hmm.exact.backends.contract import Filtered, ForwardBackward, Gradient, Lost, Messages, Paths
 from ppl_hmm.exact.backends.fused import passes
 from ppl_hmm.exact.backends.fused.gradient import expected_counts
 from ppl_hmm.exact.backends.fused.launch import BLOCK, Chains
@@ -75,6 +75,11 @@ class Fused:
         )
         result = ForwardBackward(log_evidence.sum(-1), law_of_start, marginals, log_contexts)
         return result, ends.lost | chains.lost_texts(lost)
+
+    def filter(self, chain: Chain, positions: Sequence[int]) -> tuple[Filtered, Lost]:
+        """Return laws of the state given the rows up to positions, step by step in torch."""
+        with torch.no_grad():
+            return Recursive(SCALED).filter(chain, positions)
 
     def messages(self, chain: Chain, positions: Sequence[int]) -> tuple[Messages, Lost]:
         """Return backward messages after positions."""
