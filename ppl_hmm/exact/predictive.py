@@ -10,6 +10,7 @@ Source: Rabiner (1989), §III; Wei, Xie & Ma (2021), §4.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from ppl_hmm.exact.backends.contract import Filtered
 from ppl_hmm.exact.backends.recursive import Recursive
 from ppl_hmm.exact.chain import RESCUE, few_at_a_time, replace_results
 from ppl_hmm.exact.mixture import MemoryText
-from ppl_hmm.exact.recursion import Chain
+from ppl_hmm.exact.recursion import Chain, forward
 
 
 class Belief(NamedTuple):
@@ -45,6 +46,26 @@ def filtered(chain: Chain, positions: Sequence[int], *, backend: str | None = No
     for few, picked in few_at_a_time(lost, chain):
         replace_results(few, result, RESCUE.filter(picked, positions)[0])
     return result
+
+
+def log_filtered(chain: Chain, *, backend: str | None = None) -> Float[Tensor, "P B K"]:
+    """Return log P(H_T | x), −inf throughout for impossible text, differentiable.
+
+    Laws far below the smallest float stay, as logarithms. Cost O(B·T·K²) time; memory O(B·K), or O(B·T·K²) where
+    parameters require a gradient.
+    """
+    if torch.is_grad_enabled() and any(array.requires_grad for array in chain.parameters):
+        return _in_logarithms(chain)
+    result, lost = choose(chain.transition, backend).filter(chain, [chain.ids.shape[-1] - 1])
+    law = result.filtered[:, :, 0].log()
+    for few, picked in few_at_a_time(lost, chain):
+        law[few] = _in_logarithms(picked)[:, 0]
+    return law
+
+
+def _in_logarithms(chain: Chain) -> Float[Tensor, "P B K"]:
+    ((_, law, _),) = deque(forward(LOG, chain), maxlen=1)  # the last step
+    return law
 
 
 def _taped(chain: Chain, positions: Sequence[int], backend: str | None) -> Filtered:
