@@ -19,11 +19,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ppl_hmm.exact import mixture
-from ppl_hmm.exact.algebra import LOG, SCALED, log_sum_exp
+from ppl_hmm.exact.algebra import LOG, log_sum_exp
 from ppl_hmm.exact.backends import choose
 from ppl_hmm.exact.backends.contract import Filtered
-from ppl_hmm.exact.backends.recursive import Recursive
-from ppl_hmm.exact.chain import RESCUE, few_at_a_time, replace_results
+from ppl_hmm.exact.chain import RESCUE, few_at_a_time, in_parts, replace_results
 from ppl_hmm.exact.mixture import MemoryText
 from ppl_hmm.exact.recursion import Chain, forward
 
@@ -72,14 +71,7 @@ def _taped(chain: Chain, positions: Sequence[int], backend: str | None) -> Filte
     """Return the same by operations that torch differentiates; texts near underflow at O(B·T·K²) memory."""
     with torch.no_grad():
         _, lost = choose(chain.transition, backend).filter(chain, positions)
-    in_log = lost.any(0)
-    parts = [
-        Recursive(algebra).filter(chain.sequences(chosen), positions)[0]
-        for algebra, chosen in ((SCALED, ~in_log), (LOG, in_log))
-        if chosen.any()
-    ]
-    order = in_log.argsort(stable=True).argsort()
-    return Filtered(*(torch.cat(fields, dim=1)[:, order] for fields in zip(*parts, strict=True)))
+    return Filtered(*in_parts(chain, lost.any(0), lambda backend, part: backend.filter(part, positions)[0]))
 
 
 def belief(text: MemoryText, positions: Sequence[int]) -> Belief:
