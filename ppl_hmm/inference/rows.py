@@ -145,11 +145,15 @@ def _table(model: Model, prompt: Prompt | None) -> Tensor:
     tokens = by_memory_value(model, model.emission)
     parts = [tokens, torch.ones_like(tokens[..., :1, :])]
     if prompt is not None:
-        shape = prompt_shape(model)
-        rows = model_prompt(model, prompt)
-        rows = by_memory_value(model, rows.movedim(-1 - len(shape), -1))
-        parts.append(rows.expand(*model.batch_shape, *rows.shape[-3:]))
+        parts.append(prompt_table(model, prompt))
     return torch.cat(parts, dim=-2)
+
+
+def prompt_table(model: Model, prompt: Prompt) -> Tensor:
+    """Return the likelihood rows (P…,m,L,K) of a prompt's tokens."""
+    rows = model_prompt(model, prompt)
+    rows = by_memory_value(model, rows.movedim(-1 - len(prompt_shape(model)), -1))
+    return rows.expand(*model.batch_shape, *rows.shape[-3:])
 
 
 def masks(impossible: Impossible) -> bool:

@@ -83,17 +83,23 @@ class MaskedLM(Protocol):
         ...
 
 
-def require_members(function: str, lm: object, *more: str) -> None:
+#: By the name of a protocol, the member that tells its language models from others.
+_LAWS = {"MaskedLM": "conditionals", "CausalLM": "law_after"}
+
+
+def require_members(
+    function: str, lm: object, *more: str, protocol: Literal["MaskedLM", "CausalLM"] = "MaskedLM"
+) -> None:
     """Raise :class:`InvalidInput` unless a language model has what ``function`` asks of it: sizes, and ``more``.
 
     The message names what is missing, and the conversion to use for objects of another kind.
     """
-    members = ("vocabulary_size", "batch_shape", "conditionals", *more)
+    members = ("vocabulary_size", "batch_shape", _LAWS[protocol], *more)
     missing = [name for name in members if isinstance(lm, type) or not hasattr(lm, name)]
     if missing:
         raise InvalidInput(
             f"language model of {function}",
-            f"members {', '.join(members)}, as MaskedLM describes them",
+            f"members {', '.join(members)}, as {protocol} describes them",
             f"{foreign.described(lm)} without {', '.join(missing)}",
             foreign.remedy(lm, "language model", f"add {', '.join(missing)}"),
         )
