@@ -22,8 +22,8 @@ def log_filtered(chain: Chain, *, backend: str | None = None) -> Float[Tensor, "
     """
     if torch.is_grad_enabled() and any(array.requires_grad for array in chain.parameters):
         return _in_logarithms(chain)
-    result, lost = choose(chain.transition, backend).smooth(chain, [chain.ids.shape[-1] - 1], own_token=True)
-    law = result.marginals[:, :, 0].log()
+    result, lost = choose(chain.transition, backend).filter(chain, [chain.ids.shape[-1] - 1])
+    law = result.filtered[:, :, 0].log()
     for few, picked in few_at_a_time(lost, chain):
         law[few] = _in_logarithms(picked)[:, 0]
     return law
