@@ -75,15 +75,16 @@ class Compiled:
         """Return laws of the state given the rows up to positions."""
         groups = _Groups.of(chain)
         slots = _slots(positions, chain.ids.shape[-1])
-        results = (groups.empty(len(positions), chain.table.shape[-1]), groups.empty(len(positions)), groups.none_lost())
+        lost = groups.none_lost()
+        results = (groups.empty(len(positions), chain.table.shape[-1]), groups.empty(len(positions)), lost)
         arrays = (groups.start(chain), groups.forth, groups.table, groups.ids, groups.floor)
 
         def part(first: int, last: int) -> None:
             passes.filtered(first, last, groups.work(2), *arrays, slots, *results)
 
         groups.share(part, 1)
-        filtered, log_prefix, lost = map(torch.from_numpy, results)
-        return Filtered(filtered, log_prefix), lost
+        laws, log_prefix, which = map(torch.from_numpy, results)
+        return Filtered(laws, log_prefix), which
 
     def messages(self, chain: Chain, positions: Sequence[int]) -> tuple[Messages, Lost]:
         """Return backward messages after positions."""
@@ -242,7 +243,7 @@ class _Groups:
 
 
 def _slots(positions: Sequence[int], length: int) -> np.ndarray:
-    """Return where the result of each row goes, after that of −1, before any row: −1 for nowhere."""
+    """Return where the result after each row t goes, as entry t + 1 (0 is before any row): −1 for nowhere."""
     slots = np.full(1 + length, -1)
     if isinstance(positions, range) and positions.step == 1:  # one by one they would take as long as the pass
         slots[1 + positions.start : 1 + positions.stop] = np.arange(len(positions))

@@ -278,7 +278,9 @@ def slot_of(slots, text, segment, t, live, length, n_slots):
 
 
 @device
-def put_law(laws, log_scales, place, law, mantissa, exponent, outside, normalise, asked, n_states, STATES: tl.constexpr):
+def put_law(
+    laws, log_scales, place, law, mantissa, exponent, outside, normalise, asked, n_states, STATES: tl.constexpr
+):
     """Write a law and the logarithm of its scale; what is not to be normalised stays as it is."""
     total = tl.where(normalise, tl.sum(law, 1), 1)
     put(laws, place, law / tl.where(total > 0, total, 1)[:, None], asked, n_states, STATES)
