@@ -12,8 +12,10 @@ from .experiments.engine.store import open_results as open_results
 from .experiments.figure3.head_vs_prompt import head_vs_prompt as head_vs_prompt
 from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_vs_vanilla
 from .heads.attention import AttentionHead as AttentionHead
+from .heads.belief_probe import belief_probe as belief_probe
 from .heads.constructed import constructed_attention as constructed_attention, constructed_head as constructed_head
 from .heads.linear import LinearHead as LinearHead
+from .heads.probe_tree import probe_table as probe_table
 from .inference.beliefs import Beliefs as Beliefs, beliefs as beliefs
 from .inference.queries import (
     log_likelihood as log_likelihood,
