@@ -39,6 +39,7 @@ from .language_models.protocol import MaskedLM as MaskedLM
 from .models import (
     HMM as HMM,
     ConceptHMM as ConceptHMM,
+    MealyHMM as MealyHMM,
     MemoryHMM as MemoryHMM,
     MemoryPrompt as MemoryPrompt,
     SoftPrompt as SoftPrompt,
@@ -93,6 +94,7 @@ from .recoverability.witness import (
 )
 from .regimes import random_hmm as random_hmm, random_memory_hmm as random_memory_hmm, random_task as random_task
 from .regimes.examples import example as example
+from .regimes.processes import process as process
 from .storage.files import load as load, save as save
 from .storage.layout import validate as validate
 from .tasks import MemoryTask as MemoryTask, PosteriorTask as PosteriorTask, latent_posterior as latent_posterior

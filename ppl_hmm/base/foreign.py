@@ -18,6 +18,7 @@ _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
         ("hmmlearn", "BaseHMM"): "only models of tokens are supported: hmmlearn's CategoricalHMM, by HMM.from_hmmlearn",
         ("pyro", "DiscreteHMM"): "convert it: HMM.from_discrete_hmm(distribution)",
         ("ppl_hmm", "CategoricalHMM"): "convert it: distribution.to_hmm()",
+        ("ppl_hmm", "MealyHMM"): "pass the hidden Markov model of the same text: process.hmm",
         ("xarray", "Dataset"): "convert it: HMM.from_dataset(dataset)",
         ("xarray", "DataTree"): "convert its group: HMM.from_dataset(tree['model'].to_dataset())",
         ("ppl_hmm", "OracleLM"): "pass the model of the language model: lm.model",
@@ -34,6 +35,7 @@ _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
     "language model": {
         ("ppl_hmm", "HMM"): "wrap the model: OracleLM(model)",
         ("ppl_hmm", "MemoryHMM"): "wrap the model: OracleLM(model)",
+        ("ppl_hmm", "MealyHMM"): "wrap the hidden Markov model of the same text: OracleLM(process.hmm)",
         ("hmmlearn", "CategoricalHMM"): "convert and wrap it: OracleLM(HMM.from_hmmlearn(model))",
         ("ppl_hmm", "CategoricalHMM"): "convert and wrap it: OracleLM(distribution.to_hmm())",
         ("pyro", "DiscreteHMM"): "convert and wrap it: OracleLM(HMM.from_discrete_hmm(distribution))",
