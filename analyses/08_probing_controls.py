@@ -157,7 +157,11 @@ numbers = xr.DataTree.from_dict(
         for name, (trees, _, _) in found.items()
         for weighting, tree in trees.items()
     }
-    | {f"/{name}/loss": xr.concat(losses.values(), pd.Index(list(losses), name="network")) for name, (_, losses, _) in found.items()}
+    | {
+        f"/{name}/loss": xr.concat(losses.values(), pd.Index(list(losses), name="network"))
+        for name, (_, losses, _) in found.items()
+    }
+    | {"/timings": xr.Dataset({"seconds": ("process", [seconds for _, _, seconds in found.values()])})}
 )
 numbers.attrs = {"length": LENGTH, "n_batches": BATCHES, "batch": BATCH, "trained_length": TRAINED, "width": WIDTH}
 write(figure, numbers, options.out, NAME)

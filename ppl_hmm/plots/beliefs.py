@@ -146,12 +146,12 @@ def draw_probe_layers(tree: xr.DataTree, *, axes: Axes | None = None) -> Axes:
             textcoords=("axes fraction", "data"),
             fontsize=SMALL,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": ORANGE, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0},
+            arrowprops={"arrowstyle": "-", "color": ORANGE, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)},
         )
     axes.set_xticks(places, layers[schema.LAYER].values)
     axes.set(ylabel="held-out $R^2$", ylim=(low, high), xlim=(-0.5, len(places) - 0.5))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=SMALL, frameon=False, loc="center left")
+    axes.legend(fontsize=SMALL, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     return axes
 
 
