@@ -8,7 +8,7 @@ from comparisons import assert_equal
 from conftest import BACKENDS
 from hypothesis import given, settings, strategies as st
 
-from ppl_hmm.exact import backends, chain, filtering, predictive
+from ppl_hmm.exact import backends, chain, predictive
 from ppl_hmm.exact.backends import compiled
 from ppl_hmm.exact.recursion import Chain
 
@@ -161,7 +161,7 @@ def test_faint_weights_are_seen_at_either_end(backend, where):
 def test_the_last_law_in_logarithms(backend):
     for given_arrays in (arrays(0, n_sequences=20, zeros=0.4), two_rooms()):
         whole = Chain(*given_arrays)
-        ours = filtering.log_filtered(whole, backend=backend)
+        ours = predictive.log_filtered(whole, backend=backend)
         expected, _ = chain.RESCUE.filter(whole, [8])
         assert not ours.isnan().any()
         assert_equal(ours.exp(), expected.filtered[:, :, 0])
