@@ -138,6 +138,11 @@ def beliefs(model: HMM, tokens: np.ndarray, prompt: np.ndarray | None = None) ->
     return Beliefs(*(np.array(field) for field in zip(*answers, strict=True)))
 
 
+def without_end(text: np.ndarray) -> np.ndarray:
+    """Return a text up to its last token that is not MASK."""
+    return text[: max((t for t, x in enumerate(text, start=1) if x != MASK), default=0)]
+
+
 def after_rows(model: HMM, rows: list[np.ndarray]) -> np.ndarray:
     """Return P(H_S = h | S likelihood rows), the last state: (K,)."""
     return marginals(model, np.array([], int), np.array(rows) if rows else None)[-1]

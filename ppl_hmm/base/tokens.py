@@ -113,6 +113,13 @@ def as_text(
     return CheckedText(torch.where(past_end, MASK, checked), ends)
 
 
+def ends(tokens: torch.Tensor) -> torch.Tensor:
+    """Return where checked texts (…,B,T) end (…,B): after the last token that is not ``MASK``, at 0 without one."""
+    observed = tokens != MASK
+    places = torch.arange(1, 1 + tokens.shape[-1], device=tokens.device)
+    return torch.where(observed, places, 0).amax(-1) if tokens.shape[-1] else observed.sum(-1)
+
+
 def _filled_up(values: Any) -> tuple[Any, list[int] | None]:
     """Return rows of different lengths filled up with ``MASK``, and the lengths; anything else as it is."""
     of_objects = isinstance(values, (np.ndarray, pd.Series)) and values.dtype.kind == "O" and values.ndim == 1
