@@ -6,10 +6,8 @@
 # a network: in the raw tokens, in the last few as one context, in the exact law of the next token?
 #
 # Here a small recurrent network learns two processes, mess3 and random-random-XOR, and is probed for the belief after
-# every text of up to ten tokens, beside these controls, an untrained network, and beliefs that were dealt out at random.
-# Everything is held out by prefix but for the two last columns: what a fit to all prefixes would have claimed.
-#
-# The numbers of this page, with the default sizes, are those that the tutorial quotes.
+# every text of up to ten tokens, beside these controls, an untrained network, and shuffled beliefs. Everything is held
+# out by prefix but for the two last columns: what a fit to all prefixes would have claimed.
 
 # %%
 from __future__ import annotations
@@ -17,7 +15,6 @@ from __future__ import annotations
 import time
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
