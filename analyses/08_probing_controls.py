@@ -155,7 +155,7 @@ numbers = xr.DataTree.from_dict(
         for weighting, tree in trees.items()
     }
     | {
-        f"/{name}/loss": xr.concat(losses.values(), pd.Index(list(losses), name="network"))
+        f"/{name}/loss": xr.concat(losses.values(), "network").assign_coords(network=list(losses))
         for name, (_, losses, _) in found.items()
     }
     | {"/timings": xr.Dataset({"seconds": ("process", [seconds for _, _, seconds in found.values()])})}

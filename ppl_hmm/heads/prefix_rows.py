@@ -125,7 +125,7 @@ def prefix_rows(
     n_texts, length = text.tokens.shape
     ends = torch.full((n_texts,), length, device=CPU) if text.lengths is None else text.lengths.cpu()
     if isinstance(beliefs, Beliefs):
-        at_ends = min(map(np.ndim, activations.values())) < 3
+        at_ends = min(as_tensor(values, what=called(name)).ndim for name, values in activations.items()) < 3
         beliefs = _of_record(beliefs, ends if at_ends else None)
     leading = tuple(as_tensor(beliefs, what="beliefs").shape[:-1])
     if leading not in ((n_texts,), (n_texts, length), (n_texts, length + 1)):
@@ -162,6 +162,11 @@ def by_name(activations: Activations) -> dict[str, Values]:
         got = f"names {', '.join(map(repr, activations))}" if activations else "no layer"
         raise InvalidInput("activations", "an array, or a mapping with a name for each layer", got, "name each layer")
     return dict(activations)
+
+
+def called(layer: str) -> str:
+    """Return what messages call the activations of a layer."""
+    return layer if layer == ONLY_LAYER else f"activations {layer!r}"
 
 
 def _of_record(beliefs: Beliefs, ends: Tensor | None) -> Tensor:

@@ -101,8 +101,8 @@ def probe_tree(
         raise InvalidInput("controls", "names of one's own", repr(str(taken[0])), "rename it")
     of_controls = {str(name): control.features for name, control in controls.items()} | dict(others)
     probed = {
-        group: xr.concat(
-            [problem.probed(features) for features in arrays.values()], pd.Index(list(arrays), name=dimension)
+        group: xr.concat([problem.probed(features) for features in arrays.values()], dimension).assign_coords(
+            {dimension: list(arrays)}
         )
         for group, dimension, arrays in (
             (schema.LAYERS, schema.LAYER, layers),

@@ -26,6 +26,7 @@ def test_layers_and_controls_are_scored_alike():
     assert scores["noise"] < 0.1
     assert scores["itself"] > 1 - 1e-6
     assert tree["controls"].dataset["control"].values.tolist() == [*map(str, Control), "untrained"]
+    assert tree["layers"].dataset["layer"].dtype.kind == "U"  # which every reader of netCDF files knows
     assert r2(tree, "untrained") == scores["noise"]
     assert (tree["layers/shuffled_r2"] < 0.05).all()
     assert (tree["layers/in_sample_shuffled_r2"] > 0).all()  # which is why nothing is judged in sample
@@ -135,7 +136,7 @@ BAD = {
     "one entry short": (NOISE[:, 1:], LAWS, {}, r"T\+1 entries, the first of them before any text.*filtered\[:, 1:\]"),
     "one entry more": (NOISE, LAWS[:, 1:], {}, r"lack the entry before any text: of T tokens there are T\+1"),
     "other beliefs": (NOISE, LAWS[:, 2:], {}, r"beliefs: expected shape \(40, 7, K\): T\+1 entries"),
-    "other texts": (NOISE[1:], LAWS, {}, r"activations 'activations': expected shape \(40, 7, D\)"),
+    "other texts": (NOISE[1:], LAWS, {}, r"^activations: expected shape \(40, 7, D\)"),
     "time first": (NOISE.transpose(0, 1), LAWS, {}, "put the texts first"),
     "NaN": ({"a": NOISE, "b": with_nan(NOISE)}, LAWS, {}, r"activations 'b'\[3, 2, 1\]: expected a finite number"),
     "no layer": ({}, LAWS, {}, "no layer"),
@@ -150,6 +151,7 @@ BAD = {
     "folds": (NOISE, LAWS, {"n_folds": 2}, "n_folds: expected an integer of at least 3"),
     "order of Markov": (NOISE, LAWS, {"order": 0}, "order: expected an integer of at least 1"),
     "a name taken": (NOISE, LAWS, {"controls": {"Markov": NOISE}}, "names of one's own"),
+    "ragged": ([[[1.0]], [[1.0, 2.0]]], FOUND, {}, "activations: expected a rectangular array"),
     "complex": (NOISE.to(torch.complex64), LAWS, {}, "real numbers"),
     "words": (NOISE.numpy().astype(str), LAWS, {}, "activations"),
 }
