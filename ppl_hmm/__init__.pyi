@@ -14,6 +14,9 @@ from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_v
 from .heads.attention import AttentionHead as AttentionHead
 from .heads.constructed import constructed_attention as constructed_attention, constructed_head as constructed_head
 from .heads.linear import LinearHead as LinearHead
+from .inference.entropies import entropies as entropies
+from .inference.mixed_states import mixed_states as mixed_states
+from .inference.prefixes import Prefixes as Prefixes, prefixes as prefixes
 from .inference.queries import (
     log_likelihood as log_likelihood,
     masked_conditionals as masked_conditionals,
