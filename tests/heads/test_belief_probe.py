@@ -83,7 +83,9 @@ def test_whole_texts_in_a_table_are_matched_by_name():
 
 def test_prefixes_beyond_a_length_are_left_out_and_whole_texts_end_there():
     lengths = torch.arange(len(TEXT)) % 7
-    tree = belief_probe(NOISE, FOUND, MODEL, TEXT, lengths=lengths)
+    beyond = torch.arange(7) > lengths[:, None]
+    padded = torch.where(beyond[..., None], torch.nan, NOISE)
+    tree = belief_probe(padded, FOUND, MODEL, TEXT, lengths=lengths)
     assert len(tree["prefixes/beliefs"]) == int((lengths + 1).sum())
     whole = belief_probe(NOISE[:, 0], beliefs(MODEL, TEXT, lengths=lengths), MODEL, TEXT, lengths=lengths)
     np.testing.assert_allclose(whole["prefixes/beliefs"], LAWS[torch.arange(len(TEXT)), lengths])
