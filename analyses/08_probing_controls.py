@@ -6,10 +6,8 @@
 # a network: in the raw tokens, in the last few as one context, in the exact law of the next token?
 #
 # Here a small recurrent network learns two processes, mess3 and random-random-XOR, and is probed for the belief after
-# every text of up to ten tokens, beside these controls, an untrained network, and beliefs that were dealt out at random.
-# Everything is held out by prefix but for the two last columns: what a fit to all prefixes would have claimed.
-#
-# The numbers of this page, with the default sizes, are those that the tutorial quotes.
+# every text of up to ten tokens, beside these controls, an untrained network, and shuffled beliefs. Everything is held
+# out by prefix but for the two last columns: what a fit to all prefixes would have claimed.
 
 # %%
 from __future__ import annotations
@@ -17,7 +15,6 @@ from __future__ import annotations
 import time
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
@@ -45,29 +42,27 @@ N_TEXTS = 200 if options.smoke else 1000  # on which losses are measured
 
 
 # %%
-class RecurrentNetwork(torch.nn.Module):
-    """One layer of gated recurrent units that predicts the next token; a start symbol comes first."""
-
-    def __init__(self, vocabulary_size: int) -> None:
-        super().__init__()
-        self.vocabulary_size = vocabulary_size
-        self.recurrent = torch.nn.GRU(vocabulary_size + 1, WIDTH, batch_first=True)
-        self.predict = torch.nn.Linear(WIDTH, vocabulary_size)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return the states (B,T+1,D) after the start symbol and each token."""
-        started = torch.nn.functional.pad(tokens, (1, 0), value=self.vocabulary_size)
-        return self.recurrent(one_hot(started, self.vocabulary_size + 1).float())[0]
+def new_network(vocabulary_size: int) -> torch.nn.ModuleDict:
+    """Return one layer of gated recurrent units that predicts the next token."""
+    units = torch.nn.GRU(vocabulary_size + 1, WIDTH, batch_first=True)
+    return torch.nn.ModuleDict({"units": units, "predict": torch.nn.Linear(WIDTH, vocabulary_size)})
 
 
-def trained(model: HMM, seed: int) -> RecurrentNetwork:
+def states(network: torch.nn.ModuleDict, tokens: Tensor) -> Tensor:
+    """Return the states (B,T+1,D) after a start symbol and after each token."""
+    start = network["units"].input_size - 1
+    started = torch.nn.functional.pad(tokens, (1, 0), value=start)
+    return network["units"](one_hot(started, start + 1).float())[0]
+
+
+def trained(model: HMM, seed: int) -> torch.nn.ModuleDict:
     """Return a network that has read every text once."""
-    network = RecurrentNetwork(model.vocabulary_size)
+    network = new_network(model.vocabulary_size)
     texts = sample(model, BATCHES * BATCH, TRAINED, seed=seed).tokens
     optimizer = torch.optim.Adam(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, BATCHES)
     for batch in texts.split(BATCH):
-        loss = cross_entropy(network.predict(network(batch[:, :-1])).mT, batch)
+        loss = cross_entropy(network["predict"](states(network, batch[:, :-1])).mT, batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -93,23 +88,23 @@ def probed(name: str, seed: int) -> tuple[dict[str, xr.DataTree], dict[str, xr.D
     machine = process(name)
     model = machine.hmm if isinstance(machine, MealyHMM) else machine
     torch.manual_seed(seed)
-    untrained = RecurrentNetwork(model.vocabulary_size)
+    untrained = new_network(model.vocabulary_size)
     start = time.process_time()
     network = trained(model, seed)
     seconds = time.process_time() - start
     tokens, lengths, probability, laws = every_prefix(machine)
     rows = torch.arange(len(tokens))
     with torch.no_grad():
-        states, without = (each(tokens)[rows, lengths] for each in (network, untrained))
+        after, without = (states(each, tokens)[rows, lengths] for each in (network, untrained))
         text = sample(model, N_TEXTS, 3 * LENGTH, seed=seed + 1).tokens
         exact = beliefs(model, text).next_token
         losses = {
-            label: excess_loss(each.predict(each(text)), exact)
+            label: excess_loss(each["predict"](states(each, text)), exact)
             for label, each in (("trained", network), ("untrained", untrained))
         }
     trees = {
         weighting: belief_probe(
-            {"GRU": states},
+            {"GRU": after},
             laws,
             model,
             tokens,
@@ -158,7 +153,7 @@ numbers = xr.DataTree.from_dict(
         for weighting, tree in trees.items()
     }
     | {
-        f"/{name}/loss": xr.concat(losses.values(), pd.Index(list(losses), name="network"))
+        f"/{name}/loss": xr.concat(losses.values(), "network").assign_coords(network=list(losses))
         for name, (_, losses, _) in found.items()
     }
     | {"/timings": xr.Dataset({"seconds": ("process", [seconds for _, _, seconds in found.values()])})}

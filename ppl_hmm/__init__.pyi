@@ -17,6 +17,9 @@ from .heads.constructed import constructed_attention as constructed_attention, c
 from .heads.linear import LinearHead as LinearHead
 from .heads.probe_tree import probe_table as probe_table
 from .inference.beliefs import Beliefs as Beliefs, beliefs as beliefs
+from .inference.entropies import entropies as entropies
+from .inference.mixed_states import mixed_states as mixed_states
+from .inference.prefixes import Prefixes as Prefixes, prefixes as prefixes
 from .inference.queries import (
     log_likelihood as log_likelihood,
     masked_conditionals as masked_conditionals,

@@ -122,6 +122,24 @@ CONTROL = "control"
 PREFIX = "prefix"  # of a text: its first tokens, or none of them
 FOLD = "fold"
 
+MIXED_STATE = "mixed_state"  # a belief that some text leaves
+BOUND = "bound"  # of an entropy: LOWER, UPPER
+
+# Variables of mixed states.
+BELIEF = "belief"
+NEXT_TOKEN = "next_token"  # law of the token to come
+SUCCESSOR = "successor"
+DEPTH = "depth"
+N_BELIEFS = "n_beliefs"
+
+# Variables of entropies, and values of BOUND.
+BLOCK_ENTROPY = "block_entropy"
+MYOPIC_ENTROPY = "myopic_entropy"
+MEAN_LOSS = "mean_loss"
+ENTROPY_RATE = "entropy_rate"
+EXCESS_ENTROPY = "excess_entropy"
+LOWER, UPPER = "lower", "upper"
+
 # Groups of a sample's tree; its model is in a group called MODEL.
 OBSERVED_DATA = "observed_data"
 LATENT = "latent"

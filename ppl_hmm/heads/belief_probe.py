@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.heads.belief_controls import belief_controls, prefix_numbers
-from ppl_hmm.heads.prefix_rows import Activations, PrefixRows, by_name, prefix_rows
+from ppl_hmm.heads.prefix_rows import Activations, PrefixRows, by_name, called, prefix_rows
 from ppl_hmm.heads.probe_tree import ProbeProblem, permutation, probe_tree
 from ppl_hmm.inference.beliefs import Beliefs
 from ppl_hmm.models import HMM
@@ -110,7 +110,7 @@ def belief_probe(
     layers, others = by_name(activations), by_name(controls) if controls else {}
     rows = prefix_rows(layers, beliefs, model.vocabulary_size, tokens, lengths)
     layers, others = (
-        {name: rows.read(values, f"activations {name!r}") for name, values in each.items()} for each in (layers, others)
+        {name: rows.read(values, called(name)) for name, values in each.items()} for each in (layers, others)
     )
     reach = {"n_raw": n_raw, "order": order, "n_future": n_future}
     built = belief_controls(rows, model, **{name: at_least(name, value, 1) for name, value in reach.items()})

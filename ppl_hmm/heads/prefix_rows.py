@@ -44,7 +44,7 @@ class PrefixRows(NamedTuple):
         InvalidInput
             Another shape, complex numbers, NaN or infinity, texts of other names.
         """
-        return self.shape.read(values, what, trailing)[self.shape.picked(self.sequence, self.position)]
+        return self.shape.rows(values, what, trailing, self.sequence, self.position)
 
 
 class RowShape(NamedTuple):
@@ -62,9 +62,18 @@ class RowShape(NamedTuple):
         there = position >= self.shortest
         return sequence[there], position[there]
 
-    def picked(self, sequence: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return where prefixes are in such arrays."""
-        return (sequence, position - self.shortest)[: len(self.leading)]
+    def rows(
+        self, values: Values, what: str, trailing: tuple[str, ...], sequence: np.ndarray, position: np.ndarray
+    ) -> np.ndarray:
+        """Return what such an array has of prefixes (N,…); what is beyond the end of a text may be anything."""
+        places = (sequence, position - self.shortest)[: len(self.leading)]
+        found = self.read(values, what, trailing)[places]
+        if not np.isfinite(found).all():
+            row, *others = np.argwhere(~np.isfinite(found))[0].tolist()
+            where = [*(int(place[row]) for place in places), *others]
+            got = str(found[row, *others])
+            raise InvalidInput(f"{what}{where}", "a finite number", got, "drop what is not finite, or mend it")
+        return found
 
     @property
     def shortest(self) -> int:
@@ -80,10 +89,6 @@ class RowShape(NamedTuple):
             raise InvalidInput(what, "real numbers", str(tensor.dtype), "pass real and imaginary parts as features")
         found = tensor.cpu().double()
         self._require(what, tuple(found.shape), len(trailing))
-        if not found.isfinite().all():
-            where = (~found.isfinite()).nonzero()[0].tolist()
-            got = str(found[tuple(where)].item())
-            raise InvalidInput(f"{what}{where}", "a finite number", got, "drop what is not finite, or mend it")
         order = torch.arange(len(found), device=CPU)
         order = matched(order, array.labels.get(schema.SEQUENCE), self.sequences, f"sequences of {what}", "tokens")
         return found[order].numpy()
@@ -125,7 +130,7 @@ def prefix_rows(
     n_texts, length = text.tokens.shape
     ends = torch.full((n_texts,), length, device=CPU) if text.lengths is None else text.lengths.cpu()
     if isinstance(beliefs, Beliefs):
-        at_ends = min(map(np.ndim, activations.values())) < 3
+        at_ends = min(as_tensor(values, what=called(name)).ndim for name, values in activations.items()) < 3
         beliefs = _of_record(beliefs, ends if at_ends else None)
     leading = tuple(as_tensor(beliefs, what="beliefs").shape[:-1])
     if leading not in ((n_texts,), (n_texts, length), (n_texts, length + 1)):
@@ -139,7 +144,7 @@ def prefix_rows(
     names = read(tokens, (schema.SEQUENCE, schema.POSITION), "tokens").labels.get(schema.SEQUENCE)
     shape = RowShape(leading, length, names)
     sequence, position = shape.prefixes(ends.numpy())
-    laws = shape.read(beliefs, "beliefs", (schema.STATE,))[shape.picked(sequence, position)]
+    laws = shape.rows(beliefs, "beliefs", (schema.STATE,), sequence, position)
     check_distributions("beliefs", torch.from_numpy(laws))
     if (laws == laws[0]).all():
         raise InvalidInput("beliefs", "laws that differ", "one law after every prefix", "there is nothing to probe for")
@@ -162,6 +167,11 @@ def by_name(activations: Activations) -> dict[str, Values]:
         got = f"names {', '.join(map(repr, activations))}" if activations else "no layer"
         raise InvalidInput("activations", "an array, or a mapping with a name for each layer", got, "name each layer")
     return dict(activations)
+
+
+def called(layer: str) -> str:
+    """Return what messages call the activations of a layer."""
+    return layer if layer == ONLY_LAYER else f"activations {layer!r}"
 
 
 def _of_record(beliefs: Beliefs, ends: Tensor | None) -> Tensor:

@@ -20,7 +20,7 @@ from ppl_hmm.heads.ridge import held_out_ridge
 from ppl_hmm.schema import Control
 
 #: What a probe's tree says it is.
-KIND = "belief-probe"
+KIND = "probe"
 # How often beliefs are dealt out to other prefixes; their R² are averaged.
 _SHUFFLES = 5
 _LABELS = {Control.RAW_TOKENS: "last {} tokens", Control.MARKOV: "Markov-{}", Control.FUTURE: "{}-token law"}
@@ -101,8 +101,8 @@ def probe_tree(
         raise InvalidInput("controls", "names of one's own", repr(str(taken[0])), "rename it")
     of_controls = {str(name): control.features for name, control in controls.items()} | dict(others)
     probed = {
-        group: xr.concat(
-            [problem.probed(features) for features in arrays.values()], pd.Index(list(arrays), name=dimension)
+        group: xr.concat([problem.probed(features) for features in arrays.values()], dimension).assign_coords(
+            {dimension: list(arrays)}
         )
         for group, dimension, arrays in (
             (schema.LAYERS, schema.LAYER, layers),
@@ -177,8 +177,9 @@ def control_labels(controls: xr.Dataset) -> list[str]:
 
 def require_probe(tree: xr.DataTree) -> None:
     """Raise :class:`InvalidInput` unless the tree is that of a probe."""
-    if not isinstance(tree, xr.DataTree) or tree.attrs.get("kind") != KIND:
-        got = f"a tree of kind {tree.attrs.get('kind')!r}" if isinstance(tree, xr.DataTree) else type(tree).__name__
+    groups = tree.children.keys() if isinstance(tree, xr.DataTree) else ()
+    if not {schema.LAYERS, schema.CONTROLS, schema.PREFIXES} <= set(groups):
+        got = f"groups {', '.join(groups) or 'none'}" if isinstance(tree, xr.DataTree) else type(tree).__name__
         raise InvalidInput("tree of a probe", "what belief_probe returns", got, "pass that tree")
 
 

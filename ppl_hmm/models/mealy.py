@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm import schema
+from ppl_hmm.base import foreign
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.checks import ROW_SUM_TOLERANCE, check_distributions
 from ppl_hmm.base.labels import read
@@ -208,3 +209,18 @@ def _edges(matrices: Tensor, moves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         states += [state] * len(sources[-1])
         n_pairs = len(states)
     return of_edge, torch.cat(sources), torch.tensor(states, device=moves.device)
+
+
+def as_machine(model: HMM | MealyHMM, what: str) -> MealyHMM:
+    """Return a single model as a machine in float64, without gradients, each state's probabilities summing to one.
+
+    Raises
+    ------
+    InvalidInput
+        Another kind of model, or a batch; ``what`` is asked of it.
+    """
+    foreign.require(model, (HMM, MealyHMM), f"model of {what}", "an HMM or MealyHMM")
+    model.require_single(what)
+    machine = (model if isinstance(model, MealyHMM) else model.to_mealy()).detach().to(torch.float64)
+    matrices = machine.matrices / machine.matrices.sum((0, 2))[:, None]
+    return dataclasses.replace(machine, initial=machine.initial / machine.initial.sum(), matrices=matrices)

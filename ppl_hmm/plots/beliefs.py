@@ -25,6 +25,8 @@ from ppl_hmm.schema import Control
 
 # Dashes tell lines apart without colour.
 _LINES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, ":"), (PURPLE, "-."))
+# From a line to its label, which is moved where others would overlap it.
+_LEADER = {"arrowstyle": "-", "color": ORANGE, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)}
 # Points are drawn smaller the more there are: their area in all, and the largest and smallest of one.
 _AREA, _LARGEST, _SMALLEST = 6000, 14.0, 1.0
 
@@ -62,23 +64,25 @@ def triptych(tree: xr.DataTree, layer: str | None = None) -> Triptych:
     one_of("layer", layer, names)
     labels = dict(zip(controls[schema.CONTROL].values.tolist(), control_labels(controls), strict=True))
     raw, probed = controls.sel(control=str(Control.RAW_TOKENS)), layers.sel(layer=layer)
-    exact = tree[schema.PREFIXES][schema.BELIEFS].values
+    exact = tree[schema.PREFIXES].dataset[schema.BELIEFS].values
     laws = {
         "exact beliefs": exact,
         f"{layer}, $R^2$ = {float(probed[schema.R2]):.3f}": probed[schema.PREDICTIONS].values,
         f"{labels[Control.RAW_TOKENS]}, $R^2$ = {float(raw[schema.R2]):.3f}": raw[schema.PREDICTIONS].values,
     }
     in_triangle = exact.shape[-1] == 3
-    components = np.linalg.svd(exact - exact.mean(0), full_matrices=False)[2][:3]
-    axes = np.pad(components, ((0, 3 - len(components)), (0, 0)))
-    points = {
-        title: simplex_coordinates(each) if in_triangle else (each - exact.mean(0)) @ axes[:2].T
-        for title, each in laws.items()
-    }
-    shades = exact if in_triangle else (exact - exact.mean(0)) @ axes.T
+    coordinates = np.eye(3) if in_triangle else _components(exact)
+    place = simplex_coordinates if in_triangle else lambda points: (points - exact.mean(0)) @ coordinates[:, :2]
+    shades = exact @ coordinates
     spread = np.ptp(shades, axis=0)
-    colours = (shades - shades.min(0)) / np.where(spread > 0, spread, 1)
-    return Triptych(points, colours, in_triangle)
+    colours = (shades - shades.min(axis=0)) / np.where(spread > 0, spread, 1)
+    return Triptych({title: place(each) for title, each in laws.items()}, colours, in_triangle)
+
+
+def _components(laws: np.ndarray) -> np.ndarray:
+    """Return the first three principal components (K,3) of laws (N,K); zeros where there are fewer."""
+    components = np.linalg.svd(laws - laws.mean(axis=0), full_matrices=False)[2][:3]
+    return np.pad(components, ((0, 3 - len(components)), (0, 0))).T
 
 
 def draw_belief_triptych(
@@ -146,7 +150,7 @@ def draw_probe_layers(tree: xr.DataTree, *, axes: Axes | None = None) -> Axes:
             textcoords=("axes fraction", "data"),
             fontsize=SMALL,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": ORANGE, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)},
+            arrowprops=_LEADER,
         )
     axes.set_xticks(places, layers[schema.LAYER].values)
     axes.set(ylabel="held-out $R^2$", ylim=(low, high), xlim=(-0.5, len(places) - 0.5))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from ppl_hmm.base import foreign
 from ppl_hmm.base.randomness import CPU
-from ppl_hmm.errors import InvalidInput, at_least, one_of
+from ppl_hmm.errors import InvalidInput, at_least, one_of, within
 from ppl_hmm.models import HMM, MealyHMM
 from ppl_hmm.regimes.registry import require_options
 
@@ -202,9 +201,7 @@ def _side_by_side(first: Process, second: Process) -> Process:
 
 def _share(name: str, value: object, largest: float = 1.0) -> float:
     """Return a probability of at most ``largest``."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= largest:
-        raise InvalidInput(f"parameter {name} of a process", f"0..{largest:g}", repr(value), "choose one in the range")
-    return float(value)
+    return within(f"parameter {name} of a process", value, 0, largest)
 
 
 def _array(values: Any) -> Tensor:

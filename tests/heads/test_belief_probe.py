@@ -26,6 +26,7 @@ def test_layers_and_controls_are_scored_alike():
     assert scores["noise"] < 0.1
     assert scores["itself"] > 1 - 1e-6
     assert tree["controls"].dataset["control"].values.tolist() == [*map(str, Control), "untrained"]
+    assert tree["layers"].dataset["layer"].dtype.kind == "U"  # which every reader of netCDF files knows
     assert r2(tree, "untrained") == scores["noise"]
     assert (tree["layers/shuffled_r2"] < 0.05).all()
     assert (tree["layers/in_sample_shuffled_r2"] > 0).all()  # which is why nothing is judged in sample
@@ -82,7 +83,9 @@ def test_whole_texts_in_a_table_are_matched_by_name():
 
 def test_prefixes_beyond_a_length_are_left_out_and_whole_texts_end_there():
     lengths = torch.arange(len(TEXT)) % 7
-    tree = belief_probe(NOISE, FOUND, MODEL, TEXT, lengths=lengths)
+    beyond = torch.arange(7) > lengths[:, None]
+    padded = torch.where(beyond[..., None], torch.nan, NOISE)
+    tree = belief_probe(padded, FOUND, MODEL, TEXT, lengths=lengths)
     assert len(tree["prefixes/beliefs"]) == int((lengths + 1).sum())
     whole = belief_probe(NOISE[:, 0], beliefs(MODEL, TEXT, lengths=lengths), MODEL, TEXT, lengths=lengths)
     np.testing.assert_allclose(whole["prefixes/beliefs"], LAWS[torch.arange(len(TEXT)), lengths])
@@ -135,7 +138,7 @@ BAD = {
     "one entry short": (NOISE[:, 1:], LAWS, {}, r"T\+1 entries, the first of them before any text.*filtered\[:, 1:\]"),
     "one entry more": (NOISE, LAWS[:, 1:], {}, r"lack the entry before any text: of T tokens there are T\+1"),
     "other beliefs": (NOISE, LAWS[:, 2:], {}, r"beliefs: expected shape \(40, 7, K\): T\+1 entries"),
-    "other texts": (NOISE[1:], LAWS, {}, r"activations 'activations': expected shape \(40, 7, D\)"),
+    "other texts": (NOISE[1:], LAWS, {}, r"^activations: expected shape \(40, 7, D\)"),
     "time first": (NOISE.transpose(0, 1), LAWS, {}, "put the texts first"),
     "NaN": ({"a": NOISE, "b": with_nan(NOISE)}, LAWS, {}, r"activations 'b'\[3, 2, 1\]: expected a finite number"),
     "no layer": ({}, LAWS, {}, "no layer"),
@@ -150,6 +153,7 @@ BAD = {
     "folds": (NOISE, LAWS, {"n_folds": 2}, "n_folds: expected an integer of at least 3"),
     "order of Markov": (NOISE, LAWS, {"order": 0}, "order: expected an integer of at least 1"),
     "a name taken": (NOISE, LAWS, {"controls": {"Markov": NOISE}}, "names of one's own"),
+    "ragged": ([[[1.0]], [[1.0, 2.0]]], FOUND, {}, "activations: expected a rectangular array"),
     "complex": (NOISE.to(torch.complex64), LAWS, {}, "real numbers"),
     "words": (NOISE.numpy().astype(str), LAWS, {}, "activations"),
 }

@@ -99,14 +99,14 @@ def test_excess_loss_is_the_divergence_of_the_exact_law():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda trees: triptych(trees[3], "middle"), "unknown layer: expected one of first, last"),
-        (lambda trees: triptych(xr.DataTree()), "what belief_probe returns"),
-        (lambda trees: draw_probe_layers(xr.DataTree()), "what belief_probe returns"),
-        (lambda trees: excess_loss(torch.zeros(2, 2, 3), torch.zeros(2, 3, 3)), r"laws have T\+1 entries"),
-        (lambda trees: excess_loss([[[0, -np.inf]]], [[[0.5, 0.5]]]), r"no finite number after prefix \[0, 0\]"),
-        (lambda trees: draw_excess_loss({}), "one to 4 models"),
+        (lambda tree: triptych(tree, "middle"), "unknown layer: expected one of first, last"),
+        (lambda _: triptych(xr.DataTree()), "what belief_probe returns"),
+        (lambda _: draw_probe_layers(xr.DataTree()), "what belief_probe returns"),
+        (lambda _: excess_loss(torch.zeros(2, 2, 3), torch.zeros(2, 3, 3)), r"laws have T\+1 entries"),
+        (lambda _: excess_loss([[[0, -np.inf]]], [[[0.5, 0.5]]]), r"no finite number after prefix \[0, 0\]"),
+        (lambda _: draw_excess_loss({}), "one to 4 models"),
     ],
 )
 def test_what_cannot_be_drawn_is_named(trees, call, message):
     with pytest.raises(InvalidInput, match=message):
-        call(trees)
+        call(trees[3])
