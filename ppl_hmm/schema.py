@@ -43,6 +43,13 @@ class Cause(StrEnum):
         return cls.CONDITION_HOLDS if holds else cls.CONDITION_FAILS
 
 
+class Reader(StrEnum):
+    """What a head reads of a text."""
+
+    MASKED = "masked"  # conditionals at masks, of a masked language model
+    CAUSAL = "causal"  # the law of the next token, of a causal one
+
+
 class Remedy(StrEnum):
     """What an audit recommends."""
 

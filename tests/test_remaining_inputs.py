@@ -71,6 +71,9 @@ def test_errors_name_the_impossible_model_of_a_batch(function):
 
 OF_MODEL = {
     "audit": lambda model: ppl_hmm.audit(model, TASK, TEXT, seed=0),
+    "causal_certificate": lambda model: ppl_hmm.causal_certificate(model, TASK),
+    "causal_prompt_certificate": lambda model: ppl_hmm.causal_prompt_certificate(model, TASK),
+    "channel_prompts": lambda model: ppl_hmm.channel_prompts(model, TASK),
     "constant_certificate": lambda model: ppl_hmm.constant_certificate(model, TASK),
     "constructed_attention": lambda model: ppl_hmm.constructed_attention(model, MEMORY_TASK),
     "chain_certificate": lambda model: ppl_hmm.chain_certificate(model, TASK, 2),

@@ -15,6 +15,7 @@ from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.inference.queries import masked_conditionals
 from ppl_hmm.models import SoftPrompt
 from ppl_hmm.models.kinds import Model, Text
+from ppl_hmm.recoverability.causal_reading import next_token_law
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.half_range import half_range
 from ppl_hmm.recoverability.proof import Proof
@@ -22,7 +23,7 @@ from ppl_hmm.recoverability.refutation import Refutation
 from ppl_hmm.recoverability.rounding import surely_scored
 from ppl_hmm.recoverability.search import FoundPrompt
 from ppl_hmm.recoverability.witness import Witness
-from ppl_hmm.schema import Cause
+from ppl_hmm.schema import Cause, Reader
 from ppl_hmm.tasks import Answers, Task, decide, latent_posterior
 
 
@@ -64,6 +65,9 @@ class HeadCertificate(Certificate):
         Scores within it have no sign, besides those that are rounding.
     n_masks
         J: how many masks stand in front of the text.
+    reader
+        Whether the head reads a masked language model, or the next-token law of a causal one, whose ``prompt`` follows
+        the text.
     proof
         What rational arithmetic says of the equations; None where it was not asked.
     found
@@ -75,6 +79,7 @@ class HeadCertificate(Certificate):
 
     score_error: float = 0.0
     n_masks: int = 1
+    reader: Reader = Reader.MASKED
     proof: Proof | None = dataclasses.field(default=None, repr=False)
     found: FoundPrompt | None = dataclasses.field(default=None, repr=False)
     refutation: Refutation | None = dataclasses.field(default=None, repr=False)
@@ -104,7 +109,12 @@ class HeadCertificate(Certificate):
         return SignAgreement(int(agreeing.sum()), n_decidable, len(features) - n_decidable)
 
     def features(self, text: Tensor) -> Tensor:
-        """Return what the head reads of checked tokens (B,T): G at its masks (B,J·V); zeros for impossible contexts."""
+        """Return what the head reads of checked tokens (B,T): G at its masks (B,J·V); zeros for impossible contexts.
+
+        Of a causal reader the law of the token after text and prompt (B,V).
+        """
+        if self.reader is Reader.CAUSAL:
+            return next_token_law(self.model, self.task, text, self.prompt)
         return features_read(self.model, self.task, text, self.prompt, self.n_masks)
 
     def claimed(self, features: Tensor, answers: Answers, n_tokens: int) -> Tensor:
