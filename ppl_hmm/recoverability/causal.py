@@ -35,7 +35,7 @@ from ppl_hmm.recoverability.causal_reading import is_filtered, require_causal, t
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.entering import smallest_row_singular_value
 from ppl_hmm.recoverability.filtered_margins import Identity, margin_identities
-from ppl_hmm.recoverability.head import refined_least_squares
+from ppl_hmm.recoverability.head import SIGMA_ROUNDING, refined_least_squares
 from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.rounding import SCORE_ROUNDING
 from ppl_hmm.recoverability.witness import find_witness
@@ -127,17 +127,18 @@ def causal_on(
     weights = torch.cat([_solution(identity, matrix) for identity in identities])
     errors = sorted(each.error(matrix @ head) for each, head in zip(identities, weights, strict=True))
     residual = sum(errors[-2:])  # with more than two classes a margin is a difference of two scores
+    sigma_min = smallest_row_singular_value(identities[0].read @ matrix)
     weights = scale * weights.to(model.device)
     return HeadCertificate(
         theorem="causal Theorem H" if prompt is None else "causal Theorem P",
         weights=weights[0] if task.n_classes == 2 else weights,
         residual=residual,
         margin_error=scale * residual,
-        sigma_min=smallest_row_singular_value(identities[0].read @ matrix),
+        sigma_min=sigma_min,
         support_threshold=0.0,
         tolerance=tolerance,
         cause=Cause.of_condition(residual <= tolerance),
-        reasons=_reasons(task, prompt, residual, residual <= tolerance),
+        reasons=_reasons(task, prompt, residual, sigma_min, residual <= tolerance),
         score_error=SCORE_ROUNDING * float(weights.abs().sum(-1).max()),
         reader=Reader.CAUSAL,
         prompt=prompt,
@@ -173,7 +174,9 @@ def _solution(identity: Identity, matrix: Tensor) -> Tensor:
     return refined_least_squares(identity.read @ matrix, identity.wanted[None])
 
 
-def _reasons(task: PosteriorTask, prompt: SoftPrompt | None, residual: float, holds: bool) -> tuple[str, ...]:
+def _reasons(
+    task: PosteriorTask, prompt: SoftPrompt | None, residual: float, sigma_min: float, holds: bool
+) -> tuple[str, ...]:
     read = "AW" if prompt is None else "MAW"
     equation = f"{read}b = μ on R" if is_filtered(task.place) else f"(1, −{read}b) ⟂ the laws of both states"
     reasons = [f"{equation}: relative margin error {residual:.3g}"]
@@ -181,7 +184,10 @@ def _reasons(task: PosteriorTask, prompt: SoftPrompt | None, residual: float, ho
         return tuple(reasons)
     if not is_filtered(task.place):
         reasons.append(f"{task.latent} is no function of the law of the last state, which a causal reader knows alone")
-    reasons.append("the scores of every head differ from the margin on some text")
+    if sigma_min > SIGMA_ROUNDING:
+        reasons.append("a head exists on paper, as the rows are independent, but its rounding exceeds the tolerance")
+    else:
+        reasons.append("to float64 the scores of every head differ from the margin on some text")
     return tuple(reasons)
 
 

@@ -11,8 +11,8 @@ independent need no weights, u = 1_B, which is Theorem P of Wei, Xie & Ma (2021)
 Aliased states of B, with equal rows of N, need weights: v∘γ_c must be equal on them.
 
 Where A is invertible and texts lead to all laws, γ is unique. Else, for two classes, all that is asked is that γ and Nb
-agree in sign, and a mixed-integer programme finds such a γ on the fewest states; for more classes that of least entries is
-taken. A prompt of several tokens reaches more forms; none are searched. Ours.
+agree in sign, and a mixed-integer programme finds such a γ on the fewest states; for more classes the smallest
+γ is taken. A prompt of several tokens reaches more forms; none are searched. Ours.
 """
 
 from __future__ import annotations

@@ -100,10 +100,10 @@ def channel_prompts(model: HMM, task: PosteriorTask) -> ChannelPrompts:
     --------
     >>> from ppl_hmm import channel_prompts, example, posterior
     >>> model, task = example("aliased")
-    >>> found, texts = channel_prompts(model, task), [[0, 1], [1, 1], [2, 2]]
+    >>> found, texts = channel_prompts(model, task), [[0, 1], [0, 2], [2, 2]]
     >>> lower, upper = found.log_likelihoods(texts).exp().T
     >>> (upper - lower).numpy().round(5)  # P(x) times the margin
-    array([-0.025 ,  0.    ,  0.0185])
+    array([-0.025  , -0.00567,  0.0185 ])
     >>> found.labels(texts).tolist() == task.labels(posterior(model, texts)).tolist()
     True
     """
