@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -74,13 +74,21 @@ def taped(chain: Chain, *, backend: str | None = None) -> Float[Tensor, "P B"]:
     with torch.no_grad():
         ones = torch.ones(chain.ids.shape[:2], dtype=chain.table.dtype, device=chain.ids.device)
         _, lost = choose(chain.transition, backend).gradient(chain, ones)
-    in_log = lost.any(0)
+    (evidence,) = in_parts(chain, lost.any(0), lambda backend, part: backend.evidence(part)[:1])
+    return evidence
+
+
+def in_parts(
+    chain: Chain, in_log: Bool[Tensor, " B"], results: Callable[[Recursive, Chain], Sequence[Tensor]]
+) -> list[Tensor]:
+    """Return ``results`` (P,B,…) of all sequences: of some by logarithms, of the others by the scaled algebra."""
     parts = [
-        Recursive(algebra).evidence(chain.sequences(chosen))[0]
+        results(Recursive(algebra), chain.sequences(chosen))
         for algebra, chosen in ((SCALED, ~in_log), (LOG, in_log))
         if chosen.any()
     ]
-    return torch.cat(parts, dim=1)[:, in_log.argsort(stable=True).argsort()]
+    order = in_log.argsort(stable=True).argsort()
+    return [torch.cat(fields, dim=1)[:, order] for fields in zip(*parts, strict=True)]
 
 
 @torch.no_grad()

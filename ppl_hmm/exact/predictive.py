@@ -10,6 +10,7 @@ Source: Rabiner (1989), §III; Wei, Xie & Ma (2021), §4.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,13 +19,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ppl_hmm.exact import mixture
-from ppl_hmm.exact.algebra import LOG, SCALED, log_sum_exp
+from ppl_hmm.exact.algebra import LOG, log_sum_exp
 from ppl_hmm.exact.backends import choose
 from ppl_hmm.exact.backends.contract import Filtered
-from ppl_hmm.exact.backends.recursive import Recursive
-from ppl_hmm.exact.chain import RESCUE, few_at_a_time, replace_results
+from ppl_hmm.exact.chain import RESCUE, few_at_a_time, in_parts, replace_results
 from ppl_hmm.exact.mixture import MemoryText
-from ppl_hmm.exact.recursion import Chain
+from ppl_hmm.exact.recursion import Chain, forward
 
 
 class Belief(NamedTuple):
@@ -47,18 +47,31 @@ def filtered(chain: Chain, positions: Sequence[int], *, backend: str | None = No
     return result
 
 
+def log_filtered(chain: Chain, *, backend: str | None = None) -> Float[Tensor, "P B K"]:
+    """Return log P(H_T | x), −inf throughout for impossible text, differentiable.
+
+    Laws far below the smallest float stay, as logarithms. Cost O(B·T·K²) time; memory O(B·K), or O(B·T·K²) where
+    parameters require a gradient.
+    """
+    if torch.is_grad_enabled() and any(array.requires_grad for array in chain.parameters):
+        return _in_logarithms(chain)
+    result, lost = choose(chain.transition, backend).filter(chain, [chain.ids.shape[-1] - 1])
+    law = result.filtered[:, :, 0].log()
+    for few, picked in few_at_a_time(lost, chain):
+        law[few] = _in_logarithms(picked)[:, 0]
+    return law
+
+
+def _in_logarithms(chain: Chain) -> Float[Tensor, "P B K"]:
+    ((_, law, _),) = deque(forward(LOG, chain), maxlen=1)  # the last step
+    return law
+
+
 def _taped(chain: Chain, positions: Sequence[int], backend: str | None) -> Filtered:
     """Return the same by operations that torch differentiates; texts near underflow at O(B·T·K²) memory."""
     with torch.no_grad():
         _, lost = choose(chain.transition, backend).filter(chain, positions)
-    in_log = lost.any(0)
-    parts = [
-        Recursive(algebra).filter(chain.sequences(chosen), positions)[0]
-        for algebra, chosen in ((SCALED, ~in_log), (LOG, in_log))
-        if chosen.any()
-    ]
-    order = in_log.argsort(stable=True).argsort()
-    return Filtered(*(torch.cat(fields, dim=1)[:, order] for fields in zip(*parts, strict=True)))
+    return Filtered(*in_parts(chain, lost.any(0), lambda backend, part: backend.filter(part, positions)[0]))
 
 
 def belief(text: MemoryText, positions: Sequence[int]) -> Belief:

@@ -14,7 +14,7 @@ from ppl_hmm.exact import predictive
 from ppl_hmm.exact.configurations import configurations
 from ppl_hmm.inference.rows import Impossible, masks, memory_arrays
 from ppl_hmm.inference.suffixes import ReadText, Suffix
-from ppl_hmm.models import MemoryHMM
+from ppl_hmm.models import ConceptHMM, MemoryHMM
 from ppl_hmm.models.kinds import Model, Prompt, Text, by_memory_value, n_memories
 
 #: Bytes that the joint beliefs over memories and states may take.
@@ -85,6 +85,15 @@ class Beliefs:
     def memory(self) -> Tensor | None:
         """(P…,B,T+1,N,m): P(M_j=a | x_1..x_t); None for models without memory."""
         return _of_cells(self.model, self.joint)
+
+    @functools.cached_property
+    def concepts(self) -> Tensor | None:
+        """(P…,B,T+1,C): P(θ | x_1..x_t); None but for models of concepts."""
+        if not isinstance(self.model, ConceptHMM):
+            return None
+        of_state = self.model.concept_of_state[..., None, None, :].expand(self.filtered.shape)
+        empty = self.filtered.new_zeros(*self.filtered.shape[:-1], self.model.n_concepts)
+        return empty.scatter_add(-1, of_state, self.filtered)
 
     @functools.cached_property
     def after_suffix(self) -> Tensor | None:

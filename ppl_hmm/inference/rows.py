@@ -112,7 +112,7 @@ def memory_arrays(model: Model) -> tuple[Tensor, Tensor]:
     return prior.reshape(-1, n_cells, n_values), cell_of_state.reshape(-1, model.n_states)
 
 
-def model_prompt(model: Model, prompt: Prompt) -> Tensor:
+def model_prompt(model: Model, prompt: Prompt, what: str = "prompt") -> Tensor:
     """Return checked rows (L,*prompt_shape), or (P…,L,*prompt_shape), in the order of the model's states."""
     return prompt_rows(
         prompt,
@@ -121,6 +121,7 @@ def model_prompt(model: Model, prompt: Prompt) -> Tensor:
         nonnegative=True,
         like=model.emission,
         names=model.names,
+        what=what,
     )
 
 
@@ -149,9 +150,9 @@ def _table(model: Model, prompt: Prompt | None) -> Tensor:
     return torch.cat(parts, dim=-2)
 
 
-def prompt_table(model: Model, prompt: Prompt) -> Tensor:
+def prompt_table(model: Model, prompt: Prompt, what: str = "prompt") -> Tensor:
     """Return the likelihood rows (P…,m,L,K) of a prompt's tokens."""
-    rows = model_prompt(model, prompt)
+    rows = model_prompt(model, prompt, what)
     rows = by_memory_value(model, rows.movedim(-1 - len(prompt_shape(model)), -1))
     return rows.expand(*model.batch_shape, *rows.shape[-3:])
 

@@ -31,14 +31,18 @@ def template_tokens(what: str, suffix: Suffix, vocabulary_size: int) -> Tensor |
     if isinstance(suffix, SoftPrompt):
         return None
     tokens = as_tensor(suffix, what=what, missing=MASK)  # type: ignore[arg-type]
-    if tokens.ndim > 1:
-        return None
-    if tokens.ndim == 0 or not len(tokens):
-        got = "a single number" if tokens.ndim == 0 else "none"
+    if tokens.ndim == 0 or not tokens.numel():
+        got = "none" if tokens.ndim else "a single number"
         raise InvalidInput(what, "at least one token, in a list", got, f"pass e.g. {what}=[0], or None for nothing")
-    if tokens.is_floating_point() or tokens.dtype == torch.bool:
-        remedy = "convert tokens with .astype(int); soft rows are (S, K), a row for each"
-        raise InvalidInput(what, "integers, or rows of likelihoods", str(tokens.dtype), remedy)
+    if tokens.is_floating_point() and tokens.ndim > 1:
+        return None
+    if tokens.ndim > 1 or tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
+        raise InvalidInput(
+            what,
+            "integers (S,), one template for all texts, or rows of likelihoods as floats",
+            f"shape {tuple(tokens.shape)} of {tokens.dtype}",
+            f"pass e.g. {what}=[0, 1], or {what}=[[1.0, 0.5]] for a soft token of two states",
+        )
     outside = (tokens < MASK) | (tokens >= vocabulary_size)
     if outside.any():
         where = int(outside.nonzero()[0])
@@ -87,7 +91,7 @@ class ReadText(NamedTuple):
         tokens, mask = template_tokens("suffix", suffix, model.vocabulary_size), model.vocabulary_size
         table = text.table
         if tokens is None:
-            soft = prompt_table(model, suffix)
+            soft = prompt_table(model, suffix, "suffix")
             soft = soft.reshape(-1, *soft.shape[-3:])
             new = table.shape[-2] + torch.arange(soft.shape[-2], device=model.device)
             table = torch.cat([table, soft], dim=-2)

@@ -10,7 +10,7 @@ from ppl_hmm.base.tokens import as_text
 from ppl_hmm.errors import ImpossibleText
 from ppl_hmm.inference.rows import Impossible, masks
 from ppl_hmm.inference.suffixes import Suffix, template_tokens
-from ppl_hmm.language_models.protocol import checked_conditionals, require_members
+from ppl_hmm.language_models.protocol import CAUSAL, checked_conditionals, require_members
 from ppl_hmm.models.kinds import Prompt, Text
 
 
@@ -127,7 +127,7 @@ def next_token_features(
     array([[0.311, 0.689],
            [0.524, 0.476]])
     """
-    require_members("next_token_features", lm, protocol="CausalLM")
+    require_members("next_token_features", lm, wanted=CAUSAL)
     mask = masks(impossible)
     options = {"lengths": lengths, "batch_shape": lm.batch_shape}
     text = as_text(tokens, lm.vocabulary_size, **options, shortest=0)
@@ -135,7 +135,7 @@ def next_token_features(
         template_of_tokens = template_tokens("template", template, lm.vocabulary_size)
         template = template if template_of_tokens is None else template_of_tokens
     found = lm.law_after(text.tokens, prompt=prompt, suffix=template, lengths=text.lengths)
-    features = checked_conditionals(lm, found, (*lm.batch_shape, text.tokens.shape[-2], lm.vocabulary_size))
+    features = checked_conditionals(lm, found, (*lm.batch_shape, text.tokens.shape[-2], lm.vocabulary_size), CAUSAL)
     dead = features.detach().sum(-1) <= 0
     if not mask and dead.any():
         *model, sequence = dead.nonzero()[0].tolist()
