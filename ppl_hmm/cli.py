@@ -147,6 +147,9 @@ def audit(
     prompt_tokens: Annotated[
         int, typer.Option(help="Tokens of the prompt that is learned where none is constructed; 0 learns none.")
     ] = 1,
+    reader: Annotated[
+        str, typer.Option(help="What heads read: masked, conditionals at masks; causal, the law of the next token.")
+    ] = "masked",
     tolerance: Annotated[float, typer.Option(help="Largest residual that counts as solved.")] = 1e-9,
     seed: Annotated[int, typer.Option(help="Same seed, same audit.")] = 0,
     out: Annotated[Path | None, typer.Option(help="New directory for the audit (netCDF), report and figures.")] = None,
@@ -168,7 +171,8 @@ def audit(
 
     place = Place(position, cast("Given", given))
     source, question = command.model_and_task(model, task, example, place, length, seed)
-    options = {"n_sequences": sequences, "length": length, "tolerance": tolerance, "n_prompt_tokens": prompt_tokens}
+    options: dict[str, Any] = {"n_sequences": sequences, "length": length, "tolerance": tolerance, "reader": reader}
+    options["n_prompt_tokens"] = prompt_tokens
     with _waiting("reading texts"):
         tree = ppl_hmm.audit(source, question, None if text is None else load_texts(text), seed=seed, **options)
     if example is None and task is None:

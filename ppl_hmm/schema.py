@@ -59,6 +59,7 @@ class Remedy(StrEnum):
     PROMPT = "prompt"  # with a head
     ATTENTION = "attention"
     ATTENTION_PROMPT = "attention-prompt"
+    CHANNEL = "channel"  # the likelihoods of prompts
     LOG_PROBABILITIES = "log-probabilities"  # a head on them
     UNKNOWN = "unknown"  # nothing could be measured
 
@@ -175,6 +176,7 @@ VANILLA_LINEAR = "vanilla-linear"
 MASKS = "masks"
 ATTENTION = "attention"
 ATTENTION_PROMPT = "attention-prompt"
+CHANNEL = "channel"
 
 # Values of yes-or-no results; some questions are not asked of some methods.
 NO, YES, NOT_ASKED = 0, 1, -1

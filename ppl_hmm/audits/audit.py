@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import ppl_hmm.audits.accessor  # noqa: F401  # registers tree.ppl_hmm
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.audits import groups, measured
+from ppl_hmm.audits.causal_questions import ask_causal
 from ppl_hmm.audits.learning import learned_head
 from ppl_hmm.audits.questions import RADII, Question, Readings, ask
 from ppl_hmm.audits.reading import Examples, Reading
@@ -23,15 +24,18 @@ from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.base.records import Record
 from ppl_hmm.base.threads import threads
 from ppl_hmm.base.tokens import MASK
-from ppl_hmm.errors import at_least
+from ppl_hmm.errors import InvalidInput, at_least, one_of
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Model, Text, n_memories
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
+from ppl_hmm.recoverability.causal_reading import require_causal
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.entering import entering_law, task_targets
+from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.witness import Witness
+from ppl_hmm.schema import Reader
 from ppl_hmm.tasks import PosteriorTask, Task, on_possible_values, require_uncertain
 
 # Steps B·T·K² of a posterior, of every memory, that one thread takes as soon as several that wait for each other.
@@ -49,6 +53,7 @@ def audit(
     lengths: Text | None = None,
     tolerance: float = RESIDUAL_TOLERANCE,
     n_prompt_tokens: int = 1,
+    reader: Literal["masked", "causal"] = "masked",
 ) -> xr.DataTree:
     """Ask whether heads, prompts and attention recover a task, and why.
 
@@ -66,7 +71,11 @@ def audit(
     tolerance
         Largest residual of a certificate that counts as solved.
     n_prompt_tokens
-        Length of the prompt that is learned where none is constructed; 0 learns none.
+        Length of the prompt that is learned where none is constructed; 0 learns none, and so does a causal reader.
+    reader
+        What heads read: ``'masked'``, conditionals at masks; ``'causal'``, the law of the next token, of an HMM. Its
+        questions are ``head``, ``prompt`` (after the text) and, for tasks on H₀, ``channel``: prompts whose likelihoods
+        answer.
 
     Returns
     -------
@@ -81,7 +90,8 @@ def audit(
     ------
     InvalidInput, ImpossibleText
         Batches, a task of another kind or size, one on a latent with a single possible value, bad text, text without
-        the task's position, sizes below one, a negative tolerance or number of prompt tokens.
+        the task's position, sizes below one, a negative tolerance or number of prompt tokens; another reader, or a
+        causal one of a memory model, or of a task that is given the context of a token.
 
     Notes
     -----
@@ -109,17 +119,19 @@ def audit(
     require_uncertain("audit", model, task)
     require_thresholds(0.0, tolerance)
     at_least("n_prompt_tokens", n_prompt_tokens, 0)
+    read_by = _reader(reader, model, task)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     texts = texts_to_read(model, tokens, lengths, n_sequences=n_sequences, length=length, seed=seed)
     learning = {"n_prompt_tokens": n_prompt_tokens, "seed": generator(seed, "audit: prompt")}
     with threads(_n_threads(model, texts)):
-        datasets = _answers(model, task, texts, n_sequences, seed, tolerance, learning)
+        datasets = _answers(model, task, texts, n_sequences, seed, tolerance, read_by, learning)
     tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in datasets.items()})
     tree.attrs = {
         "package": "ppl_hmm",
         "version": __version__,
         "kind": "audit",
         "texts": texts.source,
+        "reader": str(read_by),
         **({} if task.place.position is None else {"latent": str(task.place)}),
         "n_sequences": n_sequences,
         "length": int(texts.tokens.shape[1]),
@@ -130,6 +142,17 @@ def audit(
     return tree
 
 
+def _reader(reader: str, model: Model, task: Task) -> Reader:
+    """Return the reader that is asked for, if it reads models and tasks of this kind."""
+    one_of("reader", reader, list(Reader))
+    if reader == Reader.CAUSAL:
+        if not isinstance(model, HMM):
+            remedy = "pass model.flatten() with a PosteriorTask on its states"
+            raise InvalidInput("audit of a causal reader", "an HMM", type(model).__name__, remedy)
+        require_causal("audit of a causal reader", task.place)
+    return Reader(reader)
+
+
 def _n_threads(model: Model, texts: Texts) -> int:
     """Return how many threads an audit uses: PyTorch wakes them for arrays that take less time than the waking."""
     n_steps = texts.tokens.numel() * model.n_states**2 * n_memories(model)
@@ -137,25 +160,40 @@ def _n_threads(model: Model, texts: Texts) -> int:
 
 
 def _answers(
-    model: Model, task: Task, texts: Texts, n_sequences: int, seed: Seed, tolerance: float, learning: dict[str, Any]
+    model: Model,
+    task: Task,
+    texts: Texts,
+    n_sequences: int,
+    seed: Seed,
+    tolerance: float,
+    reader: Reader,
+    learning: dict[str, Any],
 ) -> dict[str, xr.Dataset]:
     """Return all datasets of an audit by their groups."""
     asked = on_possible_values(model, task)  # with the scale of its margins
-    reading = Reading.of(model, asked, texts.tokens, texts.lengths)
-    fresh = Reading.of(model, asked, _more(model, texts, n_sequences, generator(seed, "audit: test")))
+
+    def read(tokens: Tensor, lengths: Tensor | None = None) -> Reading:
+        return Reading.of(model, asked, tokens, lengths, reader)
+
+    reading = read(texts.tokens, texts.lengths)
+    fresh = read(_more(model, texts, n_sequences, generator(seed, "audit: test")))
     practice = reading
     if texts.exact:
-        practice = Reading.of(model, asked, _more(model, texts, n_sequences, generator(seed, "audit: learn")))
+        practice = read(_more(model, texts, n_sequences, generator(seed, "audit: learn")))
 
     def read_short(limit: int) -> Reading | None:
         tokens = short_texts(model, asked.place, limit)
-        return Reading.of(model, asked, tokens) if len(tokens) else None
+        return read(tokens) if len(tokens) else None
 
     def log_accuracy() -> float:
         practised, tested = (Examples.of(each, each.features()) for each in (practice, fresh))
         return learned_head(practised, tested, "log")[1]
 
-    questions = ask(model, asked, Readings(reading, practice, fresh, read_short), tolerance, **learning)
+    readings = Readings(reading, practice, fresh, read_short)
+    if reader is Reader.CAUSAL:
+        questions = ask_causal(cast(HMM, model), cast(PosteriorTask, asked), readings, tolerance)
+    else:
+        questions = ask(model, asked, readings, tolerance, **learning)
     datasets = {
         schema.MODEL: model.to_dataset(),
         schema.TASK: task.to_dataset(),
@@ -215,7 +253,8 @@ def _details(questions: list[Question]) -> dict[str, xr.Dataset]:
         datasets[f"{schema.RECOVERABILITY}/{question.name}"] = _certificate(question)
         if certificate.witness is not None and question.proof is not None:
             group = f"{schema.RECOVERABILITY}/{question.name}/{schema.WITNESS}"
-            datasets[group] = _witness(certificate.witness, question.proof, groups.feature_dimension(certificate.task))
+            dimension = groups.feature_dimension(cast(HeadCertificate, certificate))
+            datasets[group] = _witness(certificate.witness, question.proof, dimension)
         if certificate.prompt is not None:
             datasets[f"{schema.PROMPT}/{question.name}"] = certificate.prompt.to_dataset()
         if certificate.recoverable and question.features is not None:  # of a linear head
@@ -233,7 +272,8 @@ def _certificate(question: Question) -> xr.Dataset:
     certificate = question.certificate
     model, task = certificate.model, certificate.task
     dataset = certificate.to_dataset()
-    if isinstance(model, HMM) and isinstance(task, PosteriorTask) and task.position is None:
+    of_mask = isinstance(certificate, HeadCertificate) and certificate.reader is Reader.MASKED
+    if of_mask and isinstance(model, HMM) and isinstance(task, PosteriorTask) and task.position is None:
         dataset["entering_law"] = (schema.STATE, entering_law(model, certificate.prompt).cpu().numpy())
         dataset["needed"] = (schema.STATE, (task_targets(model, task) != 0).any(0).cpu().numpy().astype(np.int8))
         dataset["smallest_half_range"] = ((), question.half_range)

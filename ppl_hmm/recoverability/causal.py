@@ -21,6 +21,7 @@ The next-token law as features of a text is an idea of Saunshi, Malladi & Arora 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -73,7 +74,8 @@ def causal_certificate(
     HeadCertificate
         Its head reads :func:`~ppl_hmm.next_token_features` with the same template. Where the verdict is
         ``'recoverable'`` the score is the margin over the probability of the template. ``sigma_min`` is the smallest
-        singular value of the equations' rows: where it is positive, every task on this state is recoverable.
+        singular value of AW on the laws of the last state: where it is positive, every task on that state is
+        recoverable; with a template, of AW on the states that its last token allows.
 
     Raises
     ------
@@ -89,7 +91,8 @@ def causal_certificate(
 
     Notes
     -----
-    The laws are those after texts of one token or more. Cost O(V·K⁴) at most for their span, O(K·V·min(K,V)) beside it.
+    The laws are those after texts of one token or more. Trailing ``MASK`` are no tokens here: pass ``lengths`` to
+    :func:`~ppl_hmm.next_token_features`, which would read after them. Cost O(V·K⁴) at most for their span, O(K·V·min(K,V)) beside it.
 
     Examples
     --------
@@ -127,18 +130,19 @@ def causal_on(
     weights = torch.cat([_solution(identity, matrix) for identity in identities])
     errors = sorted(each.error(matrix @ head) for each, head in zip(identities, weights, strict=True))
     residual = sum(errors[-2:])  # with more than two classes a margin is a difference of two scores
-    sigma_min = smallest_row_singular_value(identities[0].read @ matrix)
+    solvable = smallest_row_singular_value(identities[0].read @ matrix) > SIGMA_ROUNDING
+    why_not = () if residual <= tolerance else _why_not(task, identities, solvable)
     weights = scale * weights.to(model.device)
     return HeadCertificate(
         theorem="causal Theorem H" if prompt is None else "causal Theorem P",
         weights=weights[0] if task.n_classes == 2 else weights,
         residual=residual,
         margin_error=scale * residual,
-        sigma_min=sigma_min,
+        sigma_min=_sigma_min(model, prompt, identities[0]),
         support_threshold=0.0,
         tolerance=tolerance,
         cause=Cause.of_condition(residual <= tolerance),
-        reasons=_reasons(task, prompt, residual, sigma_min, residual <= tolerance),
+        reasons=(_condition(task, prompt, residual), *why_not),
         score_error=SCORE_ROUNDING * float(weights.abs().sum(-1).max()),
         reader=Reader.CAUSAL,
         prompt=prompt,
@@ -169,26 +173,36 @@ def read_through(model: HMM, prompt: SoftPrompt | None) -> Tensor:
     return matrix
 
 
+def _sigma_min(model: HMM, prompt: SoftPrompt | None, identity: Identity) -> float:
+    """Return the smallest singular value of N on the laws of the last state, or on the states that a prompt allows."""
+    rows = (model.transition @ model.emission).cpu()
+    read = identity.read @ rows if prompt is None else rows[prompt.rows[-1].cpu() > 0]
+    sigma = smallest_row_singular_value(read)
+    return sigma if sigma > SIGMA_ROUNDING else 0.0
+
+
 def _solution(identity: Identity, matrix: Tensor) -> Tensor:
     """Return the head (1,V) of least norm that comes nearest to S·(MN)b = t."""
     return refined_least_squares(identity.read @ matrix, identity.wanted[None])
 
 
-def _reasons(
-    task: PosteriorTask, prompt: SoftPrompt | None, residual: float, sigma_min: float, holds: bool
-) -> tuple[str, ...]:
+def _condition(task: PosteriorTask, prompt: SoftPrompt | None, residual: float) -> str:
+    """Return the equations in words, and how far they are from solved."""
     read = "AW" if prompt is None else "MAW"
     equation = f"{read}b = μ on R" if is_filtered(task.place) else f"(1, −{read}b) ⟂ the laws of both states"
-    reasons = [f"{equation}: relative margin error {residual:.3g}"]
-    if holds:
-        return tuple(reasons)
-    if not is_filtered(task.place):
-        reasons.append(f"{task.latent} is no function of the law of the last state, which a causal reader knows alone")
-    if sigma_min > SIGMA_ROUNDING:
-        reasons.append("a head exists on paper, as the rows are independent, but its rounding exceeds the tolerance")
+    return f"{equation}: relative margin error {residual:.3g}"
+
+
+def _why_not(task: PosteriorTask, identities: list[Identity], solvable: bool) -> Iterator[str]:
+    """Yield why equations have no solution, as far as float64 can tell."""
+    if solvable:
+        yield "a head exists on paper, as the rows are independent, but its rounding exceeds the tolerance"
+    elif not all(identity.clear for identity in identities):
+        yield "float64 does not tell which laws texts lead to: more was asked for than may be needed"
     else:
-        reasons.append("to float64 the scores of every head differ from the margin on some text")
-    return tuple(reasons)
+        if not is_filtered(task.place):
+            yield f"{task.latent} is no function of the law of the last state, which a causal reader knows alone"
+        yield "to float64 the scores of every head differ from the margin on some text"
 
 
 def _refuted(certificate: HeadCertificate, text: Tensor) -> HeadCertificate:

@@ -15,10 +15,14 @@ that of Min et al. (2022), *Noisy channel language model prompting*.
 from __future__ import annotations
 
 import dataclasses
+import typing
+from typing import cast
 
 import torch
+import xarray as xr
 from torch import Tensor
 
+from ppl_hmm import schema
 from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.rounding import message_rounding
@@ -26,7 +30,9 @@ from ppl_hmm.inference.queries import log_likelihood
 from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.models.kinds import Text
 from ppl_hmm.recoverability.arguments import require_pair
-from ppl_hmm.tasks import PosteriorTask, decide, on_possible_values, require_uncertain
+from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
+from ppl_hmm.schema import Cause
+from ppl_hmm.tasks import PosteriorTask, decide, latent_posterior, on_possible_values, require_uncertain
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,6 +79,30 @@ class ChannelPrompts:
         return (first > -torch.inf) & (first - second > rounding)
 
 
+@typing.final
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ChannelCertificate(Certificate):
+    """The certificate of channel prompts: ``weights`` are the rows u_c (C,K) of their tokens."""
+
+    @property
+    def prompts(self) -> ChannelPrompts:
+        """The prompts."""
+        return ChannelPrompts(tuple(SoftPrompt(row[None]) for row in self.weights), cast(HMM, self.model))
+
+    def sign_agreement(self, tokens: Text, lengths: Text | None = None) -> SignAgreement:
+        """Return on how many of the decidable texts (B,T) the likeliest prompt has the label. Cost O(C·B·T·K²)."""
+        text = as_tokens(tokens, self.model.vocabulary_size, lengths=lengths, device=self.model.device)
+        answers = self.task.answers(latent_posterior(self.model, self.task, text))
+        decidable = answers.decidable & (answers.margins.abs() > self.margin_error) & self.prompts.sure(text)
+        agreeing = (self.prompts.labels(text) == answers.labels) & decidable
+        n_decidable = int(decidable.sum())
+        return SignAgreement(int(agreeing.sum()), n_decidable, len(text) - n_decidable)
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the rows of the prompts, by class and state."""
+        return xr.Dataset({"weights": ((schema.CLASS, schema.STATE), self.weights.cpu().numpy())})
+
+
 def channel_prompts(model: HMM, task: PosteriorTask) -> ChannelPrompts:
     """Return a soft prompt for each class, whose likelihoods with a text answer a task on H₀.
 
@@ -107,6 +137,23 @@ def channel_prompts(model: HMM, task: PosteriorTask) -> ChannelPrompts:
     >>> found.labels(texts).tolist() == task.labels(posterior(model, texts)).tolist()
     True
     """
+    certificate = channel_certificate(model, task)
+    if not certificate.recoverable:
+        raise InvalidInput(
+            "states that the task needs",
+            "states that the first token may come from, π₀A > 0",
+            "; ".join(certificate.reasons),
+            "give moves to them a small probability, or the task equal weights for all classes there",
+        )
+    return certificate.prompts
+
+
+def channel_certificate(model: HMM, task: PosteriorTask) -> ChannelCertificate:
+    """Return whether channel prompts answer a task on H₀, with their rows; errors as of :func:`channel_prompts`.
+
+    Where a state that the task needs cannot be that of the first token its row is zero there, and the margin is off by
+    up to ‖μ‖_∞.
+    """
     require_pair("channel_prompts", model, task, HMM, any_position=True)
     if task.position is not None:
         remedy = "use causal_certificate or causal_prompt_certificate: heads read the state at the end of a text"
@@ -116,13 +163,19 @@ def channel_prompts(model: HMM, task: PosteriorTask) -> ChannelPrompts:
     task = on_possible_values(model, task)
     wanted = model.initial * (task.weights - task.weights.amin(0))
     first = model.initial @ model.transition
+    rows = torch.where(first > 0, wanted / torch.where(first > 0, first, 1), 0.0)
     missing = ((wanted > 0).any(0) & ~(first > 0)).nonzero()[:, 0].tolist()
-    if missing:
-        raise InvalidInput(
-            "states that the task needs",
-            "states that the first token may come from, π₀A > 0",
-            f"π₀A = 0 at {', '.join(map(str, missing))}",
-            "give their moves a small probability, or the task equal weights for all classes there",
-        )
-    rows = wanted / torch.where(first > 0, first, 1)
-    return ChannelPrompts(tuple(SoftPrompt(row[None]) for row in rows), model)
+    reason = f"π₀A = 0 at {', '.join(map(str, missing))}" if missing else "supp(π₀∘μ) ⊆ supp π₀A"
+    return ChannelCertificate(
+        theorem="channel prompts",
+        weights=rows,
+        residual=1.0 if missing else 0.0,
+        margin_error=float(task.scale) if missing else 0.0,
+        sigma_min=float("nan"),
+        support_threshold=0.0,
+        tolerance=0.0,
+        cause=Cause.of_condition(not missing),
+        reasons=(reason,),
+        model=model,
+        task=task,
+    )

@@ -46,12 +46,15 @@ class Identity(NamedTuple):
         S (n,K) and t (n,).
     of_state, of_label
         The rows of Q (K,n) for the law of H_T, and those (m,n) for what it says of an earlier state.
+    clear
+        Whether Q spans what texts lead to; if not, float64 does not tell, and S c = t is sufficient alone.
     """
 
     read: Tensor
     wanted: Tensor
     of_state: Tensor
     of_label: Tensor
+    clear: bool
 
     def error(self, coefficients: Tensor) -> float:
         """Return the most that cᵀα differs from the margin, on any text, for coefficients c (K,).
@@ -73,35 +76,36 @@ def margin_identities(model: HMM, task: PosteriorTask) -> list[Identity]:
     contrasts = contrasts / (float(contrasts.abs().max()) or 1.0)
     place = task.place
     if is_filtered(place):
-        basis = reachable_laws(model, dataclasses.replace(place, given="prefix")).basis
-        return [Identity(basis.mT, basis.mT @ each, basis, basis[:0]) for each in contrasts]
-    return [_of_earlier_state(_joint_basis(model, each, place.position), model.n_states) for each in contrasts]
+        _, basis, clear = reachable_laws(model, dataclasses.replace(place, given="prefix"))
+        return [Identity(basis.mT, basis.mT @ each, basis, basis[:0], clear) for each in contrasts]
+    return [_of_earlier_state(model, each, place.position) for each in contrasts]
 
 
-def _of_earlier_state(basis: Tensor, n_states: int) -> Identity:
+def _of_earlier_state(model: HMM, contrast: Tensor, position: int | None) -> Identity:
+    n_states, clear = model.n_states, True
+    try:
+        rows = _joint_rows(model, contrast, position)
+        basis = torch.linalg.svd(rows, full_matrices=False).Vh.mT
+    except Unclear:
+        basis, clear = torch.eye(3 * n_states, dtype=contrast.dtype), False
     plus, minus, of_state = basis.split(n_states)
-    return Identity(of_state.mT, (plus - minus).sum(0), of_state, basis[: 2 * n_states])
+    return Identity(of_state.mT, (plus - minus).sum(0), of_state, basis[: 2 * n_states], clear)
 
 
-def _joint_basis(model: HMM, contrast: Tensor, position: int | None) -> Tensor:
-    """Return an orthonormal basis (3K,n) of all rows (a⁺, a⁻, p); of all rows there are, where float64 is unclear."""
+def _joint_rows(model: HMM, contrast: Tensor, position: int | None) -> Tensor:
+    """Return independent rows (n,3K) that span all (a⁺, a⁻, p)."""
     transition = torch.block_diag(*3 * [model.transition])
     likelihoods = model.emission.mT.repeat(1, 3)
 
     def step(rows: Tensor) -> Tensor:
         return weighed(moved(rows, transition), likelihoods)
 
-    try:
-        if position is None:
-            start = step(_joint(model.initial[None], contrast))
-            rows = reached(independent(start[:0], start), step, None)
-        elif position >= 0:
-            rows = reached(_joint(filtered_laws(model, position), contrast), step, None)
-        else:
-            rows = reached(_joint(filtered_laws(model, None), contrast), step, -1 - position)
-        return torch.linalg.svd(rows, full_matrices=False).Vh.mT
-    except Unclear:
-        return torch.eye(3 * model.n_states, dtype=model.dtype)
+    if position is None:
+        start = step(_joint(model.initial[None], contrast))
+        return reached(independent(start[:0], start), step, None)
+    if position >= 0:
+        return reached(_joint(filtered_laws(model, position), contrast), step, None)
+    return reached(_joint(filtered_laws(model, None), contrast), step, -1 - position)
 
 
 def _joint(laws: Tensor, contrast: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ from ppl_hmm.recoverability.entering import (
 from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.proof import proved
 from ppl_hmm.recoverability.rounding import law_rounding
-from ppl_hmm.schema import Cause
+from ppl_hmm.schema import Cause, Reader
 from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
 
 #: Singular values of rows that sum to one are off by no more.
@@ -142,7 +142,8 @@ def exists_on_paper(certificate: HeadCertificate) -> bool:
     """
     if certificate.cause is Cause.TOO_LARGE or certificate.sigma_min <= SIGMA_ROUNDING:
         return False
-    if certificate.n_masks > 1 or certificate.task.place.position is not None:
+    of_first_state = certificate.reader is Reader.MASKED and certificate.task.place.position is None
+    if certificate.n_masks > 1 or not of_first_state:
         return True  # all states that its rows are of can be read
     model, task = cast(HMM, certificate.model), cast(PosteriorTask, certificate.task)
     needed = (task_targets(model, task) != 0).any(0)

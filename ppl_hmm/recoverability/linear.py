@@ -85,6 +85,11 @@ class HeadCertificate(Certificate):
     refutation: Refutation | None = dataclasses.field(default=None, repr=False)
 
     @property
+    def sees_token(self) -> bool:
+        """Whether the head also sees the token that its mask hides; a causal reader hides none."""
+        return self.task.place.sees_token and self.reader is Reader.MASKED
+
+    @property
     def half_range(self) -> float:
         """Half the range of b in its worst block of V: what noise in G is multiplied by; of b_c − b_c' for classes."""
         blocks = self.weights.shape[-1] // self.model.vocabulary_size
@@ -140,7 +145,7 @@ class HeadCertificate(Certificate):
         """Return the weights as a labelled dataset: a row for two classes, by class for more."""
         weights = np.atleast_2d(self.weights.cpu().numpy())
         dimensions = [schema.SCORE, schema.TOKEN]
-        if self.task.place.sees_token:
+        if self.sees_token:
             weights = weights.reshape(len(weights), -1, self.model.vocabulary_size)
             dimensions.insert(1, schema.OBSERVED_TOKEN)
         elif self.n_masks > 1:

@@ -40,14 +40,17 @@ class Reachable(NamedTuple):
         (K,): the states that some of them allow.
     basis
         Q (K,n), orthonormal: of a space that holds all of them.
+    clear
+        Whether that is their span; if not, float64 does not tell it, and all laws on the possible states are taken.
     """
 
     possible: Tensor
     basis: Tensor
+    clear: bool = True
 
     def to(self, device: torch.device) -> Reachable:
         """Return the same on another device."""
-        return Reachable(self.possible.to(device), self.basis.to(device))
+        return Reachable(self.possible.to(device), self.basis.to(device), self.clear)
 
 
 class Unclear(Exception):
@@ -72,7 +75,7 @@ def reachable_laws(model: HMM, place: Place) -> Reachable:
             messages = reached(torch.ones_like(model.initial)[None], _backward(model), after)
             laws = independent(laws[:0], weighed(laws, messages))
     except Unclear:
-        return Reachable(possible, _all_laws(possible))
+        return Reachable(possible, _all_laws(possible), clear=False)
     return Reachable(possible, _orthonormal(laws, possible))
 
 

@@ -40,9 +40,8 @@ def test_the_difference_of_likelihoods_is_the_margin(seed):
     np.testing.assert_allclose(plus - minus, expected, rtol=0, atol=1e-12)
     initial, transition, _ = by_hand.arrays(model)
     for prompt, sign in zip(found.prompts, (-1, 1), strict=True):  # u = π₀∘μ±/π₀A
-        np.testing.assert_allclose(
-            prompt.rows[0] * (initial @ transition), initial * (sign * task.contrast.numpy()).clip(0), atol=1e-14
-        )
+        part = (sign * task.contrast.numpy()).clip(0)
+        np.testing.assert_allclose(prompt.rows[0].numpy() * (initial @ transition), initial * part, atol=1e-14)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -57,11 +56,11 @@ def test_the_likeliest_prompt_is_the_label(seed, n_classes):
 
 def test_states_that_the_first_token_cannot_come_from():
     model = HMM([0.5, 0.5], [[0, 1], [0, 1]], [[0.9, 0.1], [0.2, 0.8]])
-    with pytest.raises(InvalidInput, match=r"π₀A > 0, got π₀A = 0 at 0; give their moves a small probability"):
+    with pytest.raises(InvalidInput, match=r"π₀A > 0, got π₀A = 0 at 0; give moves to them a small probability"):
         channel_prompts(model, PosteriorTask([[0, 0], [1, -1]]))
     assert channel_prompts(model, PosteriorTask([[0, 0], [0, 1]])).labels([[0, 1]]).tolist() == [1]
 
 
 def test_other_states_have_heads():
-    with pytest.raises(InvalidInput, match="expected a task on the silent H₀.*use causal_certificate"):
+    with pytest.raises(InvalidInput, match=r"expected a task on the silent H₀.*use causal_certificate"):
         channel_prompts(random_hmm("dirichlet", 3, 4, 0), PosteriorTask(np.eye(3)[:2], position=-1))
