@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ppl_hmm.exact import mixture
@@ -91,16 +91,9 @@ def belief(text: MemoryText, positions: Sequence[int]) -> Belief:
 
 
 def next_token(
-    joint: Float[Tensor, "P B N C K"],
-    transition: Float[Tensor, "P K K"],
-    emission: Float[Tensor, "P M K V"],
-    reads: Int[Tensor, "P C K"],
+    joint: Float[Tensor, "P B N C K"], transition: Float[Tensor, "P K K"], emission: Float[Tensor, "P C K V"]
 ) -> Float[Tensor, "P B N V"]:
-    """Return P(X_{t+1} | rows up to t) given what each state reads. Cost O(B·N·K·(C·K + m·V))."""
-    predicted = joint @ transition[:, None, None]
-    if emission.shape[1] == 1:
-        by_value = predicted.sum(-2)
-    else:
-        each = torch.nn.functional.one_hot(reads, emission.shape[1]).to(predicted)  # (P,C,K,m)
-        by_value = torch.einsum("pbnck,pckm->pbnmk", predicted, each).flatten(-2)
-    return by_value @ emission.flatten(1, 2)[:, None]
+    """Return P(X_{t+1} | rows up to t), given the emission under each memory. Cost O(C·K·V·(B·N + K))."""
+    following = transition[:, None] @ emission  # P(X_{t+1} | M, H_t)
+    law = joint.flatten(3).flatten(1, 2) @ following.flatten(1, 2)  # one product for each model
+    return law.unflatten(1, joint.shape[1:3])

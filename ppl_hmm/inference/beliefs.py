@@ -11,7 +11,7 @@ from torch import Tensor
 from ppl_hmm.base.labels import Names
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact import predictive
-from ppl_hmm.exact.configurations import configurations
+from ppl_hmm.exact.configurations import configurations, select_rows
 from ppl_hmm.inference.rows import Impossible, masks, memory_arrays
 from ppl_hmm.inference.suffixes import ReadText, Suffix
 from ppl_hmm.models import ConceptHMM, MemoryHMM
@@ -155,7 +155,7 @@ def beliefs(
     -----
     Differentiable in the model's parameters, the prompt and the suffix. An entry that is exactly zero counts as a
     constant where text is near underflow or excludes a memory. Cost O(B·(L+T)·K²) time, O(B·T·K) memory; with a memory
-    m^N times both; a suffix reads the text once more. Next-token laws O(B·T·K·(K+V)), when first asked for.
+    m^N times both; a suffix reads the text once more. Next-token laws O(B·T·K·V), when first asked for.
 
     Examples
     --------
@@ -238,17 +238,15 @@ def _of_cells(model: Model, joint: Tensor) -> Tensor | None:
 
 def _next_token(model: Model, joint: Tensor) -> Tensor:
     """Return the law (P…,B,N,V) of the token after beliefs (P…,B,N,C,K)."""
-    n_states, batch_shape = model.n_states, model.batch_shape
     prior, cell_of_state = memory_arrays(model)
-    memories = configurations(prior.shape[1], prior.shape[2]).to(model.device)
+    memories = configurations(prior.shape[1], prior.shape[2])
     emission = by_memory_value(model, model.emission).mT  # (P…,m,K,V)
     law = predictive.next_token(
         joint.reshape(-1, *joint.shape[-4:]),
-        model.transition.reshape(-1, n_states, n_states),
-        emission.reshape(-1, *emission.shape[-3:]),
-        memories.T[cell_of_state].movedim(-1, 1),
+        model.transition.reshape(-1, model.n_states, model.n_states),
+        select_rows(emission.reshape(-1, *emission.shape[-3:]), cell_of_state, memories),
     )
-    return law.reshape(*batch_shape, *law.shape[1:])
+    return law.reshape(*model.batch_shape, *law.shape[1:])
 
 
 def _require_room(model: Model, text: ReadText) -> None:
