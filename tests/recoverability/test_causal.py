@@ -75,11 +75,11 @@ def test_certified_iff_some_score_is_the_margin_on_every_text(seed):
 
 
 @pytest.mark.slow
-def test_certified_iff_some_score_is_the_margin_on_every_text_of_300_models():
-    found = [outcome(seed) for seed in range(310)]
-    counts = {name: found.count(name) for name in sorted(set(found))}
-    assert counts["exact"] == 83
-    assert counts["witness"] >= 70
+def test_certified_iff_some_score_is_the_margin_on_every_text_of_400_models():
+    found = [outcome(seed) for seed in range(400)]
+    assert found.count("exact") >= 100
+    assert found.count("scores differ") + found.count("witness") >= 200
+    assert found.count("witness") >= 80
 
 
 def test_without_a_template_it_is_the_head_of_a_mask_after_the_text():
@@ -142,6 +142,26 @@ def test_after_a_template_the_score_is_the_margin_over_its_probability(seed):
     expected = by_hand.filtered(model, texts) @ contrast
     told = np.abs(expected) > 1e-6
     assert (head.predict(read) == (expected >= 0))[told].all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_where_a_template_does_not_do_no_score_is_the_margin(seed):
+    rng = np.random.default_rng(seed)
+    model, template = random_hmm("dirichlet", 6, 3, seed), rng.integers(3, size=2)
+    contrast = rng.normal(size=6)
+    rows = model.emission.numpy().T[template]
+    margins, features, probabilities = margins_and_laws(model, contrast, 5, rows)
+    texts = oracle.all_texts(3, 5)
+    certificate = causal_certificate(model, binary(contrast, position=-1), template, tokens=texts)
+    assert not certificate.recoverable
+    forms = features * probabilities[:, None]
+    nearest = forms @ np.linalg.lstsq(forms, margins, rcond=1e-13)[0]
+    assert np.abs(nearest - margins).max() > 1e-6
+    if certificate.witness is not None:  # two means of laws after the template are equal, of texts of two labels
+        found = certificate.witness
+        np.testing.assert_allclose(found.features, by_hand.next_token(model, texts[found.texts], rows)[0], atol=1e-14)
+        assert (found.labels == (by_hand.filtered(model, texts[found.texts]) @ contrast >= 0)).all()
+        assert found.relative_residual < 1e-14
 
 
 def prompt_outcome(seed, aliased):
