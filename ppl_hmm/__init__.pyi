@@ -53,7 +53,10 @@ from .programs.memory import memory_program as memory_program
 from .prompts.constructed import constructed_prompt as constructed_prompt
 from .prompts.fitted import PromptFit as PromptFit, fit_prompt as fit_prompt
 from .recoverability.attending import MemoryCertificate as MemoryCertificate
+from .recoverability.causal import causal_certificate as causal_certificate
+from .recoverability.causal_prompt import causal_prompt_certificate as causal_prompt_certificate
 from .recoverability.certificate import Certificate as Certificate, ConditionNotMet as ConditionNotMet
+from .recoverability.channel import ChannelPrompts as ChannelPrompts, channel_prompts as channel_prompts
 from .recoverability.conditioning import Spectrum as Spectrum, spectra as spectra
 from .recoverability.constant import constant_certificate as constant_certificate
 from .recoverability.decision import PromptDecision as PromptDecision, refute_prompts as refute_prompts

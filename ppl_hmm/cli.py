@@ -150,6 +150,9 @@ def audit(
     prompt_seconds: Annotated[
         float, typer.Option(help="Seconds to look for a prompt for all texts, or for a proof that there is none.")
     ] = 0.0,
+    reader: Annotated[
+        str, typer.Option(help="What heads read: masked, conditionals at masks; causal, the law of the next token.")
+    ] = "masked",
     tolerance: Annotated[float, typer.Option(help="Largest residual that counts as solved.")] = 1e-9,
     seed: Annotated[int, typer.Option(help="Same seed, same audit.")] = 0,
     out: Annotated[Path | None, typer.Option(help="New directory for the audit (netCDF), report and figures.")] = None,
@@ -171,7 +174,7 @@ def audit(
 
     place = Place(position, cast("Given", given))
     source, question = command.model_and_task(model, task, example, place, length, seed)
-    options = {"n_sequences": sequences, "length": length, "tolerance": tolerance}
+    options: dict[str, Any] = {"n_sequences": sequences, "length": length, "tolerance": tolerance, "reader": reader}
     options |= {"n_prompt_tokens": prompt_tokens, "prompt_seconds": prompt_seconds}
     with _waiting("reading texts"):
         tree = ppl_hmm.audit(source, question, None if text is None else load_texts(text), seed=seed, **options)

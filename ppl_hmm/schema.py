@@ -43,6 +43,13 @@ class Cause(StrEnum):
         return cls.CONDITION_HOLDS if holds else cls.CONDITION_FAILS
 
 
+class Reader(StrEnum):
+    """What a head reads of a text."""
+
+    MASKED = "masked"  # conditionals at masks, of a masked language model
+    CAUSAL = "causal"  # the law of the next token, of a causal one
+
+
 class Remedy(StrEnum):
     """What an audit recommends."""
 
@@ -52,6 +59,7 @@ class Remedy(StrEnum):
     PROMPT = "prompt"  # with a head
     ATTENTION = "attention"
     ATTENTION_PROMPT = "attention-prompt"
+    CHANNEL = "channel"  # the likelihoods of prompts
     LOG_PROBABILITIES = "log-probabilities"  # a head on them
     UNKNOWN = "unknown"  # nothing could be measured
 
@@ -222,6 +230,7 @@ VANILLA_LINEAR = "vanilla-linear"
 MASKS = "masks"
 ATTENTION = "attention"
 ATTENTION_PROMPT = "attention-prompt"
+CHANNEL = "channel"
 
 # Values of yes-or-no results; some questions are not asked of some methods.
 NO, YES, NOT_ASKED = 0, 1, -1

@@ -62,3 +62,24 @@ def observability(model, n_masks, law):
             for j in range(1, n_masks + 1)
         ]
     )
+
+
+def filtered(model, texts):
+    """α = P(H_T | x) of texts (B,T): (B,K); zeros for impossible ones."""
+    initial, transition, emission = arrays(model)
+    laws = np.tile(initial, (len(texts), 1))
+    for t in range(np.shape(texts)[1]):
+        laws = (laws @ transition) * emission[:, np.asarray(texts)[:, t]].T
+        total = laws.sum(1, keepdims=True)
+        laws = laws / np.where(total > 0, total, 1)
+    return laws
+
+
+def next_token(model, texts, rows=()):
+    """g = P(X | x, u) ∝ (αᵀM AW) with M = A diag(u_1) ⋯ A diag(u_L), and P(u | x) = αᵀM1: (B,V) and (B,)."""
+    _, transition, emission = arrays(model)
+    laws = filtered(model, texts)
+    for row in rows:
+        laws = (laws @ transition) * np.asarray(row)
+    total = laws.sum(1, keepdims=True)
+    return laws @ transition @ emission / np.where(total > 0, total, 1), total[:, 0]

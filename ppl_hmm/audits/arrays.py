@@ -90,3 +90,8 @@ def smallest_angle(rows: np.ndarray, others: np.ndarray) -> float:
     if not rows.any() or not others.any():
         return float(np.pi / 2)
     return float(subspace_angles(rows.T, others.T).min())
+
+
+def without_own(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return scores (B,C) with −∞ at each text's own class."""
+    return np.where(labels[:, None] == np.arange(scores.shape[1]), -np.inf, scores)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Literal, cast
+
 import torch
 import xarray as xr
 from torch import Tensor
@@ -10,27 +11,25 @@ from torch import Tensor
 import ppl_hmm.audits.accessor  # noqa: F401  # registers tree.ppl_hmm
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
-from ppl_hmm.audits import groups, measured
-from ppl_hmm.audits.asked import found, learned
+from ppl_hmm.audits import details, measured
+from ppl_hmm.audits.causal_questions import ask_causal
 from ppl_hmm.audits.learning import learned_head
-from ppl_hmm.audits.questions import RADII, Effort, Question, Readings, ask
+from ppl_hmm.audits.questions import Effort, Readings, ask
 from ppl_hmm.audits.reading import Examples, Reading
-from ppl_hmm.audits.remedy import n_masks, relative_half_range, remedy
+from ppl_hmm.audits.remedy import remedy
 from ppl_hmm.audits.texts import Texts, short_texts, texts_to_read
 from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.base.records import Record
 from ppl_hmm.base.threads import threads
 from ppl_hmm.base.tokens import MASK
-from ppl_hmm.errors import at_least
-from ppl_hmm.heads.linear import LinearHead
+from ppl_hmm.errors import InvalidInput, at_least, one_of
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Model, Text, n_memories
 from ppl_hmm.recoverability.arguments import require_numbers, require_pair, require_thresholds
+from ppl_hmm.recoverability.causal_reading import require_causal
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
-from ppl_hmm.recoverability.entering import entering_law, task_targets
-from ppl_hmm.recoverability.linear import HeadCertificate
-from ppl_hmm.recoverability.witness import Witness
+from ppl_hmm.schema import Reader
 from ppl_hmm.tasks import PosteriorTask, Task, on_possible_values, require_uncertain
 
 # Steps B·T·K² of a posterior, of every memory, that one thread takes as soon as several that wait for each other.
@@ -49,6 +48,7 @@ def audit(
     tolerance: float = RESIDUAL_TOLERANCE,
     n_prompt_tokens: int = 1,
     prompt_seconds: float = 0.0,
+    reader: Literal["masked", "causal"] = "masked",
 ) -> xr.DataTree:
     """Ask whether heads, prompts and attention recover a task, and why.
 
@@ -66,11 +66,15 @@ def audit(
     tolerance
         Largest residual of a certificate that counts as solved.
     n_prompt_tokens
-        Length of the prompt that is learned where none is constructed; 0 learns none.
+        Length of the prompt that is learned where none is constructed; 0 learns none, and so does a causal reader.
     prompt_seconds
         Seconds to look, where none is constructed, for a prompt with a head that has all texts right, and for a proof
         that there is none: as :func:`refute_prompts`, among all short texts and the audit's own. How far they reach
         depends on the machine.
+    reader
+        What heads read: ``'masked'``, conditionals at masks; ``'causal'``, the law of the next token, of an HMM. Its
+        questions are ``head``, ``prompt`` (after the text) and, for tasks on H₀, ``channel``: prompts whose likelihoods
+        answer.
 
     Returns
     -------
@@ -86,7 +90,8 @@ def audit(
     ------
     InvalidInput, ImpossibleText
         Batches, a task of another kind or size, one on a latent with a single possible value, bad text, text without
-        the task's position, sizes below one, a negative tolerance, number of prompt tokens or of seconds.
+        the task's position, sizes below one, a negative tolerance, number of prompt tokens or of seconds; another
+        reader, or a causal one of a memory model, or of a task that is given the context of a token.
 
     Notes
     -----
@@ -115,17 +120,19 @@ def audit(
     require_thresholds(0.0, tolerance)
     at_least("n_prompt_tokens", n_prompt_tokens, 0)
     require_numbers(prompt_seconds=prompt_seconds)
+    read_by = _reader(reader, model, task)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     texts = texts_to_read(model, tokens, lengths, n_sequences=n_sequences, length=length, seed=seed)
     effort = Effort(n_prompt_tokens, generator(seed, "audit: prompt"), prompt_seconds)
     with threads(_n_threads(model, texts)):
-        datasets = _answers(model, task, texts, n_sequences, seed, tolerance, effort)
+        datasets = _answers(model, task, texts, n_sequences, seed, tolerance, read_by, effort)
     tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in datasets.items()})
     tree.attrs = {
         "package": "ppl_hmm",
         "version": __version__,
         "kind": "audit",
         "texts": texts.source,
+        "reader": str(read_by),
         **({} if task.place.position is None else {"latent": str(task.place)}),
         "n_sequences": n_sequences,
         "length": int(texts.tokens.shape[1]),
@@ -137,6 +144,17 @@ def audit(
     return tree
 
 
+def _reader(reader: str, model: Model, task: Task) -> Reader:
+    """Return the reader that is asked for, if it reads models and tasks of this kind."""
+    one_of("reader", reader, list(Reader))
+    if reader == Reader.CAUSAL:
+        if not isinstance(model, HMM):
+            remedy = "pass model.flatten() with a PosteriorTask on its states"
+            raise InvalidInput("audit of a causal reader", "an HMM", type(model).__name__, remedy)
+        require_causal("audit of a causal reader", task.place)
+    return Reader(reader)
+
+
 def _n_threads(model: Model, texts: Texts) -> int:
     """Return how many threads an audit uses: PyTorch wakes them for arrays that take less time than the waking."""
     n_steps = texts.tokens.numel() * model.n_states**2 * n_memories(model)
@@ -144,33 +162,48 @@ def _n_threads(model: Model, texts: Texts) -> int:
 
 
 def _answers(
-    model: Model, task: Task, texts: Texts, n_sequences: int, seed: Seed, tolerance: float, effort: Effort
+    model: Model,
+    task: Task,
+    texts: Texts,
+    n_sequences: int,
+    seed: Seed,
+    tolerance: float,
+    reader: Reader,
+    effort: Effort,
 ) -> dict[str, xr.Dataset]:
     """Return all datasets of an audit by their groups."""
     asked = on_possible_values(model, task)  # with the scale of its margins
-    reading = Reading.of(model, asked, texts.tokens, texts.lengths)
-    fresh = Reading.of(model, asked, _more(model, texts, n_sequences, generator(seed, "audit: test")))
+
+    def read(tokens: Tensor, lengths: Tensor | None = None) -> Reading:
+        return Reading.of(model, asked, tokens, lengths, reader)
+
+    reading = read(texts.tokens, texts.lengths)
+    fresh = read(_more(model, texts, n_sequences, generator(seed, "audit: test")))
     practice = reading
     if texts.exact:
-        practice = Reading.of(model, asked, _more(model, texts, n_sequences, generator(seed, "audit: learn")))
+        practice = read(_more(model, texts, n_sequences, generator(seed, "audit: learn")))
 
     def read_short(limit: int) -> Reading | None:
         tokens = short_texts(model, asked.place, limit)
-        return Reading.of(model, asked, tokens) if len(tokens) else None
+        return read(tokens) if len(tokens) else None
 
     def log_accuracy() -> float:
         practised, tested = (Examples.of(each, each.features()) for each in (practice, fresh))
         return learned_head(practised, tested, "log")[1]
 
-    questions = ask(model, asked, Readings(reading, practice, fresh, read_short), tolerance, effort)
+    readings = Readings(reading, practice, fresh, read_short)
+    if reader is Reader.CAUSAL:
+        questions = ask_causal(cast(HMM, model), cast(PosteriorTask, asked), readings, tolerance)
+    else:
+        questions = ask(model, asked, readings, tolerance, effort)
     datasets = {
         schema.MODEL: model.to_dataset(),
         schema.TASK: task.to_dataset(),
         schema.OBSERVED_DATA: measured.observed_data(texts),
         schema.EXACT_POSTERIOR: measured.exact_posterior(asked, reading),
         schema.FEATURES: measured.read_features(questions),
-        schema.RECOVERABILITY: _summary(questions),
-        **_details(questions),
+        schema.RECOVERABILITY: details.table(questions),
+        **details.details(questions),
         schema.REMEDY: remedy(questions, int(fresh.answers.decidable.sum()), log_accuracy),
         **measured.diagnostics(model, asked, texts, reading, questions),
     }
@@ -186,88 +219,3 @@ def _more(model: Model, texts: Texts, n_sequences: int, stream: torch.Generator)
         return sample(model, n_sequences, length, stream).tokens
     drawn = sample(model, n_texts, length, stream).tokens.to(texts.tokens.device)
     return torch.where(texts.tokens == MASK, MASK, drawn)
-
-
-def _summary(questions: list[Question]) -> xr.Dataset:
-    """Return a row for each question."""
-    certificates = [question.certificate for question in questions]
-    columns = {
-        schema.VERDICT: [str(certificate.verdict) for certificate in certificates],
-        schema.CAUSE: [str(certificate.cause) for certificate in certificates],
-        "theorem": [certificate.theorem for certificate in certificates],
-        "reasons": ["\n".join(certificate.reasons) for certificate in certificates],
-        "residual": [certificate.residual for certificate in certificates],
-        "margin_error": [certificate.margin_error for certificate in certificates],
-        "sigma_min": [certificate.sigma_min for certificate in certificates],
-        "agreeing": [question.agreement.agreeing for question in questions],
-        "decidable": [question.agreement.decidable for question in questions],
-        "undecidable": [question.agreement.undecidable for question in questions],
-        "separation_margin": [question.margin for question in questions],
-        "learned_accuracy": [question.learned_accuracy for question in questions],
-        schema.N_MASKS: [n_masks(question) for question in questions],
-        schema.HALF_RANGE: [relative_half_range(question) for question in questions],
-        **{name: [question.radii[name] for question in questions] for name in RADII},
-    }
-    return xr.Dataset(
-        {name: (schema.QUESTION, values) for name, values in columns.items()},
-        coords={schema.QUESTION: [question.name for question in questions]},
-    )
-
-
-def _details(questions: list[Question]) -> dict[str, xr.Dataset]:
-    """Return the weights, prompts and witnesses of all questions, by group."""
-    datasets: dict[str, xr.Dataset] = {}
-    for question in questions:
-        certificate = question.certificate
-        datasets[f"{schema.RECOVERABILITY}/{question.name}"] = _certificate(question)
-        if certificate.witness is not None and question.proof is not None:
-            group = f"{schema.RECOVERABILITY}/{question.name}/{schema.WITNESS}"
-            datasets[group] = _witness(certificate.witness, question.proof, groups.feature_dimension(certificate.task))
-        if certificate.prompt is not None:
-            datasets[f"{schema.PROMPT}/{question.name}"] = certificate.prompt.to_dataset()
-        if certificate.recoverable and question.features is not None:  # of a linear head
-            constructed = LinearHead.from_weights(certificate.weights.cpu().numpy())
-            datasets[f"{schema.HEAD}/{question.name}"] = constructed.to_dataset()
-        if question.learned is not None:
-            datasets[f"{schema.HEAD}/{learned(question.name)}"] = question.learned.to_dataset()
-        if question.learned_prompt is not None:
-            datasets[f"{schema.PROMPT}/{learned(question.name)}"] = question.learned_prompt.to_dataset()
-        if isinstance(certificate, HeadCertificate):
-            datasets |= _searched(question.name, certificate)
-    return datasets
-
-
-def _searched(name: str, certificate: HeadCertificate) -> dict[str, xr.Dataset]:
-    """Return the prompt with a head that was found for the texts, and the proof that there is none, by group."""
-    datasets = {}
-    if certificate.found is not None:
-        datasets[f"{schema.PROMPT}/{found(name)}"] = certificate.found.prompt.to_dataset()
-        datasets[f"{schema.HEAD}/{found(name)}"] = LinearHead.from_weights(certificate.found.head).to_dataset()
-    if certificate.refutation is not None:
-        datasets[f"{schema.RECOVERABILITY}/{name}/{schema.REFUTATION}"] = certificate.refutation.to_dataset()
-    return datasets
-
-
-def _certificate(question: Question) -> xr.Dataset:
-    """Return what a certificate says of single states."""
-    certificate = question.certificate
-    model, task = certificate.model, certificate.task
-    dataset = certificate.to_dataset()
-    if isinstance(model, HMM) and isinstance(task, PosteriorTask) and task.position is None:
-        dataset["entering_law"] = (schema.STATE, entering_law(model, certificate.prompt).cpu().numpy())
-        dataset["needed"] = (schema.STATE, (task_targets(model, task) != 0).any(0).cpu().numpy().astype(np.int8))
-        dataset["smallest_half_range"] = ((), question.half_range)
-    return dataset
-
-
-def _witness(witness: Witness, reading: Reading, feature: str) -> xr.Dataset:
-    return xr.Dataset(
-        {
-            "tokens": ((schema.WITNESS_TEXT, schema.POSITION), reading.tokens[witness.texts].cpu().numpy()),
-            "posterior": ((schema.WITNESS_TEXT, schema.LATENT), reading.law[witness.texts].cpu().numpy()),
-            "conditionals": ((schema.WITNESS_TEXT, feature), witness.features),
-            "label": (schema.WITNESS_TEXT, witness.labels),
-            "weights": ((schema.WITNESS_TEXT, schema.CLASS), witness.weights),
-            "residual": ((), witness.residual),
-        }
-    )

@@ -18,6 +18,7 @@ from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.models.kinds import Model, n_memories
 from ppl_hmm.recoverability.conditioning import RANK_TOLERANCES, Spectrum, spectra, total_variation
 from ppl_hmm.recoverability.identifiability import pair_spectrum, triple_spectrum, triple_views
+from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.memory import MemoryCertificate, rows_met
 from ppl_hmm.recoverability.transfer import transfer_bounds
 from ppl_hmm.tasks import Answers, Task, latent_posterior, latent_prior
@@ -33,9 +34,9 @@ _IDENTIFIABILITY_LIMIT = 1 << 21
 _NATS = {"units": "nats"}
 
 
-def feature_dimension(task: Task) -> str:
+def feature_dimension(certificate: HeadCertificate) -> str:
     """Return the dimension of what a head reads: tokens, or a block of them for each token that it may see."""
-    return schema.FEATURE if task.place.sees_token else schema.TOKEN
+    return schema.FEATURE if certificate.sees_token else schema.TOKEN
 
 
 def conditioning(model: Model, prompt: SoftPrompt | None = None) -> xr.Dataset:
@@ -90,12 +91,14 @@ def margins(task: Task, answers: Answers, weights: Weights = None) -> xr.Dataset
     )
 
 
-def linear_map(features: np.ndarray, law: np.ndarray, task: Task, weights: Weights = None) -> xr.Dataset:
-    """Return the best linear map from G to the posterior, E‖P − CG‖², and the share of variance kept by value."""
+def linear_map(
+    features: np.ndarray, law: np.ndarray, task: Task, dimension: str, weights: Weights = None
+) -> xr.Dataset:
+    """Return the best linear map from features to the posterior, E‖P − CG‖², and the variance kept by value."""
     best, latent = arrays.best_linear_map(features, law, weights), task.latent_dimension
     return xr.Dataset(
         {
-            "matrix": ((latent, feature_dimension(task)), best.matrix),
+            "matrix": ((latent, dimension), best.matrix),
             "kept": (latent, best.kept),
             **_expected("squared_error", (), best.squared_error),
         }

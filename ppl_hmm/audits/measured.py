@@ -14,7 +14,9 @@ from ppl_hmm.audits.remedy import n_masks
 from ppl_hmm.audits.texts import Texts
 from ppl_hmm.models import HMM
 from ppl_hmm.models.kinds import Model
+from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.memory import MemoryCertificate
+from ppl_hmm.schema import Reader
 from ppl_hmm.tasks import MemoryTask, Task
 
 #: Chains that the sampled texts are dealt to, for ArviZ.
@@ -75,14 +77,16 @@ def diagnostics(
     possible = features.sum(-1) > 0
     read, law = features[possible], reading.law.cpu().numpy()[possible]
     share = None if weights is None else weights[possible] / weights[possible].sum()
-    prompt = next((question.certificate.prompt for question in questions if question.name == schema.PROMPT), None)
+    assert isinstance(head.certificate, HeadCertificate)
+    of_mask = head.certificate.reader is Reader.MASKED  # what enters it depends on the prompt
+    prompts = [question.certificate.prompt for question in questions if question.name == schema.PROMPT and of_mask]
     found = {
-        "conditioning": groups.conditioning(model, prompt),
+        "conditioning": groups.conditioning(model, *prompts),
         "margins": groups.margins(task, reading.answers, weights).assign_attrs(tolerance=reading.tolerance),
         **groups.by_length(model, task, texts),
     }
     if len(read):
-        found["linear_map"] = groups.linear_map(read, law, task, share)
+        found["linear_map"] = groups.linear_map(read, law, task, groups.feature_dimension(head.certificate), share)
         in_use = _head_in_use(head)
         if in_use is not None:
             found["transfer"] = groups.transfer(read, in_use[1], share).assign_attrs(head=in_use[0])

@@ -30,7 +30,7 @@ from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.recoverability.robustness import Robustness, robustness_on
 from ppl_hmm.recoverability.transfer import smallest_half_range
 from ppl_hmm.recoverability.witness import find_witness, separability
-from ppl_hmm.schema import Cause
+from ppl_hmm.schema import Cause, Reader
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
 #: States of a flattened memory model, at most, for Theorem H.
@@ -46,7 +46,7 @@ class Question:
     Attributes
     ----------
     name
-        ``'head'``, ``'masks'``, ``'prompt'``, ``'attention'`` or ``'attention-prompt'``.
+        ``'head'``, ``'masks'``, ``'prompt'``, ``'attention'``, ``'attention-prompt'`` or ``'channel'``.
     certificate
         The answer: a theorem's weights, a witness, or neither.
     agreement
@@ -118,15 +118,15 @@ def _asked(model: Model, task: Any, readings: Readings, tolerance: float, effort
 @_asked.register
 def _(model: HMM, task: PosteriorTask, readings: Readings, tolerance: float, effort: Effort) -> list[Question]:
     if task.position is not None:
-        return [_ask_head(schema.HEAD, position_certificate(model, task, tolerance=tolerance), readings)]
+        return [ask_head(schema.HEAD, position_certificate(model, task, tolerance=tolerance), readings)]
     heads = _ask_heads(model, task, readings, tolerance)
-    prompt = _unless_constant(prompt_certificate(model, task, tolerance=tolerance), model, task)
+    prompt = unless_constant(prompt_certificate(model, task, tolerance=tolerance), model, task)
     if prompt.recoverable:
-        return [*heads, _ask_head(schema.PROMPT, prompt, readings)]
+        return [*heads, ask_head(schema.PROMPT, prompt, readings)]
     if effort.seconds:
         prompt = decided(model, task, prompt, readings.to_decide(), effort.seconds)
     learned = learned_prompt(model, readings.practice, effort.n_prompt_tokens, effort.seed, prompt.found)
-    return [*heads, _ask_head(schema.PROMPT, prompt, readings, learned)]
+    return [*heads, ask_head(schema.PROMPT, prompt, readings, learned)]
 
 
 @_asked.register
@@ -134,7 +134,7 @@ def _(model: MemoryHMM, task: MemoryTask, readings: Readings, tolerance: float, 
     texts = readings.texts
     flattened = _flattened(model, task)
     if flattened is None:
-        head = _ask_head(schema.HEAD, _too_large(model, task, tolerance), readings)
+        head = ask_head(schema.HEAD, _too_large(model, task, tolerance), readings)
         heads = [head, dataclasses.replace(head, name=schema.MASKS)]
     else:
         heads = _ask_heads(*flattened, readings, tolerance)
@@ -152,19 +152,19 @@ def _ask_heads(model: HMM, task: PosteriorTask, readings: Readings, tolerance: f
 
     Where Theorem H's condition fails and Theorem C's holds for one mask, a head on one mask is proved all the same.
     """
-    certificate = _unless_constant(head_certificate(model, task, tolerance=tolerance), model, task)
+    certificate = unless_constant(head_certificate(model, task, tolerance=tolerance), model, task)
     nearest = certificate if certificate.recoverable else fewest_masks(model, task, tolerance=tolerance)
     if nearest.recoverable and nearest.n_masks == 1:
         certificate = nearest
-    head = _ask_head(schema.HEAD, certificate, readings)
+    head = ask_head(schema.HEAD, certificate, readings)
     if contradiction(head, readings.texts) is not None:
         nearest = fewest_masks(model, task, tolerance=tolerance)
     if nearest.n_masks > 1 or (nearest.recoverable and nearest is not certificate):
-        return [head, _ask_head(schema.MASKS, nearest, readings)]
+        return [head, ask_head(schema.MASKS, nearest, readings)]
     return [head, dataclasses.replace(head, name=schema.MASKS)]
 
 
-def _ask_head(
+def ask_head(
     name: str, certificate: HeadCertificate, readings: Readings, learned: SoftPrompt | None = None
 ) -> Question:
     """Measure linear heads after a prompt; look for a witness where nothing is proved of heads without one."""
@@ -219,7 +219,7 @@ def _refuted(certificate: HeadCertificate, readings: Readings) -> tuple[HeadCert
 def _half_range(certificate: HeadCertificate) -> float:
     """Return the least half-range of heads that solve the certificate's equations, infinite where none is known."""
     model, task = certificate.model, certificate.task
-    if certificate.n_masks > 1 or task.place.position is not None:
+    if certificate.n_masks > 1 or task.place.position is not None or certificate.reader is Reader.CAUSAL:
         return certificate.half_range if certificate.recoverable else float("inf")
     if isinstance(model, HMM) and isinstance(task, PosteriorTask):
         return smallest_half_range(model, task, certificate.prompt, tolerance=certificate.tolerance).half_range
@@ -229,14 +229,15 @@ def _half_range(certificate: HeadCertificate) -> float:
 def _robustness(certificate: HeadCertificate, texts: Reading, features: Tensor) -> Robustness | None:
     """Return how far the model of a certified head may move, where texts were read with the posterior of its H₀."""
     of_first_state = isinstance(certificate.task, PosteriorTask) and certificate.task.position is None
-    if certificate.cause is not Cause.CONDITION_HOLDS or not of_first_state:
+    of_mask = certificate.reader is Reader.MASKED
+    if certificate.cause is not Cause.CONDITION_HOLDS or not of_first_state or not of_mask:
         return None
     if texts.law.shape[1] != certificate.task.n_values:  # the law of a memory cell, whose model was flattened
         return None
     return robustness_on(certificate, texts.tokens, features, texts.law)
 
 
-def _unless_constant(certificate: HeadCertificate, model: HMM, task: PosteriorTask) -> HeadCertificate:
+def unless_constant(certificate: HeadCertificate, model: HMM, task: PosteriorTask) -> HeadCertificate:
     """Return the certificate, or that of the constant head where it proves nothing and all labels are the same."""
     if certificate.recoverable:
         return certificate

@@ -13,7 +13,7 @@ from ppl_hmm.audits.asked import Asked
 from ppl_hmm.audits.tree import Audited
 from ppl_hmm.audits.words import ILL_CONDITIONED, NAMES, OF_ATTENTION, accuracy, advice, recommendation, sentence
 from ppl_hmm.recoverability.witness import SEPARATION
-from ppl_hmm.schema import Cause, Verdict
+from ppl_hmm.schema import Cause, Reader, Verdict
 
 #: Columns of a report.
 WIDTH = 80
@@ -22,6 +22,7 @@ _ERROR = 0.05
 
 _OFF_OTHERS = "the rows that are read, off the span of all others,"
 _ROWS_OF_CHAIN = "the matrix R of the masks, that every state be told by them,"
+_ROWS_AFTER_PROMPT = "AW on the states that the prompt allows"
 _ROWS_IN_FRONT = "W on the states that enter the mask"
 _ROWS_AT_POSITION = "the rows that the head reads, restricted to the laws that some text leads to,"
 
@@ -115,6 +116,8 @@ def _heading(audited: Audited, verbose: bool) -> list[str]:
     lines = [f"task: {audited.attributes['task']}"] if "task" in audited.attributes else []
     if audited.latent_asked:
         lines.append(f"asked of: {audited.latent_asked}")
+    if audited.reader is Reader.CAUSAL:
+        lines.append("reader: a causal language model, whose heads read the law of the next token")
     solved = f"; residuals up to {audited.tolerance:g} count as solved" if verbose else ""
     return [*lines, f"texts: {audited.texts}{solved}"]
 
@@ -206,7 +209,10 @@ def _rows(audited: Audited, asked: Asked) -> str:
         return _OFF_OTHERS
     if asked.n_masks > 1:
         return _ROWS_OF_CHAIN
-    return _ROWS_AT_POSITION if audited.latent_asked else _ROWS_IN_FRONT
+    if audited.reader is Reader.CAUSAL and asked.question == schema.PROMPT:
+        return _ROWS_AFTER_PROMPT
+    at_end = audited.latent_asked or audited.reader is Reader.CAUSAL
+    return _ROWS_AT_POSITION if at_end else _ROWS_IN_FRONT
 
 
 def _conditioned(rows: str, sigma: float) -> str:

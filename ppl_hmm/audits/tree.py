@@ -17,7 +17,7 @@ from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
 from ppl_hmm.recoverability.entering import entering_law
 from ppl_hmm.recoverability.refutation import Refutation
-from ppl_hmm.schema import Cause, Verdict
+from ppl_hmm.schema import Cause, Reader, Verdict
 from ppl_hmm.storage.layout import with_current_names
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
@@ -64,6 +64,11 @@ class Audited:
     def tolerance(self) -> float:
         """Largest residual that counts as solved."""
         return float(self.tree.attrs["tolerance"])
+
+    @property
+    def reader(self) -> Reader:
+        """What heads read; a masked language model where the tree does not say."""
+        return Reader(self.tree.attrs.get("reader", Reader.MASKED))
 
     @property
     def latent_asked(self) -> str | None:
@@ -160,7 +165,9 @@ class Audited:
         """Return what heads read (B,V): G, after the prompt if that is the question; zeros for impossible contexts."""
         name = "conditionals_after_prompt" if question == schema.PROMPT else "conditionals"
         conditionals = self.group(schema.FEATURES)[name].values
-        hidden = self.task.place.probe(torch.from_numpy(self.group(schema.OBSERVED_DATA)["tokens"].values)).hidden
+        hidden = None  # by the mask of a head that sees the token
+        if self.reader is Reader.MASKED:
+            hidden = self.task.place.probe(torch.from_numpy(self.group(schema.OBSERVED_DATA)["tokens"].values)).hidden
         return conditionals if hidden is None else in_block_of(hidden, torch.from_numpy(conditionals)).numpy()
 
     def head(self, question: str) -> tuple[str, LinearHead | None]:
@@ -179,6 +186,8 @@ class Audited:
 
     def entering_law(self, question: str) -> np.ndarray:
         """Return P(H=h) (K,) at the mask that heads of a question read, before text."""
+        if self.reader is Reader.CAUSAL:  # has no mask
+            raise InvalidInput("law that enters the mask", "a masked reader", "a causal one", "draw 'linear-map'")
         return entering_law(self.model, self.prompt(question)).numpy()
 
     @property
@@ -232,8 +241,3 @@ def _former_cause(verdict: str, theorem: str) -> Cause:
         Verdict.NOT_RECOVERABLE: Cause.WITNESS,
         Verdict.UNDECIDED: Cause.CONDITION_FAILS,
     }[Verdict(verdict)]
-
-
-def without_own(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return scores (B,C) with −∞ at each text's own class."""
-    return np.where(labels[:, None] == np.arange(scores.shape[1]), -np.inf, scores)

@@ -11,9 +11,10 @@ from ppl_hmm import schema
 from ppl_hmm.audits.asked import Asked, learned
 from ppl_hmm.audits.remedy import LARGEST_HALF_RANGE
 from ppl_hmm.audits.tree import Audited
+from ppl_hmm.recoverability.causal_reading import is_filtered
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.witness import SEPARATION
-from ppl_hmm.schema import Basis, Cause, Remedy
+from ppl_hmm.schema import Basis, Cause, Reader, Remedy
 
 #: What each question asks about.
 NAMES = {
@@ -22,6 +23,7 @@ NAMES = {
     schema.PROMPT: "a prompt and a linear head",
     schema.ATTENTION: "attention over all positions",
     schema.ATTENTION_PROMPT: "a prompt and attention",
+    schema.CHANNEL: "the likelihoods of channel prompts",
 }
 _SUBJECTS = {
     schema.HEAD: "a linear head",
@@ -29,6 +31,11 @@ _SUBJECTS = {
     schema.PROMPT: "a prompt with a linear head",
     schema.ATTENTION: "attention over all positions",
     schema.ATTENTION_PROMPT: "a prompt with attention",
+    schema.CHANNEL: "a comparison of how likely channel prompts make the text",
+}
+_SUBJECTS_OF_CAUSAL = {
+    schema.HEAD: "a linear head on the next-token law",
+    schema.PROMPT: "a prompt after the text with a linear head on the next-token law",
 }
 # Remedies have the names of the questions that they answer; one answers none.
 _REMEDIES = {**_SUBJECTS, Remedy.LOG_PROBABILITIES: "a linear head on log-probabilities"}
@@ -95,6 +102,27 @@ _ADVICE_WITH_MEMORY = {
     (schema.MASKS, Cause.TOO_LARGE): "ask attention, whose condition needs no larger model, or learn a head and test "
     "it",
 }
+_ADVICE_OF_CAUSAL = {
+    (schema.HEAD, Cause.CONDITION_HOLDS): "constructed_head(model, task, reader='causal') is that head; it reads "
+    "next_token_features(lm, tokens)",
+    (schema.HEAD, Cause.WITNESS): "no linear head on the next-token law will do, however it is trained: see whether a "
+    "prompt does, or read log-probabilities, LinearHead(features='log')",
+    (schema.HEAD, Cause.CONDITION_FAILS): "learn a head on next_token_features(lm, tokens) and test it; longer or more "
+    "text may hold a witness",
+    (schema.HEAD, Cause.ROUNDING): "expect no trained head to find it: see whether a prompt does better",
+    (schema.PROMPT, Cause.CONDITION_HOLDS): "constructed_prompt(model, task, reader='causal'), then "
+    "constructed_head(model, task, prompt, reader='causal'); it reads next_token_features(lm, tokens, prompt)",
+    (schema.PROMPT, Cause.CONDITION_FAILS): "no prompt of one token was constructed: try a template, "
+    "causal_certificate(model, task, template)",
+    (schema.CHANNEL, Cause.CONDITION_HOLDS): "channel_prompts(model, task).labels(tokens) compares the likelihoods",
+    (schema.CHANNEL, Cause.CONDITION_FAILS): "give moves to every state that the task needs a small probability",
+}
+_ADVICE_OF_CAUSAL_ON_FIRST_STATE = {
+    (question, cause): "compare the likelihoods of channel prompts, channel_prompts(model, task), or read a masked "
+    "language model"
+    for question in (schema.HEAD, schema.PROMPT)
+    for cause in (Cause.WITNESS, Cause.CONDITION_FAILS)
+}
 _ADVICE_AT_POSITION = {
     (schema.HEAD, Cause.CONDITION_HOLDS): "constructed_head(model, task) is that head; it reads probe_features(lm, "
     "tokens, position=…, given=…), as the task says",
@@ -106,7 +134,7 @@ _ADVICE_AT_POSITION = {
 
 def sentence(audited: Audited, asked: Asked) -> str:
     """Return the answer to a question in plain words."""
-    subject, cause = _SUBJECTS[asked.question].format(masks=_masks(asked.n_masks)), asked.cause
+    subject, cause = _subjects(audited)[asked.question].format(masks=_masks(asked.n_masks)), asked.cause
     if cause is Cause.CONSTANT_LABEL:
         return f"{_capital(subject)} solves this task without reading: every text has the same label."
     if cause is Cause.CONDITION_HOLDS and asked.question == schema.MASKS and asked.n_masks == 1:
@@ -123,6 +151,8 @@ def sentence(audited: Audited, asked: Asked) -> str:
         answer = f"{_capital(subject)} cannot solve this task, however it is trained: {n_texts} texts prove it."
     else:
         answer = f"It is open whether {subject} solves this task: {_OPEN[cause]}."
+    if audited.reader is Reader.CAUSAL and not asked.recoverable and not is_filtered(audited.task.place):
+        answer += " What it reads depends on the text through the law of the last state alone."
     return " ".join([answer, *_learned(audited, asked)])
 
 
@@ -148,8 +178,11 @@ def advice(audited: Audited, asked: Asked) -> str:
     else:
         with_memory = _ADVICE_WITH_MEMORY if schema.ATTENTION in audited.asked else {}
         at_position = _ADVICE_AT_POSITION if audited.latent_asked else {}
+        of_causal = _ADVICE_OF_CAUSAL if audited.reader is Reader.CAUSAL else {}
+        if of_causal and audited.task.place.position is None:
+            of_causal = {**of_causal, **_ADVICE_OF_CAUSAL_ON_FIRST_STATE}
         of_head = question == schema.MASKS and asked.n_masks == 1
-        found = {**_ADVICE, **with_memory, **at_position}[schema.HEAD if of_head else question, cause]
+        found = {**_ADVICE, **with_memory, **at_position, **of_causal}[schema.HEAD if of_head else question, cause]
         found = found.format(n_masks=asked.n_masks)
         if of_head and asked.recoverable:
             found = f"one mask is enough: {found}"
@@ -166,14 +199,21 @@ def recommendation(audited: Audited) -> str:
         return "Nothing has to be learned: every text has the same label."
     if remedy is Remedy.UNKNOWN:
         return "Nothing can be recommended: no label was clear enough to learn from."
-    what = _REMEDIES[remedy].format(masks=_masks(int(found["n_masks"])))
+    what = {**_REMEDIES, **_subjects(audited)}[remedy].format(masks=_masks(int(found["n_masks"])))
     cost = _cost(int(found["n_masks"]), int(found["n_prompt_tokens"]), audited.vocabulary_size)
+    if remedy is Remedy.CHANNEL:
+        cost = f"It reads each text after {audited.task.n_classes} prompts of one token each."
     if basis is Basis.MEASUREMENT:
         return (
             f"Nothing is proved to solve this task. As good as any that was learned is {what}, right on "
             f"{found['accuracy']:.2%} of new text with a clear label. {cost}"
         )
     return f"Use {what}: of all that is proved to solve this task it costs least. {cost}{_stability(found)}"
+
+
+def _subjects(audited: Audited) -> dict[str, str]:
+    """Return what each question is about, in words."""
+    return {**_SUBJECTS, **(_SUBJECTS_OF_CAUSAL if audited.reader is Reader.CAUSAL else {})}
 
 
 def _cost(n_masks: int, n_prompt_tokens: int, vocabulary_size: int) -> str:

@@ -9,11 +9,13 @@ from ppl_hmm.heads.attention import AttentionHead
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Prompt
+from ppl_hmm.recoverability.causal import causal_certificate
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.head import head_certificate
 from ppl_hmm.recoverability.masks import chain_certificate
 from ppl_hmm.recoverability.memory import memory_certificate
 from ppl_hmm.recoverability.position import position_certificate
+from ppl_hmm.schema import Reader
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, require_task
 
 
@@ -25,6 +27,7 @@ def constructed_head(
     n_masks: int | None = None,
     support_threshold: float = 0.0,
     tolerance: float = RESIDUAL_TOLERANCE,
+    reader: Literal["masked", "causal"] = "masked",
 ) -> LinearHead:
     """Return the head of Theorem H, or of Theorem P for a given prompt: 1(bᵀG ≥ 0) = F*(x).
 
@@ -34,12 +37,15 @@ def constructed_head(
 
     Parameters as in :func:`ppl_hmm.recoverability.head.head_certificate`; with ``n_masks`` the head is that of
     :func:`~ppl_hmm.chain_certificate`, or of :func:`~ppl_hmm.position_certificate`, and reads
-    ``probe_features(…, n_masks=…)``, flattened to (B,J·V).
+    ``probe_features(…, n_masks=…)``, flattened to (B,J·V). With ``reader='causal'`` the head is that of
+    :func:`~ppl_hmm.causal_certificate`, ``prompt`` its template; it reads :func:`~ppl_hmm.next_token_features`.
 
     Raises
     ------
     ConditionNotMet
         The theorem's condition fails; ``.certificate`` says which part, by how much.
+    InvalidInput
+        As the certificates; masks or a threshold for a causal reader.
 
     See Also
     --------
@@ -62,7 +68,11 @@ def constructed_head(
     1.0
     """
     require_task(task)
-    if n_masks is not None and task.place.position is None:
+    one_of("reader", reader, list(Reader))
+    if reader == Reader.CAUSAL:
+        _require_no_masks(n_masks, support_threshold)
+        certificate = causal_certificate(model, task, prompt, tolerance=tolerance)
+    elif n_masks is not None and task.place.position is None:
         if support_threshold != 0:
             raise InvalidInput("support_threshold for several masks", "0", str(support_threshold), "leave it out")
         certificate = chain_certificate(model, task, n_masks, prompt, tolerance=tolerance)
@@ -73,6 +83,15 @@ def constructed_head(
     if not certificate.recoverable:
         raise ConditionNotMet(certificate, "learn a head instead, or try a prompt or more masks")
     return LinearHead.from_weights(certificate.weights.detach().cpu().numpy())
+
+
+def _require_no_masks(n_masks: int | None, support_threshold: float) -> None:
+    """Raise :class:`InvalidInput` for what heads of a causal reader do not have."""
+    if n_masks is not None:
+        remedy = "leave them out: what stands in front of a text only replaces π₀, and is forgotten"
+        raise InvalidInput("n_masks before a causal reader", "None", str(n_masks), remedy)
+    if support_threshold != 0:
+        raise InvalidInput("support_threshold for a causal reader", "0", str(support_threshold), "leave it out")
 
 
 def constructed_attention(

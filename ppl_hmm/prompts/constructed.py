@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-from ppl_hmm.errors import InvalidInput
+from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.models.kinds import Model
+from ppl_hmm.recoverability.causal_prompt import causal_prompt_certificate
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.memory import memory_prompt_certificate
 from ppl_hmm.recoverability.prompt import prompt_certificate
+from ppl_hmm.schema import Reader
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
 
@@ -20,6 +22,7 @@ def constructed_prompt(
     prompt_length: int | None = None,
     support_threshold: float = 0.0,
     tolerance: float = RESIDUAL_TOLERANCE,
+    reader: Literal["masked", "causal"] = "masked",
 ) -> SoftPrompt:
     """Return a prompt after which a constructed head recovers the task.
 
@@ -35,13 +38,15 @@ def constructed_prompt(
     support_threshold, tolerance
         As in :func:`ppl_hmm.recoverability.prompt.prompt_certificate` and
         :func:`ppl_hmm.recoverability.memory.memory_certificate`; pass the same to the head.
+    reader
+        ``'causal'``: the prompt of :func:`~ppl_hmm.causal_prompt_certificate`, which stands after the text.
 
     Raises
     ------
     ConditionNotMet
         No prompt was found that meets the condition; ``.certificate`` is that of the best one.
     InvalidInput
-        As the certificates; a ``prompt_length`` for a memory model.
+        As the certificates; a ``prompt_length`` for a memory model, or for a causal reader.
 
     See Also
     --------
@@ -66,8 +71,15 @@ def constructed_prompt(
     >>> task.labels(posterior(model, text)).numpy()
     array([0, 0, 0, 1])
     """
+    one_of("reader", reader, list(Reader))
     options: dict[str, Any] = {"support_threshold": support_threshold, "tolerance": tolerance}
-    if isinstance(model, HMM):
+    if reader == Reader.CAUSAL:
+        if prompt_length not in (None, 1) or support_threshold != 0:
+            got = f"{prompt_length} and {support_threshold}"
+            what = "prompt_length and support_threshold of a causal reader"
+            raise InvalidInput(what, "1 and 0", got, "leave them out")
+        certificate = causal_prompt_certificate(model, task, tolerance=tolerance)  # type: ignore[arg-type]
+    elif isinstance(model, HMM):
         length = 1 if prompt_length is None else prompt_length
         certificate = prompt_certificate(model, cast(PosteriorTask, task), prompt_length=length, **options)
     elif prompt_length is not None:

@@ -65,7 +65,7 @@ class Certificate(abc.ABC):
     reasons
         The same in words, one line each.
     prompt
-        In front of the text; None without one.
+        In front of the text, or after it where a head reads the next-token law; None without one.
     witness
         Texts that no weights of the theorem's kind classify; None where none are known.
 

@@ -41,11 +41,11 @@ from ppl_hmm.recoverability.entering import (
 from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.proof import proved
 from ppl_hmm.recoverability.rounding import law_rounding
-from ppl_hmm.schema import Cause
+from ppl_hmm.schema import Cause, Reader
 from ppl_hmm.tasks import PosteriorTask, on_possible_values, require_uncertain
 
-# Singular values of rows that sum to one are off by no more.
-_SIGMA_ROUNDING = 1e-14
+#: Singular values of rows that sum to one are off by no more.
+SIGMA_ROUNDING = 1e-14
 # Least squares need finite equations: those of texts this unlikely are proposals only.
 _LARGEST_COEFFICIENT = 1e100
 
@@ -140,9 +140,10 @@ def exists_on_paper(certificate: HeadCertificate) -> bool:
     That is so where the rows W[S] of the states entered are independent, their smallest singular value being above
     rounding, and S holds all states that the task needs; on several masks, where all rows of R are independent.
     """
-    if certificate.cause is Cause.TOO_LARGE or certificate.sigma_min <= _SIGMA_ROUNDING:
+    if certificate.cause is Cause.TOO_LARGE or certificate.sigma_min <= SIGMA_ROUNDING:
         return False
-    if certificate.n_masks > 1 or certificate.task.place.position is not None:
+    of_first_state = certificate.reader is Reader.MASKED and certificate.task.place.position is None
+    if certificate.n_masks > 1 or not of_first_state:
         return True  # all states that its rows are of can be read
     model, task = cast(HMM, certificate.model), cast(PosteriorTask, certificate.task)
     needed = (task_targets(model, task) != 0).any(0)

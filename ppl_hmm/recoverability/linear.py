@@ -15,6 +15,7 @@ from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.inference.queries import masked_conditionals
 from ppl_hmm.models import SoftPrompt
 from ppl_hmm.models.kinds import Model, Text
+from ppl_hmm.recoverability.causal_reading import next_token_law
 from ppl_hmm.recoverability.certificate import Certificate, SignAgreement
 from ppl_hmm.recoverability.half_range import half_range
 from ppl_hmm.recoverability.proof import Proof
@@ -22,7 +23,7 @@ from ppl_hmm.recoverability.refutation import Refutation
 from ppl_hmm.recoverability.rounding import surely_scored
 from ppl_hmm.recoverability.search import FoundPrompt
 from ppl_hmm.recoverability.witness import Witness
-from ppl_hmm.schema import Cause
+from ppl_hmm.schema import Cause, Reader
 from ppl_hmm.tasks import Answers, Task, decide, latent_posterior
 
 
@@ -64,6 +65,9 @@ class HeadCertificate(Certificate):
         Scores within it have no sign, besides those that are rounding.
     n_masks
         J: how many masks stand in front of the text.
+    reader
+        Whether the head reads a masked language model, or the next-token law of a causal one, whose ``prompt`` follows
+        the text.
     proof
         What rational arithmetic says of the equations; None where it was not asked.
     found
@@ -75,9 +79,15 @@ class HeadCertificate(Certificate):
 
     score_error: float = 0.0
     n_masks: int = 1
+    reader: Reader = Reader.MASKED
     proof: Proof | None = dataclasses.field(default=None, repr=False)
     found: FoundPrompt | None = dataclasses.field(default=None, repr=False)
     refutation: Refutation | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def sees_token(self) -> bool:
+        """Whether the head also sees the token that its mask hides; a causal reader hides none."""
+        return self.task.place.sees_token and self.reader is Reader.MASKED
 
     @property
     def half_range(self) -> float:
@@ -104,7 +114,12 @@ class HeadCertificate(Certificate):
         return SignAgreement(int(agreeing.sum()), n_decidable, len(features) - n_decidable)
 
     def features(self, text: Tensor) -> Tensor:
-        """Return what the head reads of checked tokens (B,T): G at its masks (B,J·V); zeros for impossible contexts."""
+        """Return what the head reads of checked tokens (B,T): G at its masks (B,J·V); zeros for impossible contexts.
+
+        Of a causal reader the law of the token after text and prompt (B,V).
+        """
+        if self.reader is Reader.CAUSAL:
+            return next_token_law(self.model, self.task, text, self.prompt)
         return features_read(self.model, self.task, text, self.prompt, self.n_masks)
 
     def claimed(self, features: Tensor, answers: Answers, n_tokens: int) -> Tensor:
@@ -130,7 +145,7 @@ class HeadCertificate(Certificate):
         """Return the weights as a labelled dataset: a row for two classes, by class for more."""
         weights = np.atleast_2d(self.weights.cpu().numpy())
         dimensions = [schema.SCORE, schema.TOKEN]
-        if self.task.place.sees_token:
+        if self.sees_token:
             weights = weights.reshape(len(weights), -1, self.model.vocabulary_size)
             dimensions.insert(1, schema.OBSERVED_TOKEN)
         elif self.n_masks > 1:

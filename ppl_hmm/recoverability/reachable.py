@@ -40,17 +40,20 @@ class Reachable(NamedTuple):
         (K,): the states that some of them allow.
     basis
         Q (K,n), orthonormal: of a space that holds all of them.
+    clear
+        Whether that is their span; if not, float64 does not tell it, and all laws on the possible states are taken.
     """
 
     possible: Tensor
     basis: Tensor
+    clear: bool = True
 
     def to(self, device: torch.device) -> Reachable:
         """Return the same on another device."""
-        return Reachable(self.possible.to(device), self.basis.to(device))
+        return Reachable(self.possible.to(device), self.basis.to(device), self.clear)
 
 
-class _Unclear(Exception):
+class Unclear(Exception):
     """Float64 does not tell the span: a positive product became zero, or rows are nearly dependent."""
 
 
@@ -65,68 +68,87 @@ def reachable_laws(model: HMM, place: Place) -> Reachable:
     before, after = (position, None) if position >= 0 else (None, -1 - position)
     possible = possible_states(model.initial, model.transition, None if before is None else 1 + before)
     try:
-        start = (model.initial @ model.transition)[None]
-        first = possible_states(model.initial, model.transition, 1)[None]
-        laws = _reached(_scaled(start, first), _forward(model), before)
         if place.given == "prefix":
-            laws = _independent(laws[:0], _weighed(laws, model.emission.mT))
+            laws = filtered_laws(model, before)
         else:
-            messages = _reached(torch.ones_like(model.initial)[None], _backward(model), after)
-            laws = _independent(laws[:0], _weighed(laws, messages))
-    except _Unclear:
-        return Reachable(possible, _all_laws(possible))
+            laws = _predicted_laws(model, before)
+            messages = reached(torch.ones_like(model.initial)[None], _backward(model), after)
+            laws = independent(laws[:0], weighed(laws, messages))
+    except Unclear:
+        return Reachable(possible, _all_laws(possible), clear=False)
     return Reachable(possible, _orthonormal(laws, possible))
+
+
+def filtered_laws(model: HMM, n_before: int | None) -> Tensor:
+    """Return non-negative rows (n,K) that span the laws P(H_t | x_1..x_t) after a token with so many before it.
+
+    After any number of tokens, if None.
+
+    Raises
+    ------
+    Unclear
+        Float64 does not tell the span.
+    """
+    laws = _predicted_laws(model, n_before)
+    return independent(laws[:0], weighed(laws, model.emission.mT))
+
+
+def _predicted_laws(model: HMM, n_before: int | None) -> Tensor:
+    """Return rows that span the laws of the state of the next token."""
+    start = (model.initial @ model.transition)[None]
+    first = possible_states(model.initial, model.transition, 1)[None]
+    return reached(scaled(start, first), _forward(model), n_before)
 
 
 def _forward(model: HMM) -> Step:
     """Return the steps p ↦ (p∘w_x)A of rows (n,K), one for each token."""
-    return lambda laws: _moved(_weighed(laws, model.emission.mT), model.transition)
+    return lambda laws: moved(weighed(laws, model.emission.mT), model.transition)
 
 
 def _backward(model: HMM) -> Step:
     """Return the steps f ↦ A(w_x∘f) of rows (n,K), one for each token."""
-    return lambda messages: _moved(_weighed(messages, model.emission.mT), model.transition.mT)
+    return lambda messages: moved(weighed(messages, model.emission.mT), model.transition.mT)
 
 
-def _weighed(vectors: Tensor, weights: Tensor) -> Tensor:
+def weighed(vectors: Tensor, weights: Tensor) -> Tensor:
     """Return the products of rows (n,K) with rows (m,K), all pairs, scaled to a largest entry of one; no zero rows."""
     expected = ((vectors > 0)[:, None] & (weights > 0)).flatten(0, 1)
-    return _scaled((vectors[:, None] * weights).flatten(0, 1), expected)
+    return scaled((vectors[:, None] * weights).flatten(0, 1), expected)
 
 
-def _moved(vectors: Tensor, transition: Tensor) -> Tensor:
+def moved(vectors: Tensor, transition: Tensor) -> Tensor:
     """Return rows (n,K) times a matrix (K,K), scaled to a largest entry of one; no zero rows."""
     expected = ((vectors > 0)[:, :, None] & (transition > 0)).any(1)
-    return _scaled(vectors @ transition, expected)
+    return scaled(vectors @ transition, expected)
 
 
-def _scaled(vectors: Tensor, expected: Tensor) -> Tensor:
+def scaled(vectors: Tensor, expected: Tensor) -> Tensor:
     """Scale rows (n,K), and leave out zero ones; raise where an entry that is ``expected`` to be positive is zero."""
     vectors = vectors[expected.any(-1)]
     scaled = vectors / vectors.amax(-1, keepdim=True)
     if not torch.equal(scaled > 0, expected[expected.any(-1)]):
-        raise _Unclear
+        raise Unclear
     return scaled
 
 
-def _reached(start: Tensor, step: Step, n_steps: int | None) -> Tensor:
+def reached(start: Tensor, step: Step, n_steps: int | None) -> Tensor:
     """Return independent rows whose span is that of all rows after ``n_steps`` steps; after any number, if None."""
     rows = start
     if n_steps is None:
         fresh = rows
         while len(fresh):
-            extended = _independent(rows, step(fresh))
+            extended = independent(rows, step(fresh))
             rows, fresh = extended, extended[len(rows) :]
         return rows
     for _ in range(n_steps):
-        moved = _independent(rows[:0], step(rows))
-        if len(moved) == len(rows) == len(_independent(rows, moved)):
+        moved = independent(rows[:0], step(rows))
+        if len(moved) == len(rows) == len(independent(rows, moved)):
             return moved  # the same span, now and after any more steps
         rows = moved
     return rows
 
 
-def _independent(rows: Tensor, candidates: Tensor) -> Tensor:
+def independent(rows: Tensor, candidates: Tensor) -> Tensor:
     """Return independent ``rows`` (n,K), extended by candidates until all depend on them."""
     while len(candidates) and len(rows) < rows.shape[-1]:
         off = _off(rows, candidates)
@@ -134,7 +156,7 @@ def _independent(rows: Tensor, candidates: Tensor) -> Tensor:
             break
         rows, candidates = torch.cat([rows, candidates[off.argmax()][None]]), candidates[off > _DEPENDENT]
         if torch.linalg.svdvals(rows / rows.norm(dim=-1, keepdim=True))[-1] < _TOLD_APART:
-            raise _Unclear
+            raise Unclear
     return rows
 
 

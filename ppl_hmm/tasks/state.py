@@ -73,6 +73,31 @@ class PosteriorTask(Task):
         super().__post_init__()
         object.__setattr__(self, "position", self.place.position)
 
+    @classmethod
+    def of_next_state(cls, weights: ArrayLike | Tensor, model: HMM) -> PosteriorTask:
+        """Return the task on the state that the next token comes from, P(H_{T+1}|x): weights A w_c on the last state.
+
+        As P(H_{T+1}|x) = AᵀP(H_T|x), labels and margins are those of the last state with these weights (C,K).
+
+        Raises
+        ------
+        InvalidInput
+            Weights that do not fit the model, a batch of models.
+
+        Examples
+        --------
+        >>> from ppl_hmm import HMM, PosteriorTask
+        >>> model = HMM([1.0, 0.0], [[0.9, 0.1], [0.2, 0.8]], [[0.9, 0.1], [0.1, 0.9]])
+        >>> PosteriorTask.of_next_state([[0, 0], [-1, 1]], model).contrast.numpy().round(2).tolist()
+        [-0.8, 0.6]
+        """
+        model.require_single("PosteriorTask.of_next_state")
+        task = cls(weights, position=-1, given="prefix").aligned_to(model)  # type: ignore[arg-type]
+        if not task.fits(model):
+            got = str(tuple(task.weights.shape))
+            raise InvalidInput("weights of a task", f"shape (C, {model.n_states})", got, "give one for each state")
+        return dataclasses.replace(task, weights=task.weights @ model.transition.detach().to(task.weights).mT)
+
     @property
     def n_states(self) -> int:
         """K."""

@@ -10,7 +10,8 @@ import torch
 import xarray as xr
 
 from ppl_hmm import schema
-from ppl_hmm.audits.tree import Audited, without_own
+from ppl_hmm.audits.arrays import without_own
+from ppl_hmm.audits.tree import Audited
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.inference.queries import masked_conditionals, posterior
 from ppl_hmm.recoverability.attention import hard_attention, observed, of_token, read
@@ -35,17 +36,17 @@ def prompt(tree: xr.DataTree) -> xr.Dataset:
     Raises
     ------
     InvalidInput
-        The model has a memory: nothing enters a mask.
+        The model has a memory, or the reader is causal: nothing enters a mask.
     """
     audited, questions = Audited(tree), [schema.HEAD, schema.PROMPT]
     remedy = "draw 'attention', for models with a memory"
-    needed = audited.group(f"{schema.RECOVERABILITY}/{schema.PROMPT}", remedy)["needed"]
+    found = audited.group(f"{schema.RECOVERABILITY}/{schema.PROMPT}", remedy)
     laws = [audited.entering_law(name) for name in questions]
     heads, scores, wrong = zip(*(_scores(audited, name) for name in questions), strict=True)
     return xr.Dataset(
         {
             "law": ((schema.QUESTION, schema.STATE), np.stack(laws)),
-            "needed": needed,
+            "needed": found["needed"],
             "score": ((schema.QUESTION, schema.SEQUENCE), np.stack(scores)),
             "margin": (schema.SEQUENCE, audited.margins),
             "label": (schema.SEQUENCE, audited.labels),

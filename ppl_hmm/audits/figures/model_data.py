@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from ppl_hmm import schema
-from ppl_hmm.audits.tree import Audited, without_own
+from ppl_hmm.audits.arrays import without_own
+from ppl_hmm.audits.tree import Audited
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.plots.simplex import decision_boundaries
 from ppl_hmm.plots.style import CLASS_STYLES
