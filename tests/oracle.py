@@ -138,11 +138,6 @@ def beliefs(model: HMM, tokens: np.ndarray, prompt: np.ndarray | None = None) ->
     return Beliefs(*(np.array(field) for field in zip(*answers, strict=True)))
 
 
-def without_end(text: np.ndarray) -> np.ndarray:
-    """Return a text up to its last token that is not MASK."""
-    return text[: max((t for t, x in enumerate(text, start=1) if x != MASK), default=0)]
-
-
 def after_rows(model: HMM, rows: list[np.ndarray]) -> np.ndarray:
     """Return P(H_S = h | S likelihood rows), the last state: (K,)."""
     return marginals(model, np.array([], int), np.array(rows) if rows else None)[-1]
@@ -162,6 +157,14 @@ class Case(NamedTuple):
         if self.lengths is None:
             return self.tokens
         return np.where(np.arange(self.tokens.shape[1]) < self.lengths[:, None], self.tokens, MASK)
+
+    @property
+    def ended_texts(self) -> list[np.ndarray]:
+        """Each text up to its end: its length, or else its last token that is not MASK."""
+        ends = self.lengths
+        if ends is None:
+            ends = [max((t for t, x in enumerate(text, start=1) if x != MASK), default=0) for text in self.tokens]
+        return [text[:end] for text, end in zip(self.tokens, ends, strict=True)]
 
 
 def random_rows(rng: np.random.Generator, *shape: int, zeros: float = 0.0) -> np.ndarray:

@@ -133,10 +133,10 @@ def beliefs(
     prompt
         :class:`~ppl_hmm.SoftPrompt` or rows of likelihoods, before the text: (L,K), or (L,m,K) for a memory model.
     suffix
-        What follows each text at its end, its last token that is not ``MASK``: tokens (S,), masks among them, or rows
-        as of a prompt.
+        What follows each text at its end: tokens (S,), masks among them, or rows as of a prompt.
     lengths
-        (B,): later positions count as ``MASK``; beliefs there are predictive.
+        (B,): where texts end; beliefs past that are predictive. By default a text ends after its last token that is not
+        ``MASK``.
     impossible
         What to do with text of probability zero: ``'raise'``, or ``'mask'`` for zero rows from its first impossible
         token on.

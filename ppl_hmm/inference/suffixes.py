@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ppl_hmm.base.arrays import as_tensor
-from ppl_hmm.base.tokens import MASK, as_text, ends
+from ppl_hmm.base.tokens import MASK, as_text_with_ends
 from ppl_hmm.errors import ImpossibleText, InvalidInput
 from ppl_hmm.exact import mixture
 from ppl_hmm.exact.mixture import MemoryText
@@ -52,7 +52,7 @@ def template_tokens(what: str, suffix: Suffix, vocabulary_size: int) -> Tensor |
 
 
 class ReadText(NamedTuple):
-    """A checked text of T ≥ 0 tokens as rows, and where each sequence ends: after its last token that is not masked."""
+    """A checked text of T ≥ 0 tokens as rows, and where each sequence ends."""
 
     rows: LikelihoodRows
     length: int
@@ -63,12 +63,11 @@ class ReadText(NamedTuple):
         """Return the rows of text (B,T), or (P…,B,T), after a prompt; errors as those of likelihood rows."""
         require_kind("model", model)
         options = {"lengths": lengths, "batch_shape": model.batch_shape, "device": model.device}
-        text = as_text(tokens, model.vocabulary_size, **options, shortest=0).tokens
+        text, ends = as_text_with_ends(tokens, model.vocabulary_size, **options)
         length = text.shape[-1]
         # Kernels read at least one row: a mask after the text, which changes nothing before it.
         rows = LikelihoodRows.of(model, text if length else pad(text, (0, 1), value=MASK), prompt)
-        own_ends = ends(text).expand(*model.batch_shape, text.shape[-2]).reshape(-1, text.shape[-2])
-        return cls(rows, length, own_ends)
+        return cls(rows, length, ends.expand(*model.batch_shape, -1).reshape(-1, text.shape[-2]))
 
     @property
     def prefixes(self) -> range:

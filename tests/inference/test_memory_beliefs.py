@@ -92,7 +92,7 @@ def test_a_suffix_says_more_of_the_memory(seed):
     hard = model.emission[:, :, token].numpy()[None]
     for suffix, rows in ((MemoryPrompt(soft), soft), ([token], hard)):
         found = beliefs_of(case, suffix=suffix)
-        for b, text in enumerate(map(oracle.without_end, case.masked_tokens)):
+        for b, text in enumerate(case.ended_texts):
             # Text and suffix as the rows of a prompt: the rows of a token are its emissions.
             emission = np.pad(model.emission.numpy(), ((0, 0), (0, 0), (0, 1)), constant_values=1)  # MASK is the last
             of_text = emission[:, :, text].transpose(2, 0, 1)

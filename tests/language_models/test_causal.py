@@ -51,7 +51,7 @@ def test_the_oracle_gives_beliefs_as_laws_of_tokens():
     found = beliefs(MODEL, TEXT, prompt=prompt, lengths=[3, 2], impossible="mask")
     assert_equal(lm.next_token_laws(TEXT, prompt=prompt, lengths=[3, 2]), found.next_token)
     assert_equal(lm.law_after(TEXT, prompt=prompt, lengths=[3, 2])[0], found.next_token[0, 3])
-    assert_equal(lm.law_after(TEXT, prompt=prompt, lengths=[3, 2])[1], found.next_token[1, 1])
+    assert_equal(lm.law_after(TEXT, prompt=prompt, lengths=[3, 2])[1], found.next_token[1, 2])
     assert (lm.vocabulary_size, lm.batch_shape, lm.prompt_shape, lm.prompt_constraint) == (4, (), (3,), "nonnegative")
     memory, _ = example("memory")
     assert CausalOracleLM(memory).prompt_shape == (2, 2)
@@ -95,6 +95,8 @@ def test_masks_at_the_end_are_no_part_of_a_text():
     ways = ([[0, 1, 2], [3]], [[0, 1, 2, MASK, MASK], [3, MASK, MASK, MASK, MASK]])
     for tokens in ways:
         assert_equal(next_token_features(lm, tokens, template, impossible="mask"), expected)
+    longer = next_token_features(lm, ways[1], template, lengths=[4, 2], impossible="mask")
+    assert_equal(longer, next_token_features(lm, [[0, 1, 2], [3]], [MASK, *template], impossible="mask"))
 
 
 def test_heads_learn_from_next_token_features():
