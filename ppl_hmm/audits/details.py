@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import xarray as xr
 
@@ -16,6 +18,7 @@ from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.entering import entering_law, task_targets
 from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.witness import Witness
+from ppl_hmm.schema import Reader
 from ppl_hmm.tasks import PosteriorTask
 
 
