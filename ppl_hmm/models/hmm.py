@@ -10,10 +10,10 @@ import torch
 from numpy.typing import ArrayLike
 
 from ppl_hmm import _moved, schema
-from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.checks import check_distributions
 from ppl_hmm.base.records import Record, broadcast_shapes
 from ppl_hmm.errors import InvalidInput
+from ppl_hmm.models.conversions import discrete_parameters, hmmlearn_parameters
 
 if TYPE_CHECKING:
     from pyro.distributions import DiscreteHMM
@@ -189,7 +189,7 @@ class HMM(Record):
         """
         from ppl_hmm.models.initial import law_before  # loads scipy
 
-        start, transition, emission = _hmmlearn_parameters(model)
+        start, transition, emission = hmmlearn_parameters(model)
         law = law_before(start.numpy(), transition.numpy())
         if law is not None:
             return HMM(torch.from_numpy(law), transition, emission)
@@ -286,61 +286,13 @@ class HMM(Record):
         if not isinstance(distribution, DiscreteHMM):
             kind = type(distribution).__name__
             raise InvalidInput("from_discrete_hmm", "a DiscreteHMM or CategoricalHMM", kind, "build one of them")
-        emission = getattr(distribution.observation_dist, "logits", None)
-        if emission is None or not hasattr(distribution.observation_dist, "_num_events"):
-            raise InvalidInput(
-                "observation distribution of DiscreteHMM",
-                "Categorical",
-                type(distribution.observation_dist).__name__,
-                "only tokens are supported",
-            )
-        transition = distribution.transition_logits
-        # Without a time dimension the parameters are constant in time.
-        transition, emission = (logits if logits.ndim > 2 else logits[None] for logits in (transition, emission))
-        if transition.shape[-3] != 1 or emission.shape[-3] != 1:
-            raise InvalidInput(
-                "DiscreteHMM",
-                "parameters constant in time (time dimension of size 1)",
-                f"transition {tuple(transition.shape)}, emission {tuple(emission.shape)}",
-                "pass a homogeneous model",
-            )
-        transition, emission = transition[..., 0, :, :].exp(), emission[..., 0, :, :].exp()
-        initial = distribution.initial_logits.exp()
+        initial, transition, emission = discrete_parameters(distribution)
         batch_shape = broadcast_shapes(initial.shape[:-1], transition.shape[:-2], emission.shape[:-2])
         return HMM(
             initial.expand(*batch_shape, *initial.shape[-1:]),
             transition.expand(*batch_shape, *transition.shape[-2:]),
             emission.expand(*batch_shape, *emission.shape[-2:]),
         )
-
-
-def _hmmlearn_parameters(model: Any) -> list[torch.Tensor]:
-    """Return ``startprob_`` (K,), ``transmat_`` (K,K) and ``emissionprob_`` (K,V), each checked under its own name."""
-    names = ("startprob_", "transmat_", "emissionprob_")
-    if all(kind.__name__ != "CategoricalHMM" for kind in type(model).__mro__) or not all(
-        hasattr(model, name) for name in names
-    ):
-        raise InvalidInput(
-            "from_hmmlearn",
-            "a CategoricalHMM with parameters",
-            type(model).__name__,
-            "fit it, or set startprob_, transmat_ and emissionprob_",
-        )
-    parameters = [as_tensor(getattr(model, name), what=name).double() for name in names]
-    n_states, n_tokens = parameters[-1].shape if parameters[-1].ndim == 2 else (0, 0)
-    shapes = ((n_states,), (n_states, n_states), (n_states, n_tokens))
-    for name, values, shape in zip(names, parameters, shapes, strict=True):
-        if tuple(values.shape) != shape:
-            got = ", ".join(f"{each} {tuple(of.shape)}" for each, of in zip(names, parameters, strict=True))
-            expected = "startprob_ (K,), transmat_ (K, K), emissionprob_ (K, V)"
-            raise InvalidInput(f"{name} of from_hmmlearn", expected, got, "fit it again, or correct the parameter")
-        if not torch.isfinite(values).all():
-            where = (~torch.isfinite(values)).nonzero()[0].tolist()
-            raise InvalidInput(
-                f"{name}{where}", "a finite number", str(values[tuple(where)].item()), "fit it again on more text"
-            )
-        check_distributions(name, values)
-    return parameters
 
 
 if not TYPE_CHECKING:
