@@ -14,6 +14,7 @@ from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_v
 from .heads.attention import AttentionHead as AttentionHead
 from .heads.constructed import constructed_attention as constructed_attention, constructed_head as constructed_head
 from .heads.linear import LinearHead as LinearHead
+from .inference.beliefs import Beliefs as Beliefs, beliefs as beliefs
 from .inference.entropies import entropies as entropies
 from .inference.mixed_states import mixed_states as mixed_states
 from .inference.prefixes import Prefixes as Prefixes, prefixes as prefixes
@@ -27,6 +28,8 @@ from .inference.queries import (
 )
 from .inference.sampling import sample as sample
 from .inference.segments import SmoothedSegment as SmoothedSegment, smoothed_segments as smoothed_segments
+from .language_models.causal import CausalLM as CausalLM, next_token_features as next_token_features
+from .language_models.causal_oracle import CausalOracleLM as CausalOracleLM
 from .language_models.oracle import OracleLM as OracleLM
 from .language_models.probe import (
     MaskedFeatures as MaskedFeatures,

@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import KernelInterface, mangle_type
 
-from ppl_hmm.exact import backends, chain
+from ppl_hmm.exact import backends, chain, predictive
 from ppl_hmm.exact.backends.fused import Fused, launch
 from ppl_hmm.exact.recursion import Chain
 
@@ -52,6 +52,8 @@ def assert_passes_agree(given_arrays, seed, device="cpu", tolerance=1e-10):
         lambda given, backend: chain.forward_backward(Chain(*given), range(length), backend=backend),
         lambda given, backend: chain.forward_backward(Chain(*given), positions, backend=backend),
         lambda given, backend: chain.forward_backward(Chain(*given), positions, own_token=False, backend=backend),
+        lambda given, backend: predictive.filtered(Chain(*given), range(-1, length), backend=backend),
+        lambda given, backend: predictive.filtered(Chain(*given), positions, backend=backend),
         lambda given, backend: chain.messages_at(Chain(*given), positions, backend=backend),
         lambda given, backend: chain.messages_at(Chain(*given), [*positions, -1], backend=backend),
     ):
@@ -103,6 +105,13 @@ def shared_texts():
     assert_passes_agree([*parameters, ids[:1].expand(2, -1, -1)], 0)
 
 
+def texts_without_a_token():
+    *parameters, ids = arrays(0)
+    ours = predictive.filtered(Chain(*parameters, ids[..., :0]), [-1], backend="triton")
+    assert torch.equal(ours.filtered, parameters[0][:, None, None].expand(-1, 3, -1, -1))
+    assert torch.equal(ours.log_prefix, torch.zeros_like(ours.log_prefix))
+
+
 def counts():
     for seed in range(5):
         assert_counts_agree(arrays(seed, **small_shape(seed)), seed)
@@ -134,6 +143,7 @@ def underflow():
         for _, lost in (
             Fused().evidence(Chain(initial, transition, table, ids)),
             Fused().smooth(Chain(initial, transition, table, ids), range(8), True),
+            Fused().filter(Chain(initial, transition, table, ids), [7]),
             Fused().messages(Chain(initial, transition, table, ids), [-1]),
             Fused().gradient(Chain(initial, transition, table, ids), torch.ones(1, 6, dtype=torch.float64)),
         ):
@@ -150,6 +160,7 @@ def segments_whose_scales_no_float_holds():
     for _, lost in (
         Fused().evidence(Chain(initial, transition, table, ids)),
         Fused().smooth(Chain(initial, transition, table, ids), range(20), True),
+        Fused().filter(Chain(initial, transition, table, ids), range(-1, 20)),
     ):
         assert lost.all()
     assert_passes_agree((initial, transition, table, ids), 0)
@@ -193,6 +204,7 @@ def compile_for_a_gpu():
                 Fused().evidence(Chain(*parameters, ids))
                 Fused().smooth(Chain(*parameters, ids), range(2), True)
                 Fused().smooth(Chain(*parameters, ids), [1], False)
+                Fused().filter(Chain(*parameters, ids), range(-1, 2))
                 Fused().messages(Chain(*parameters, ids), [-1])
                 Fused().gradient(Chain(*parameters, ids), torch.ones(2, 2, dtype=dtype))
 
@@ -232,6 +244,7 @@ INTERPRETED = (
     passes,
     single_precision,
     shared_texts,
+    texts_without_a_token,
     counts,
     segments,
     underflow,

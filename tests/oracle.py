@@ -115,6 +115,34 @@ def truth(model: HMM, tokens: np.ndarray, prompt: np.ndarray | None = None) -> T
     )
 
 
+class Beliefs(NamedTuple):
+    """Brute-force beliefs after each prefix x_1..x_t of a batch of texts, t = 0..T, behind a prompt."""
+
+    filtered: np.ndarray  # (B,T+1,K): P(H_t | x_1..x_t)
+    next_token: np.ndarray  # (B,T+1,V): P(X_{t+1} | x_1..x_t)
+    log_prefix: np.ndarray  # (B,T+1): log P(x_1..x_t)
+
+
+def beliefs(model: HMM, tokens: np.ndarray, prompt: np.ndarray | None = None) -> Beliefs:
+    """Return the beliefs of tokens (B,T): each prefix is a text of its own, and its next token one more position."""
+    answers = []
+    for text in tokens:
+        prefixes = [text[:t] for t in range(len(text) + 1)]
+        answers.append(
+            (
+                [marginals(model, prefix, prompt)[-1] for prefix in prefixes],
+                [conditional(model, [*prefix, MASK], len(prefix), prompt) for prefix in prefixes],
+                [log_evidence(model, prefix, prompt) for prefix in prefixes],
+            )
+        )
+    return Beliefs(*(np.array(field) for field in zip(*answers, strict=True)))
+
+
+def after_rows(model: HMM, rows: list[np.ndarray]) -> np.ndarray:
+    """Return P(H_S = h | S likelihood rows), the last state: (K,)."""
+    return marginals(model, np.array([], int), np.array(rows) if rows else None)[-1]
+
+
 class Case(NamedTuple):
     """A random model with text; ``lengths`` and ``prompt`` may be None."""
 
@@ -129,6 +157,14 @@ class Case(NamedTuple):
         if self.lengths is None:
             return self.tokens
         return np.where(np.arange(self.tokens.shape[1]) < self.lengths[:, None], self.tokens, MASK)
+
+    @property
+    def ended_texts(self) -> list[np.ndarray]:
+        """Each text up to its end: its length, or else its last token that is not MASK."""
+        ends = self.lengths
+        if ends is None:
+            ends = [max((t for t, x in enumerate(text, start=1) if x != MASK), default=0) for text in self.tokens]
+        return [text[:end] for text, end in zip(self.tokens, ends, strict=True)]
 
 
 def random_rows(rng: np.random.Generator, *shape: int, zeros: float = 0.0) -> np.ndarray:
@@ -248,6 +284,35 @@ def memory_truth(model: MemoryHMM, tokens: np.ndarray, prompt: np.ndarray | None
             (np.logaddexp.reduce(logs, axis=None), states[0], states[1 + n_prompt :], conditionals, cells, joint)
         )
     return MemoryTruth(*(np.array(field) for field in zip(*answers, strict=True)))
+
+
+class MemoryBeliefs(NamedTuple):
+    """Brute-force beliefs after each prefix x_1..x_t under a memory model, behind a prompt."""
+
+    joint: np.ndarray  # (B,T+1,m,...,m,K): P(M, H_t | x_1..x_t)
+    next_token: np.ndarray  # (B,T+1,V)
+    log_prefix: np.ndarray  # (B,T+1)
+
+
+def memory_beliefs(model: MemoryHMM, tokens: np.ndarray, prompt: np.ndarray | None = None) -> MemoryBeliefs:
+    """Return the beliefs of tokens (B,T): each prefix is a text of its own."""
+    given = given_memories(model, prompt)
+    answers = [[_after_prefix(model, given, text[:t]) for t in range(len(text) + 1)] for text in tokens]
+    fields = zip(*(zip(*each, strict=True) for each in answers), strict=True)
+    return MemoryBeliefs(*(np.array(field) for field in fields))
+
+
+def _after_prefix(model: MemoryHMM, given: list[Given], prefix: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    logs = memory_log_joint(given, prefix)
+    law, n_prompt = normalised(logs), 0 if given[0].prompt is None else len(given[0].prompt)
+    last = all_paths(model.n_states, n_prompt + len(prefix))[:, -1]
+    joint = np.array([law[:, last == h].sum(1) for h in range(model.n_states)]).T
+    evidence = [
+        np.logaddexp.reduce(memory_log_joint(given, np.append(prefix, v)), axis=None)
+        for v in range(model.vocabulary_size)
+    ]
+    shape = (model.n_memory_values,) * model.n_cells + (model.n_states,)
+    return joint.reshape(shape), normalised(np.array(evidence)), float(np.logaddexp.reduce(logs, axis=None))
 
 
 def random_memory_model(

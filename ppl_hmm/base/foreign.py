@@ -6,7 +6,7 @@ from typing import Literal
 
 from ppl_hmm.errors import InvalidInput
 
-Wanted = Literal["model", "language model", "task", "array"]
+Wanted = Literal["model", "language model", "causal language model", "task", "array"]
 
 _LOAD = "load the file first: load(path)"
 _INSTANCE = "pass an instance, not the class"
@@ -22,6 +22,7 @@ _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
         ("xarray", "Dataset"): "convert it: HMM.from_dataset(dataset)",
         ("xarray", "DataTree"): "convert its group: HMM.from_dataset(tree['model'].to_dataset())",
         ("ppl_hmm", "OracleLM"): "pass the model of the language model: lm.model",
+        ("ppl_hmm", "CausalOracleLM"): "pass the model of the language model: lm.model",
         ("ppl_hmm", "Task"): "pass the model first, then the task",
         ("builtins", "str"): _LOAD,
         ("pathlib", "PurePath"): _LOAD,
@@ -35,6 +36,7 @@ _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
     "language model": {
         ("ppl_hmm", "HMM"): "wrap the model: OracleLM(model)",
         ("ppl_hmm", "MemoryHMM"): "wrap the model: OracleLM(model)",
+        ("ppl_hmm", "CausalOracleLM"): "take the masked language model of its model: OracleLM(lm.model)",
         ("ppl_hmm", "MealyHMM"): "wrap the hidden Markov model of the same text: OracleLM(process.hmm)",
         ("hmmlearn", "CategoricalHMM"): "convert and wrap it: OracleLM(HMM.from_hmmlearn(model))",
         ("ppl_hmm", "CategoricalHMM"): "convert and wrap it: OracleLM(distribution.to_hmm())",
@@ -66,6 +68,7 @@ _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
         ("ppl_hmm", "Sample"): "pass its text: sample(...).tokens",
         ("ppl_hmm", "Record"): "pass the model first, then the text",
         ("ppl_hmm", "OracleLM"): "pass the language model first, then the text",
+        ("ppl_hmm", "CausalOracleLM"): "pass the language model first, then the text",
         ("hmmlearn", "BaseHMM"): "pass the model first, then the text",
         ("pyro", "Distribution"): "pass the model first, then the text",
         ("builtins", "NoneType"): "pass the values",
@@ -79,6 +82,10 @@ _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
         ("torch", "PackedSequence"): "unpack it: torch.nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)",
     },
 }
+
+_REMEDIES["causal language model"] = {
+    kind: text.replace("OracleLM(", "CausalOracleLM(") for kind, text in _REMEDIES["language model"].items()
+} | {("ppl_hmm", "OracleLM"): "take the causal language model of its model: CausalOracleLM(lm.model)"}
 
 
 def described(value: object) -> str:

@@ -67,14 +67,17 @@ def as_text(
     lengths: ArrayLike | torch.Tensor | None = None,
     batch_shape: Sequence[int] = (),
     device: torch.device | None = None,
+    shortest: int = 1,
 ) -> CheckedText:
     """Return checked tokens and where each sequence ends; parameters and errors as :func:`as_tokens`.
 
-    Rows of different lengths end where they do, unless ``lengths`` says otherwise.
+    Rows of different lengths end where they do, unless ``lengths`` says otherwise. ``shortest`` is the least T allowed.
     """
     array = labels.read(tokens, _TEXT, "tokens")
     rows, own_ends = _filled_up(array.values)
     checked = as_tensor(rows, device, what="tokens", kind="integers", missing=MASK)
+    if not checked.numel():
+        checked = checked.long()  # no token, no dtype: an empty list has that of floats
     if checked.is_floating_point() or checked.is_complex() or checked.dtype == torch.bool:
         raise InvalidInput(
             "tokens",
@@ -86,15 +89,15 @@ def as_text(
     if checked.ndim != 2 and (checked.ndim != len(batch_shape) + 2 or checked.shape[:-2] != batch_shape):
         expected = "shape (B, T)" + (f" or {(*batch_shape, 'B', 'T')}" if batch_shape else "")
         raise InvalidInput("tokens", expected, f"shape {tuple(checked.shape)}", "add or drop dimensions")
-    if 0 in checked.shape:
+    if 0 in checked.shape[:-1] or checked.shape[-1] < shortest:
         raise InvalidInput(
             "tokens",
-            "at least one sequence of at least one position",
+            "at least one sequence" + " of at least one position" * shortest,
             f"shape {tuple(checked.shape)}",
             "pass a non-empty batch",
         )
     checked = by_position(checked.long(), array.labels.get(schema.POSITION))
-    lowest, highest = extremes(checked)
+    lowest, highest = extremes(checked) if checked.numel() else (MASK, MASK)
     if lowest < MASK or highest >= vocabulary_size:
         where = ((checked < MASK) | (checked >= vocabulary_size)).nonzero()[0].tolist()
         raise InvalidInput(
@@ -108,6 +111,31 @@ def as_text(
     ends = _checked_lengths(lengths, checked, array.labels.get(schema.SEQUENCE))
     past_end = torch.arange(checked.shape[-1], device=checked.device) >= ends[..., None]
     return CheckedText(torch.where(past_end, MASK, checked), ends)
+
+
+def as_text_with_ends(
+    tokens: ArrayLike | torch.Tensor,
+    vocabulary_size: int,
+    *,
+    lengths: ArrayLike | torch.Tensor | None = None,
+    batch_shape: Sequence[int] = (),
+    device: torch.device | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return checked tokens (B,T), or (P…,B,T), T ≥ 0, and where each text ends (B,), or (P…,B).
+
+    At its length where ``lengths`` are given, else after its last token that is not ``MASK``. Parameters and errors as
+    :func:`as_tokens`.
+    """
+    options = {"lengths": lengths, "batch_shape": batch_shape, "device": device}
+    text = as_text(tokens, vocabulary_size, **options, shortest=0)
+    return text.tokens, ends(text.tokens) if lengths is None or text.lengths is None else text.lengths
+
+
+def ends(tokens: torch.Tensor) -> torch.Tensor:
+    """Return where checked texts (…,B,T) end (…,B): after the last token that is not ``MASK``, at 0 without one."""
+    observed = tokens != MASK
+    places = torch.arange(1, 1 + tokens.shape[-1], device=tokens.device)
+    return torch.where(observed, places, 0).amax(-1) if tokens.shape[-1] else observed.sum(-1)
 
 
 def _filled_up(values: Any) -> tuple[Any, list[int] | None]:

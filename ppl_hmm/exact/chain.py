@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ppl_hmm.exact.algebra import LOG, SCALED
 from ppl_hmm.exact.backends import choose
-from ppl_hmm.exact.backends.contract import Backend, ForwardBackward, Gradient, Lost, Messages
+from ppl_hmm.exact.backends.contract import Backend, Filtered, ForwardBackward, Gradient, Lost, Messages
 from ppl_hmm.exact.backends.recursive import Recursive
 from ppl_hmm.exact.counts import counts_in_logarithms, require_numbers
 from ppl_hmm.exact.derivatives import differentiable
@@ -74,13 +74,21 @@ def taped(chain: Chain, *, backend: str | None = None) -> Float[Tensor, "P B"]:
     with torch.no_grad():
         ones = torch.ones(chain.ids.shape[:2], dtype=chain.table.dtype, device=chain.ids.device)
         _, lost = choose(chain.transition, backend).gradient(chain, ones)
-    in_log = lost.any(0)
+    (evidence,) = in_parts(chain, lost.any(0), lambda backend, part: backend.evidence(part)[:1])
+    return evidence
+
+
+def in_parts(
+    chain: Chain, in_log: Bool[Tensor, " B"], results: Callable[[Recursive, Chain], Sequence[Tensor]]
+) -> list[Tensor]:
+    """Return ``results`` (P,B,…) of all sequences: of some by logarithms, of the others by the scaled algebra."""
     parts = [
-        Recursive(algebra).evidence(chain.sequences(chosen))[0]
+        results(Recursive(algebra), chain.sequences(chosen))
         for algebra, chosen in ((SCALED, ~in_log), (LOG, in_log))
         if chosen.any()
     ]
-    return torch.cat(parts, dim=1)[:, in_log.argsort(stable=True).argsort()]
+    order = in_log.argsort(stable=True).argsort()
+    return [torch.cat(fields, dim=1)[:, order] for fields in zip(*parts, strict=True)]
 
 
 @torch.no_grad()
@@ -174,7 +182,7 @@ def forward_backward(
     result, lost = choose(chain.transition, backend).smooth(chain, positions, own_token)
     for few, picked in few_at_a_time(lost, chain):
         exact, _ = RESCUE.smooth(picked, positions, own_token)
-        _replace(few, result, exact)
+        replace_results(few, result, exact)
     return result
 
 
@@ -187,7 +195,7 @@ def messages_at(chain: Chain, positions: Sequence[int], *, backend: str | None =
     """
     result, lost = choose(chain.transition, backend).messages(chain, positions)
     for few, picked in few_at_a_time(lost, chain):
-        _replace(few, result, RESCUE.messages(picked, positions)[0])
+        replace_results(few, result, RESCUE.messages(picked, positions)[0])
     return result
 
 
@@ -206,7 +214,9 @@ def initial_posterior(
     return law, possible
 
 
-def _replace(few: Tensor, result: ForwardBackward | Messages, exact: ForwardBackward | Messages) -> None:
+def replace_results(
+    few: Tensor, result: ForwardBackward | Messages | Filtered, exact: ForwardBackward | Messages | Filtered
+) -> None:
     """Write the results of as many models of one sequence each over those of the (model, sequence) pairs in (P,B)."""
     for field, values in zip(result, exact, strict=True):
         if field is not None and values is not None:

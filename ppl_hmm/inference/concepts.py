@@ -18,15 +18,16 @@ from torch import Tensor
 
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.checks import check_distributions
-from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
+from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact import concepts
 from ppl_hmm.exact.algebra import SCALED
 from ppl_hmm.exact.concepts import Concepts, combine, mix
+from ppl_hmm.exact.mixture import MemoryText
 from ppl_hmm.exact.recursion import Chain
-from ppl_hmm.inference.queries import Impossible
-from ppl_hmm.inference.rows import LikelihoodRows
+from ppl_hmm.inference.rows import Impossible, masks
+from ppl_hmm.inference.suffixes import ReadText, Suffix
 from ppl_hmm.models import ConceptHMM
-from ppl_hmm.models.kinds import Text
+from ppl_hmm.models.kinds import Prompt, Text
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,40 +81,69 @@ class InContextPrediction:
 
 @torch.no_grad()
 def concept_posterior(
-    model: ConceptHMM, tokens: Text, *, lengths: Text | None = None, impossible: Impossible = "raise"
+    model: ConceptHMM,
+    tokens: Text,
+    *,
+    prompt: Prompt | None = None,
+    lengths: Text | None = None,
+    impossible: Impossible = "raise",
 ) -> Tensor:
-    """Return P(θ | x_1..x_t) (B,T+1,C) for every prefix t = 0..T of tokens (B,T); t = 0 is the prior.
+    """Return P(θ | x_1..x_t) (P…,B,T+1,C) for every prefix t = 0..T of tokens (B,T), or (P…,B,T), T ≥ 0.
 
     Parameters
     ----------
     model
-        One :class:`~ppl_hmm.models.ConceptHMM` of C concepts.
-    tokens, lengths
-        As in :func:`~ppl_hmm.inference.queries.posterior`: masked positions, and those past an end, tell nothing.
+        A :class:`~ppl_hmm.models.ConceptHMM` of C concepts, or a batch of them.
+    tokens, prompt, lengths
+        As in :func:`~ppl_hmm.inference.beliefs.beliefs`: masked positions, and those past an end, tell nothing. t = 0
+        is the prior, or what a prompt makes of it.
     impossible
         What to do with prefixes of probability zero: ``'raise'``, or ``'mask'`` for zero rows.
 
     Raises
     ------
     InvalidInput, ImpossibleText
-        Bad arguments, a batch of models; impossible text (which sequence, its first impossible position).
+        Bad arguments; impossible text (which sequence, its first impossible position).
 
     Notes
     -----
-    Cost O(B·T·K²/C) for concepts of equal size, O(B·T·C·n²) where the largest has n states.
+    Equals ``concepts`` of the beliefs, in a C-th of the time: O(B·T·K²/C) for concepts of equal size, O(B·T·C·n²) where
+    the largest has n states. Concepts that are nearly excluded take no logarithms.
     """
-    log_joint, _ = _checked_passes(model, tokens, lengths, impossible)
-    return combine(log_joint).to(model.dtype)
+    mask, text = _checked(model, tokens, prompt, lengths, impossible)
+    log_joint = torch.stack([concepts.log_joint(each)[0] for each in _each_model(model, text.rows.text)])
+    log_joint = log_joint[..., text.rows.n_prompt : text.rows.n_prompt + text.length + 1]
+    if not mask:
+        text.rows.require_possible((log_joint[..., -1] > -torch.inf).any(1), can_mask=True)
+    return text.rows.unflatten(torch.stack([combine(each) for each in log_joint]).to(model.dtype))
 
 
 @torch.no_grad()
-def next_token_law(model: ConceptHMM, tokens: Text, *, impossible: Impossible = "raise") -> Tensor:
-    """Return P(X_{T+1} | x_1..x_T) (B,V), all concepts mixed: what a perfect autoregressive model outputs.
+def next_token_law(
+    model: ConceptHMM,
+    tokens: Text,
+    *,
+    prompt: Prompt | None = None,
+    suffix: Suffix | None = None,
+    lengths: Text | None = None,
+    impossible: Impossible = "raise",
+) -> Tensor:
+    """Return the law (P…,B,V) of the token after text and suffix, all concepts mixed: a perfect autoregressive model's.
 
-    Parameters, errors and cost as in :func:`concept_posterior`.
+    Parameters, errors and cost as in :func:`concept_posterior`; ``suffix`` as in
+    :func:`~ppl_hmm.inference.beliefs.beliefs`, which gives the same laws.
     """
-    log_joint, law = _checked_passes(model, tokens, None, impossible)
-    return mix(log_joint, law)
+    mask, text = _checked(model, tokens, prompt, lengths, impossible)
+    continued = text.followed_by(model, suffix)
+    laws, possible = [], []
+    for each, last in zip(_each_model(model, continued.text), continued.last, strict=True):
+        log_joint, filtered = concepts.log_joint(each, last)
+        at_last = torch.take_along_dim(log_joint, 1 + last[None, :, None], dim=2)
+        laws.append(_mixed_law(each, at_last, filtered, model.vocabulary_size))
+        possible.append((at_last[..., 0] > -torch.inf).any(0))
+    if not mask:
+        continued.require_possible(torch.stack(possible))
+    return text.rows.unflatten(torch.stack(laws))
 
 
 def tokens_to_reveal(posterior: Tensor, concept: Text, level: float = 0.95) -> Tensor:
@@ -158,11 +188,15 @@ def in_context_prediction(model: ConceptHMM, text: InContextText) -> InContextPr
     model (examples do not follow from each other), yet its concept is inferred and applied to the test example. Prompts
     of probability zero get no prediction. Cost O(B·T·K²/C).
     """
-    log_joint, law = _checked_passes(model, text.tokens, None, "mask")
+    _, read = _checked(model, text.tokens, None, None, "mask")
+    model.require_single("a prediction in context")
+    (each,) = _each_model(model, read.rows.text)
+    log_joint, filtered = concepts.log_joint(each)
+    law = _mixed_law(each, log_joint, filtered, model.vocabulary_size)
     posterior = combine(log_joint[..., -1:])[:, 0].to(model.dtype)
     of_concept = posterior.gather(-1, text.concept[:, None])[:, 0]
     answer = _own_law(model, text).argmax(-1)
-    return InContextPrediction(mix(log_joint, law), answer, of_concept, posterior.sum(-1) > 0)
+    return InContextPrediction(law, answer, of_concept, posterior.sum(-1) > 0)
 
 
 def _own_law(model: ConceptHMM, text: InContextText) -> Tensor:
@@ -175,27 +209,28 @@ def _own_law(model: ConceptHMM, text: InContextText) -> Tensor:
     return (filtered @ model.transition @ model.emission)[0]
 
 
-def _checked_passes(
-    model: ConceptHMM, tokens: Text, lengths: Text | None, impossible: Impossible
-) -> tuple[Tensor, Tensor]:
-    """Return log P(θ, x_1..x_t) (C,B,T+1) and P(X_{T+1} | x_1..x_T, θ) (C,B,V), after the checks of the boundary."""
-    one_of("value of 'impossible'", impossible, ("raise", "mask"))
+def _checked(
+    model: ConceptHMM, tokens: Text, prompt: Prompt | None, lengths: Text | None, impossible: Impossible
+) -> tuple[bool, ReadText]:
+    """Return whether impossible text is masked, and the text, after the checks of the boundary."""
     if not isinstance(model, ConceptHMM):
         raise InvalidInput("model of concepts", "a ConceptHMM", type(model).__name__, "say the concept of each state")
-    model.require_single("a concept posterior")
-    rows = LikelihoodRows.of(model, tokens, None, lengths)
-    each = Concepts.of(rows.text.only_chain, model.concept_of_state)
-    log_joint, filtered = concepts.log_joint(each)
-    dead = (log_joint == -torch.inf).all(0)
-    if impossible == "raise" and dead.any():
-        sequence = int(dead.any(-1).nonzero()[0])
-        raise ImpossibleText(
-            f"sequence {sequence} is impossible from position {int(dead[sequence].nonzero()[0]) - 1} on",
-            "text of positive probability in some concept",
-            "probability 0",
-            "drop the sequence, smooth the transitions, or pass impossible='mask'",
-        )
-    return log_joint, filtered @ each.chain.transition @ each.chain.table[:, : model.vocabulary_size].mT
+    return masks(impossible), ReadText.of(model, tokens, prompt, lengths)
+
+
+def _each_model(model: ConceptHMM, text: MemoryText) -> list[Concepts]:
+    """Return the concepts of each model of a batch; all have as many."""
+    concept_of_state = model.concept_of_state.reshape(-1, model.n_states)
+    chains = zip(*text.only_chain.parameters, text.ids, strict=True)
+    return [
+        Concepts.of(Chain(*(array[None] for array in chain)), concept)
+        for chain, concept in zip(chains, concept_of_state, strict=True)
+    ]
+
+
+def _mixed_law(each: Concepts, log_joint: Tensor, filtered: Tensor, vocabulary_size: int) -> Tensor:
+    """Return the law (B,V) of the next token of log P(θ, x_1..x_t) (C,B,S), the last of them, and P(H_t | x, θ)."""
+    return mix(log_joint, filtered @ each.chain.transition @ each.chain.table[:, :vocabulary_size].mT)
 
 
 def _concepts(posterior: Tensor, concept: Text) -> Tensor:

@@ -112,7 +112,7 @@ def memory_arrays(model: Model) -> tuple[Tensor, Tensor]:
     return prior.reshape(-1, n_cells, n_values), cell_of_state.reshape(-1, model.n_states)
 
 
-def model_prompt(model: Model, prompt: Prompt) -> Tensor:
+def model_prompt(model: Model, prompt: Prompt, what: str = "prompt") -> Tensor:
     """Return checked rows (L,*prompt_shape), or (P…,L,*prompt_shape), in the order of the model's states."""
     return prompt_rows(
         prompt,
@@ -121,6 +121,7 @@ def model_prompt(model: Model, prompt: Prompt) -> Tensor:
         nonnegative=True,
         like=model.emission,
         names=model.names,
+        what=what,
     )
 
 
@@ -145,11 +146,15 @@ def _table(model: Model, prompt: Prompt | None) -> Tensor:
     tokens = by_memory_value(model, model.emission)
     parts = [tokens, torch.ones_like(tokens[..., :1, :])]
     if prompt is not None:
-        shape = prompt_shape(model)
-        rows = model_prompt(model, prompt)
-        rows = by_memory_value(model, rows.movedim(-1 - len(shape), -1))
-        parts.append(rows.expand(*model.batch_shape, *rows.shape[-3:]))
+        parts.append(prompt_table(model, prompt))
     return torch.cat(parts, dim=-2)
+
+
+def prompt_table(model: Model, prompt: Prompt, what: str = "prompt") -> Tensor:
+    """Return the likelihood rows (P…,m,L,K) of a prompt's tokens."""
+    rows = model_prompt(model, prompt, what)
+    rows = by_memory_value(model, rows.movedim(-1 - len(prompt_shape(model)), -1))
+    return rows.expand(*model.batch_shape, *rows.shape[-3:])
 
 
 def masks(impossible: Impossible) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
 
@@ -83,19 +84,32 @@ class MaskedLM(Protocol):
         ...
 
 
-def require_members(function: str, lm: object, *more: str) -> None:
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A protocol of language models: what it is called, its kind, and the member that returns laws of tokens."""
+
+    protocol: str
+    kind: foreign.Wanted
+    laws: str
+
+
+MASKED = Wanted("MaskedLM", "language model", "conditionals")
+CAUSAL = Wanted("CausalLM", "causal language model", "law_after")
+
+
+def require_members(function: str, lm: object, *more: str, wanted: Wanted = MASKED) -> None:
     """Raise :class:`InvalidInput` unless a language model has what ``function`` asks of it: sizes, and ``more``.
 
     The message names what is missing, and the conversion to use for objects of another kind.
     """
-    members = ("vocabulary_size", "batch_shape", "conditionals", *more)
+    members = ("vocabulary_size", "batch_shape", wanted.laws, *more)
     missing = [name for name in members if isinstance(lm, type) or not hasattr(lm, name)]
     if missing:
         raise InvalidInput(
-            f"language model of {function}",
-            f"members {', '.join(members)}, as MaskedLM describes them",
+            f"{wanted.kind} of {function}",
+            f"members {', '.join(members)}, as {wanted.protocol} describes them",
             f"{foreign.described(lm)} without {', '.join(missing)}",
-            foreign.remedy(lm, "language model", f"add {', '.join(missing)}"),
+            foreign.remedy(lm, wanted.kind, f"add {', '.join(missing)}"),
         )
     size, batch_shape = lm.vocabulary_size, lm.batch_shape  # type: ignore[attr-defined]
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
@@ -105,8 +119,10 @@ def require_members(function: str, lm: object, *more: str) -> None:
         raise InvalidInput(f"batch_shape of {type(lm).__name__}", "a tuple, () for one model", got, "return a tuple")
 
 
-def checked_conditionals(lm: object, conditionals: object, shape: tuple[int, ...]) -> Tensor:
-    """Return conditionals G (…,B,positions,V) of a language model, if they are that.
+def checked_conditionals(
+    lm: object, conditionals: object, shape: tuple[int, ...], wanted: Wanted = MASKED
+) -> Tensor:
+    """Return laws of tokens, such as conditionals G (…,B,positions,V), of a language model, if they are that.
 
     Raises
     ------
@@ -114,7 +130,7 @@ def checked_conditionals(lm: object, conditionals: object, shape: tuple[int, ...
         Another shape, NaN, a negative entry (logits?), a row that sums neither to one nor, for an impossible context,
         to zero.
     """
-    what = f"conditionals of {type(lm).__name__}"
+    what = f"{wanted.laws} of {type(lm).__name__}"
     found = conditionals if isinstance(conditionals, Tensor) else as_tensor(conditionals, what=what)  # type: ignore[arg-type]
     if tuple(found.shape) != shape:
         expected = f"shape {shape}: a probability for each of V = {shape[-1]} tokens at each position"

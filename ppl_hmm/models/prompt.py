@@ -86,6 +86,7 @@ def prompt_rows(
     nonnegative: bool,
     like: torch.Tensor,
     names: Names | None = None,
+    what: str = "prompt",
 ) -> torch.Tensor:
     """Return checked rows (L,*prompt_shape), or (P…,L,*prompt_shape), in the dtype and on the device of ``like``.
 
@@ -103,7 +104,7 @@ def prompt_rows(
     rows = record.rows.to(dtype=like.dtype, device=like.device)
     if not torch.isfinite(rows).all() or ((rows == 0) & (record.rows.to(like.device) != 0)).any():
         raise InvalidInput(
-            "prompt",
+            what,
             f"entries in the range of {like.dtype}",
             "one too large or too small",
             "divide each row by its largest entry, or use a float64 model",
@@ -111,15 +112,15 @@ def prompt_rows(
     n_own = len(prompt_shape)
     if tuple(rows.shape[-n_own:]) != prompt_shape or tuple(rows.shape[: -n_own - 1]) not in ((), batch_shape):
         raise InvalidInput(
-            "prompt",
+            what,
             f"shape {('L', *prompt_shape)}",
             f"shape {tuple(rows.shape)}",
-            "give one row for each prompt token",
+            f"give one row for each {what} token",
         )
     if nonnegative and (rows < 0).any():
         where = (rows < 0).nonzero()[0].tolist()
         raise InvalidInput(
-            f"prompt row entry {where}",
+            f"{what} row entry {where}",
             "a non-negative likelihood",
             str(rows[tuple(where)].item()),
             "pass likelihoods, not embeddings or logarithms",

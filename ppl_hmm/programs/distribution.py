@@ -17,7 +17,7 @@ from ppl_hmm.base.checks import require_possible
 from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.base.tokens import MASK, as_tokens
 from ppl_hmm.errors import InvalidInput, at_least
-from ppl_hmm.exact import chain, filtering, paths
+from ppl_hmm.exact import chain, paths, predictive
 from ppl_hmm.models import HMM
 from ppl_hmm.programs.logits import alike, require_floats
 from ppl_hmm.programs.plates import Arranged, arrange, broadcast, warn_of_plates_read_as_time, without_time
@@ -228,7 +228,7 @@ class CategoricalHMM(HiddenMarkovModel):
         True
         """
         arranged = self._arrange(value)
-        logits = arranged.restore(filtering.log_filtered(arranged.chain))
+        logits = arranged.restore(predictive.log_filtered(arranged.chain))
         _require_possible((logits > -torch.inf).any(-1))
         return Categorical(logits=logits, validate_args=self._validate_args)
 

@@ -24,6 +24,12 @@ def dynamax(model: HMM, text: torch.Tensor):
     return _of_each_text(model, text, lambda *one: hmm_smoother(*one).smoothed_probs)
 
 
+def dynamax_filter(model: HMM, text: torch.Tensor):
+    from dynamax.hidden_markov_model.inference import hmm_filter
+
+    return _of_each_text(model, text, lambda *one: hmm_filter(*one).filtered_probs)
+
+
 def dynamax_evidence(model: HMM, text: torch.Tensor):
     from dynamax.hidden_markov_model.inference import hmm_filter
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,13 @@ def chain(shape: Shape, dtype: torch.dtype) -> tuple[HMM, Tensor]:
     """Return a random model and texts from it."""
     model = random_hmm("dirichlet", shape.states, shape.vocabulary, seed=0)
     return model.to(dtype), sample(model, shape.texts, shape.length, seed=0).tokens
+
+
+def in_pieces(shape: Shape, dtype: torch.dtype) -> tuple[HMM, Tensor]:
+    """Return a model and texts; a long one is made of many, as drawing it takes a step a token."""
+    pieces = max(1, shape.length // 1000)
+    model, text = chain(dataclasses.replace(shape, texts=shape.texts * pieces, length=shape.length // pieces), dtype)
+    return model, text.reshape(shape.texts, shape.length)
 
 
 def with_memory(shape: Shape, dtype: torch.dtype) -> tuple[MemoryHMM, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 OWN = "ppl_hmm"
-SECTIONS = ("smoothing", "quantities", "many states", "gpu")  # of the page
+SECTIONS = ("smoothing", "beliefs", "quantities", "many states", "gpu")  # of the page
 Seconds = dict[str, list[float]]  # by name, one a round
 
 

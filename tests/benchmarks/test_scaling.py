@@ -37,20 +37,11 @@ def test_time_by_size(shape, dimension, sizes, fitted_from, aim, scale):
     functions = {}
     for size in sizes:
         some = dataclasses.replace(shape, **{dimension: size})
-        model, text = problem(some)
+        model, text = problems.in_pieces(some, torch.float32)
         expected = posterior(model.to(torch.float64), text[:20]).smoothed
         np.testing.assert_allclose(posterior(model, text).smoothed[:20], expected, atol=1e-4)
         functions |= {(name, size): function for name, function in smoothers(some, model, text).items()}
     scale(dimension, torch.float32, shape, functions, fitted_from, aim)
-
-
-def problem(shape):
-    """Return a model and texts; a long one is made of many, as drawing it takes a step a token."""
-    pieces = max(1, shape.length // 1000)
-    model, text = problems.chain(
-        dataclasses.replace(shape, texts=shape.texts * pieces, length=shape.length // pieces), torch.float32
-    )
-    return model, text.reshape(shape.texts, shape.length)
 
 
 def smoothers(shape, model, text):

@@ -54,7 +54,7 @@ def test_kernels_compile_for_a_gpu(tmp_path):
     *compiled, status = done.stdout.splitlines()
     assert status == "0", done.stderr
     kernels = {line.split(":")[0] for line in compiled}
-    assert kernels == {"forward", "smooth", "messages", "expected_counts", "link_laws", "link_messages"}
+    assert kernels == {"forward", "filtered", "smooth", "messages", "expected_counts", "link_laws", "link_messages"}
     assert list(Path(tmp_path).rglob("*.cubin"))
 
 

@@ -6,7 +6,16 @@ from chains import arrays
 from comparisons import assert_equal
 from fused_checks import assert_counts_agree, assert_passes_agree, rounding_bound
 
-from ppl_hmm import log_likelihood, masked_conditionals, posterior, random_hmm, sample, sample_posterior, viterbi
+from ppl_hmm import (
+    beliefs,
+    log_likelihood,
+    masked_conditionals,
+    posterior,
+    random_hmm,
+    sample,
+    sample_posterior,
+    viterbi,
+)
 from ppl_hmm.exact import backends
 from ppl_hmm.exact.backends.fused import Fused, launch
 
@@ -63,6 +72,8 @@ def test_what_users_call(n_states):
     there = model.to(device="cuda")
     for compute in (
         lambda model: posterior(model, text).smoothed,
+        lambda model: beliefs(model, text).filtered,
+        lambda model: beliefs(model, text).next_token,
         lambda model: masked_conditionals(model, text),
         lambda model: log_likelihood(model, text),
         lambda model: viterbi(model, text).log_probability,

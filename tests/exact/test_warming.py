@@ -5,7 +5,16 @@ import pytest
 import torch
 from numba.types import Array
 
-from ppl_hmm import HMM, InvalidInput, log_likelihood, masked_conditionals, posterior, sample_posterior, viterbi
+from ppl_hmm import (
+    HMM,
+    InvalidInput,
+    beliefs,
+    log_likelihood,
+    masked_conditionals,
+    posterior,
+    sample_posterior,
+    viterbi,
+)
 from ppl_hmm.exact.backends import warming
 from ppl_hmm.exact.backends.compiled import passes, paths
 from ppl_hmm.exact.backends.compiled.gradient import gradient
@@ -14,6 +23,7 @@ from ppl_hmm.inference.queries import initial_posterior
 KERNELS = (
     passes.floors,
     passes.evidence,
+    passes.filtered,
     passes.smooth,
     passes.messages,
     gradient,
@@ -37,6 +47,7 @@ def test_nothing_is_left_to_compile(monkeypatch):
         model = HMM([0.5, 0.5], np.eye(2), [[0.5, 0.5], [0.25, 0.75]]).to(dtype)
         text = [[0, 1], [1, 1]]
         posterior(model, text)
+        beliefs(model, text)
         masked_conditionals(model, text)
         initial_posterior(model, text)
         viterbi(model, text)

@@ -331,12 +331,10 @@ def test_paths_below_the_smallest_float_count():
         )
 
 
-def test_only_one_model_of_concepts_will_do():
+def test_only_models_of_concepts_will_do():
     plain = HMM(STRICT.initial, STRICT.transition, STRICT.emission)
     with pytest.raises(InvalidInput, match="model of concepts: expected a ConceptHMM, got HMM"):
         concept_posterior(plain, [[0]])
-    with pytest.raises(InvalidInput, match="a concept posterior: expected a single ConceptHMM"):
-        next_token_law(ConceptHMM.stack([STRICT, STRICT]), [[0]])
     with pytest.raises(InvalidInput, match="token out of range at sequence 0, position 1"):
         concept_posterior(STRICT, [[0, 3]])
 

@@ -30,6 +30,16 @@ class ForwardBackward(NamedTuple):
     log_contexts: Float[Tensor, "P B N"] | None  # log P(x_{-t}), with cavities
 
 
+class Filtered(NamedTuple):
+    """What one pass from left to right returns, after the rows up to each of N positions.
+
+    From the first row on that leaves the text impossible, ``filtered`` is a row of zeros and ``log_prefix`` −inf.
+    """
+
+    filtered: Float[Tensor, "P B N K"]  # P(H_t | rows up to t)
+    log_prefix: Float[Tensor, "P B N"]  # log P(rows up to t), natural logarithm
+
+
 class Messages(NamedTuple):
     """Backward messages after N rows: P(rows after t | H_t=h) = message_t(h) · exp(log_scale_t)."""
 
@@ -58,6 +68,14 @@ class Backend(Protocol):
 
     def smooth(self, chain: Chain, positions: Sequence[int], own_token: bool) -> tuple[ForwardBackward, Lost]:
         """Return marginals at ``positions`` (0-based, all different), or cavities; memory that of the result."""
+        ...
+
+    def filter(self, chain: Chain, positions: Sequence[int]) -> tuple[Filtered, Lost]:
+        """Return laws of the state given the rows up to ``positions``; memory that of the result.
+
+        Positions are 0-based row numbers, all different, in any order; −1 is H₀, before any row. Rows past the last
+        position change nothing and may be left out.
+        """
         ...
 
     def messages(self, chain: Chain, positions: Sequence[int]) -> tuple[Messages, Lost]:

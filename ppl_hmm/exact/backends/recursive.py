@@ -16,14 +16,14 @@ from torch import Tensor
 
 from ppl_hmm.base.randomness import categorical
 from ppl_hmm.exact.algebra import LOG, MAXIMUM, Algebra
-from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths
+from ppl_hmm.exact.backends.contract import Filtered, ForwardBackward, Gradient, Lost, Messages, Paths
 from ppl_hmm.exact.recursion import LOG_CHUNK_ENTRIES, Chain, backward, chunks, forward, rows_by_time
 from ppl_hmm.exact.underflow import Watch
 
 
 @dataclasses.dataclass(frozen=True)
 class Recursive:
-    """A :class:`~ppl_hmm.exact.backends.contract.Backend` over an algebra, whose ``evidence`` leaves a tape."""
+    """A :class:`~ppl_hmm.exact.backends.contract.Backend` over an algebra; ``evidence`` and ``filter`` leave a tape."""
 
     algebra: Algebra
 
@@ -79,6 +79,23 @@ class Recursive:
         if log_contexts is not None:
             log_contexts = log_contexts.permute(1, 2, 0)
         return ForwardBackward(log_evidence, start, marginals.permute(1, 2, 0, 3), log_contexts), watch.lost
+
+    def filter(self, chain: Chain, positions: Sequence[int]) -> tuple[Filtered, Lost]:
+        """Return filtered laws at positions, differentiable; impossible ones have gradient zero."""
+        algebra, watch, chosen = self.algebra, Watch.over(self.algebra, chain), set(positions)
+        chain = chain.with_ids(chain.ids[..., : 1 + max(positions)])
+        log_prefix = chain.table.new_zeros(chain.ids.shape[:2])
+        start = chain.initial[:, None].expand(-1, chain.ids.shape[1], -1)
+        watch.law(start)
+        laws, log_prefixes = {-1: start}, {-1: log_prefix}
+        for t, (_, law, total) in enumerate(forward(algebra, chain)):
+            watch.law(law)
+            log_prefix = log_prefix + algebra.logarithm(total[..., 0])
+            if t in chosen:
+                laws[t] = torch.where(log_prefix[..., None] > -torch.inf, algebra.probabilities(law), 0)
+                log_prefixes[t] = log_prefix
+        kept = (torch.stack([each[t] for t in positions], dim=2) for each in (laws, log_prefixes))
+        return Filtered(*kept), watch.lost
 
     @torch.no_grad()
     def messages(self, chain: Chain, positions: Sequence[int]) -> tuple[Messages, Lost]:

@@ -30,6 +30,7 @@ def warm_up() -> None:
         chain, backend = Chain(initial, transition, table, ids), choose(transition, "numba")
         backend.evidence(chain)
         backend.smooth(chain, positions=[0], own_token=True)
+        backend.filter(chain, positions=[0])
         backend.messages(chain, positions=[0])
         backend.gradient(chain, weights)
         backend.best_path(chain)

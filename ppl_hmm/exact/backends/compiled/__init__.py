@@ -23,7 +23,7 @@ from ppl_hmm.exact.backends.compiled.gradient import gradient
 from ppl_hmm.exact.backends.compiled.steps import FEW, TILE
 from ppl_hmm.exact.backends.compiled.threads import Result
 from ppl_hmm.exact.backends.compiled.vectors import lanes
-from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths
+from ppl_hmm.exact.backends.contract import Filtered, ForwardBackward, Gradient, Lost, Messages, Paths
 from ppl_hmm.exact.recursion import Chain
 from ppl_hmm.exact.underflow import smallest_total
 
@@ -58,7 +58,7 @@ class Compiled:
         lost, evidence, law_of_start = groups.none_lost(), groups.empty(), groups.empty(1, n_states)
         marginals = groups.empty(len(positions), n_states)
         log_contexts = groups.empty(0 if own_token else len(positions))
-        slots = _slots(positions, chain.ids.shape[-1])
+        slots = _slots(positions, chain.ids.shape[-1])[1:]
         start = groups.start(chain)
         arrays = (groups.forth, groups.back, groups.table, groups.ids, groups.floor)
         results = (evidence, law_of_start, marginals, log_contexts, lost)
@@ -71,10 +71,25 @@ class Compiled:
         log_evidence, of_start, kept, contexts, which = map(torch.from_numpy, results)
         return ForwardBackward(log_evidence, of_start[:, :, 0], kept, None if own_token else contexts), which
 
+    def filter(self, chain: Chain, positions: Sequence[int]) -> tuple[Filtered, Lost]:
+        """Return laws of the state given the rows up to positions."""
+        groups = _Groups.of(chain)
+        slots = _slots(positions, chain.ids.shape[-1])
+        lost = groups.none_lost()
+        results = (groups.empty(len(positions), chain.table.shape[-1]), groups.empty(len(positions)), lost)
+        arrays = (groups.start(chain), groups.forth, groups.table, groups.ids, groups.floor)
+
+        def part(first: int, last: int) -> None:
+            passes.filtered(first, last, groups.work(2), *arrays, slots, *results)
+
+        groups.share(part, 1)
+        laws, log_prefix, which = map(torch.from_numpy, results)
+        return Filtered(laws, log_prefix), which
+
     def messages(self, chain: Chain, positions: Sequence[int]) -> tuple[Messages, Lost]:
         """Return backward messages after positions."""
         groups = _Groups.of(chain)
-        slots = _slots([1 + t for t in positions], 1 + chain.ids.shape[-1])
+        slots = _slots(positions, chain.ids.shape[-1])
         lost = groups.none_lost()
         results = (groups.empty(len(positions), chain.table.shape[-1]), groups.empty(len(positions)), lost)
 
@@ -228,12 +243,12 @@ class _Groups:
 
 
 def _slots(positions: Sequence[int], length: int) -> np.ndarray:
-    """Return where the result of each position goes, −1 for nowhere."""
-    slots = np.full(length, -1)
+    """Return where the result after each row t goes, as entry t + 1 (0 is before any row): −1 for nowhere."""
+    slots = np.full(1 + length, -1)
     if isinstance(positions, range) and positions.step == 1:  # one by one they would take as long as the pass
-        slots[positions.start : positions.stop] = np.arange(len(positions))
+        slots[1 + positions.start : 1 + positions.stop] = np.arange(len(positions))
     else:
-        slots[list(positions)] = np.arange(len(positions))
+        slots[[1 + t for t in positions]] = np.arange(len(positions))
     return slots
 
 

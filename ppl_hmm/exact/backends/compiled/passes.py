@@ -15,6 +15,7 @@ from ppl_hmm.exact.backends.compiled.steps import (
     combine,
     count,
     keep,
+    keep_law,
     row_total,
     scale,
     smallest_positive,
@@ -92,6 +93,36 @@ def evidence(first, last, work, initial, forth, table, ids, floor, log_evidence,
                     lost[model, b + row] = True
         for row in range(n):
             log_evidence[model, b + row] = log_of(logs, factors, row)
+
+
+@compiled
+def filtered(first, last, work, initial, forth, table, ids, floor, slots, laws, log_prefix, lost):
+    """Write the law after each row t, and the log-probability of the rows so far, at slot t + 1 (−1: not asked for)."""
+    law, predicted = work[0], work[1]
+    logs, factors, totals = np.empty(len(law)), np.empty(len(law)), np.empty(len(law), law.dtype)
+    stop = ids.shape[2]
+    while slots[stop] < 0:
+        stop -= 1
+    for number in range(first, last):
+        model, b, n = group(number, len(law), ids.shape[1])
+        start_from(initial, model, n, law)
+        lost[model, b : b + n] = any_below(smallest_positive(initial, model), floor[model])
+        logs[:n], factors[:n], totals[:n] = 0, 1, 1
+        if slots[0] >= 0:
+            for row in range(n):
+                keep(law, row, laws, model, b + row, slots[0])
+                log_prefix[model, b + row, slots[0]] = 0
+        for t in range(stop):
+            advance(law, n, forth, model, predicted)
+            for row in range(n):
+                total, smallest = weigh(predicted, row, table, model, entry(ids, (model, b + row, t)), totals[row], law)
+                totals[row] = total
+                count(logs, factors, row, total)
+                if any_below(smallest, floor[model]):
+                    lost[model, b + row] = True
+                if slots[t + 1] >= 0:
+                    keep_law(law, row, total, laws, model, b + row, slots[t + 1])
+                    log_prefix[model, b + row, slots[t + 1]] = log_of(logs, factors, row)
 
 
 @compiled

@@ -194,6 +194,14 @@ def keep(law, row, out, model, sequence, slot):
 
 
 @inlined
+def keep_law(law, row, divisor, out, model, sequence, slot):
+    """Write a row divided by its total, without its padding, to out[model,sequence,slot]; zeros where that is zero."""
+    share = fill(law, 1 / divisor if divisor > 0 else 1)
+    for j in range(0, out.shape[3], lanes(out)):
+        store_first(out, (model, sequence, slot, j), times(load(law, (row, j)), share), out.shape[3] - j)
+
+
+@inlined
 def combine(law, row, out, model, sequence, slot):
     """Multiply what is kept by a row and normalise it; return the product's total."""
     n_states, whole = out.shape[3], fill(law, 0)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.exact.algebra import SCALED
-from ppl_hmm.exact.backends.contract import ForwardBackward, Gradient, Lost, Messages, Paths
+from ppl_hmm.exact.backends.contract import Filtered, ForwardBackward, Gradient, Lost, Messages, Paths
 from ppl_hmm.exact.backends.fused import passes
 from ppl_hmm.exact.backends.fused.gradient import expected_counts
 from ppl_hmm.exact.backends.fused.launch import BLOCK, Chains
@@ -75,6 +75,24 @@ class Fused:
         )
         result = ForwardBackward(log_evidence.sum(-1), law_of_start, marginals, log_contexts)
         return result, ends.lost | chains.lost_texts(lost)
+
+    def filter(self, chain: Chain, positions: Sequence[int]) -> tuple[Filtered, Lost]:
+        """Return laws of the state given the rows up to positions."""
+        chains = Chains.of(chain)
+        ends, n_sequences = chains.boundaries(chain.initial), chains.ids.shape[1]
+        laws, log_prefix = chains.empty(len(positions), chain.initial.shape[-1]), chains.empty(len(positions))
+        lost = chains.none_lost(n_sequences)
+        chains.run(
+            passes.filtered,
+            *(ends.start, ends.log_before, chains.transition, chains.table, chains.ids),
+            *(chains.slots(positions), chains.floor, laws, log_prefix, lost),
+            n_sequences=n_sequences,
+            n_segments=chains.n_segments,
+            wrap=ends.end.shape[1],
+            n_slots=len(positions),
+            first_slot=positions.index(-1) if -1 in positions else -1,
+        )
+        return Filtered(laws, log_prefix), ends.lost | chains.lost_texts(lost)
 
     def messages(self, chain: Chain, positions: Sequence[int]) -> tuple[Messages, Lost]:
         """Return backward messages after positions."""

@@ -4,7 +4,7 @@ A program takes ``BLOCK`` sequences of one model. A *sequence* is a text (P,B,T)
 that a text is cut into (:mod:`ppl_hmm.exact.backends.fused.segments`); shorter ones end in row numbers −1. Where one
 starts is a law, behind it a message: arrays (P,wrap,K), of which sequence n has number n modulo ``wrap``.
 ``slots`` (n_segments,L) says where the result of each row goes, −1 for nowhere; ``log_outside`` (P,n) is the part of a
-context's evidence, or of a message's scale, that lies outside the sequence.
+prefix's or a context's evidence, or of a message's scale, that lies outside the sequence.
 """
 
 from __future__ import annotations
@@ -76,6 +76,58 @@ def forward(
         law = law * (mantissa / tl.where(total > 0, total, 1))[:, None]
         put(laws, number, law, exists, n_states, STATES)
         tl.store(exponents + number, exponent, mask=exists)
+
+
+@kernel
+def filtered(
+    start,
+    log_outside,
+    transition,
+    table,
+    ids,
+    slots,
+    floor,
+    laws,
+    log_prefix,
+    lost,
+    n_sequences,
+    n_segments,
+    length,
+    wrap,
+    of_models,
+    n_rows,
+    n_slots,
+    first_slot,
+    n_states,
+    BLOCK: tl.constexpr,
+    STATES: tl.constexpr,
+):
+    """Write the law after each row, normalised, and the log-probability of the rows so far; also before any row.
+
+    The initial law goes to ``first_slot``, −1 for nowhere.
+    """
+    model, sequence, exists = block_of_sequences(n_sequences, BLOCK)
+    segment = sequence % n_segments
+    text = model * (n_sequences // n_segments) + sequence // n_segments
+    law = get(start, model * wrap + sequence % wrap, exists, n_states, STATES)
+    outside = tl.load(log_outside + model * n_sequences + sequence, mask=exists, other=0)
+    faintest = fainter(float("inf"), law)
+    total, mantissa, exponent = nothing_counted(law, BLOCK)
+    asked = exists & (segment == 0) & (first_slot >= 0)
+    place = text * n_slots + first_slot
+    put_law(laws, log_prefix, place, law, mantissa, exponent, outside, ~exists, asked, n_states, STATES)
+    moves = matrix_of(transition, model, n_states, n_states, 1, STATES)
+    for t in range(length):
+        likelihood, live = likelihood_of(
+            table, ids, model, t, sequence, exists, length, of_models, n_rows, n_states, STATES
+        )
+        place, asked = slot_of(slots, text, segment, t, live, length, n_slots)
+        predicted = advance(law, moves)
+        law, total, mantissa, exponent = step_forward(law, total, mantissa, exponent, predicted, likelihood, live)
+        put_law(laws, log_prefix, place, law, mantissa, exponent, outside, exists, asked, n_states, STATES)
+        faintest = fainter(faintest, law)
+    number = model * n_sequences + sequence
+    tl.store(lost + number, tl.min(faintest, 1) < tl.load(floor + model), mask=exists)
 
 
 @kernel
@@ -205,7 +257,7 @@ def messages(
             table, ids, model, t, sequence, exists, length, of_models, n_rows, n_states, STATES
         )
         place, asked = slot_of(slots, text, segment, t, live, length, n_slots)
-        put_message(kept, log_scales, place, message, mantissa, exponent, outside, after_any, asked, n_states, STATES)
+        put_law(kept, log_scales, place, message, mantissa, exponent, outside, after_any, asked, n_states, STATES)
         after_any |= live
         message, total, mantissa, exponent = step_backward(
             message, total, mantissa, exponent, reverse, likelihood, live
@@ -213,7 +265,7 @@ def messages(
         faintest = fainter(faintest, message)
     asked = exists & (segment == 0) & (first_slot >= 0)
     place = text * n_slots + first_slot
-    put_message(kept, log_scales, place, message, mantissa, exponent, outside, after_any, asked, n_states, STATES)
+    put_law(kept, log_scales, place, message, mantissa, exponent, outside, after_any, asked, n_states, STATES)
     faint = tl.min(faintest, 1) < tl.load(floor + model)
     tl.store(lost + model * n_sequences + sequence, faint, mask=exists)
 
@@ -226,11 +278,11 @@ def slot_of(slots, text, segment, t, live, length, n_slots):
 
 
 @device
-def put_message(
-    kept, log_scales, place, message, mantissa, exponent, outside, normalise, asked, n_states, STATES: tl.constexpr
+def put_law(
+    laws, log_scales, place, law, mantissa, exponent, outside, normalise, asked, n_states, STATES: tl.constexpr
 ):
-    """Write a message and the logarithm of its scale; a message of ones, after the last row, stays as it is."""
-    total = tl.where(normalise, tl.sum(message, 1), 1)
-    put(kept, place, message / tl.where(total > 0, total, 1)[:, None], asked, n_states, STATES)
+    """Write a law and the logarithm of its scale; what is not to be normalised stays as it is."""
+    total = tl.where(normalise, tl.sum(law, 1), 1)
+    put(laws, place, law / tl.where(total > 0, total, 1)[:, None], asked, n_states, STATES)
     scale, power = multiply(mantissa, exponent, total)
     tl.store(log_scales + place, outside + logarithm(scale, power), mask=asked)
