@@ -184,6 +184,26 @@ def audit(
     typer.echo(command.printed(tree, out, as_json_alone=json, verbose=verbose, width=width))
 
 
+@app.command()
+def beliefs(
+    model: Annotated[Path | None, typer.Argument(help="A model file (netCDF).")] = None,
+    process: Annotated[str | None, typer.Option(help="A known process in place of a file: mess3, rrxor, …")] = None,
+    depth: Annotated[int, typer.Option(help="Tokens of the longest text.")] = 10,
+    out: Annotated[Path, typer.Option(help="Directory of figure and numbers (netCDF).")] = Path("results") / "beliefs",
+) -> None:
+    """Draw the beliefs that texts leave, and print how many there are and what is lost by a perfect prediction."""
+    if (model is None) == (process is None):
+        raise InvalidInput("ppl-hmm beliefs", "a model file or --process", "both" if model else "neither", "give one")
+    from ppl_hmm.experiments.look import beliefs as look
+    from ppl_hmm.storage import files
+
+    source = ppl_hmm.process(process) if process is not None else files.load_process(str(model))
+    with _waiting("following beliefs"):
+        tree = look.belief_tree(source, depth)
+    paths = look.write(tree, out, process if process is not None else str(model))
+    typer.echo(look.report(tree) + "\nwritten: " + ", ".join(map(str, paths)))
+
+
 @app.command("warm-up")
 def warm_up() -> None:
     """Compile the loops of exact inference now, so that no later call on this machine waits for a compiler."""

@@ -133,6 +133,10 @@ FOLD = "fold"
 MIXED_STATE = "mixed_state"  # a belief that some text leaves
 BOUND = "bound"  # of an entropy: LOWER, UPPER
 
+# Groups of a tree of beliefs; the model is in a group called MODEL.
+MIXED_STATES = "mixed_states"
+ENTROPIES = "entropies"
+
 # Variables of mixed states.
 BELIEF = "belief"
 NEXT_TOKEN = "next_token"  # law of the token to come

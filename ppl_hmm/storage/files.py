@@ -13,7 +13,7 @@ from ppl_hmm.base.atomic import as_path
 from ppl_hmm.errors import ForeignFile, InvalidInput
 from ppl_hmm.heads.attention import AttentionHead
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.models import HMM, ConceptHMM, MemoryHMM, MemoryPrompt, SoftPrompt
+from ppl_hmm.models import HMM, ConceptHMM, MealyHMM, MemoryHMM, MemoryPrompt, SoftPrompt
 from ppl_hmm.storage import netcdf
 from ppl_hmm.tasks import MemoryTask, PosteriorTask
 
@@ -23,6 +23,7 @@ _KINDS = {
     frozenset({"memory_prior", "initial", "transition", "cell_of_state", "emission"}): MemoryHMM,
     frozenset({"initial", "transition", "emission", "concept_of_state"}): ConceptHMM,
     frozenset({"initial", "transition", "emission"}): HMM,
+    frozenset({"initial", "matrices"}): MealyHMM,
     frozenset({"weights", "target_cell"}): MemoryTask,
     frozenset({"weights"}): PosteriorTask,
     frozenset({"rows", schema.MEMORY_VALUE}): MemoryPrompt,
@@ -30,6 +31,9 @@ _KINDS = {
     frozenset({"score_weights", "value_weights", "intercepts", "classes"}): AttentionHead,
     frozenset({"coefficients", "intercepts", "classes"}): LinearHead,
 }
+
+
+Loaded = HMM | MealyHMM | MemoryHMM | PosteriorTask | MemoryTask | SoftPrompt | LinearHead | AttentionHead
 
 
 class Storable(Protocol):
@@ -73,7 +77,7 @@ def save(obj: Storable, path: str | Path) -> None:
     netcdf.write(obj.to_dataset().assign_attrs(package="ppl_hmm", version=__version__), path)
 
 
-def load(path: str | Path) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | SoftPrompt | LinearHead | AttentionHead:
+def load(path: str | Path) -> Loaded:
     """Return the model, task, prompt or head of a netCDF file, by its variables; of a sample's file, its model.
 
     Raises
@@ -119,6 +123,14 @@ def load_model(path: str | Path) -> HMM | MemoryHMM:
     return model
 
 
+def load_process(path: str | Path) -> HMM | MealyHMM:
+    """Return the model without a memory, or the Mealy machine, of a netCDF file; errors as :func:`load_model`."""
+    model = _of_tree(netcdf.read(path), path)
+    if not isinstance(model, HMM | MealyHMM):
+        raise InvalidInput(f"file {path}", "an HMM or MealyHMM", type(model).__name__, "pass a file of one of these")
+    return model
+
+
 def load_task(path: str | Path) -> PosteriorTask | MemoryTask:
     """Return the task of a netCDF file; errors as :func:`load_model`."""
     task = load(path)
@@ -129,9 +141,7 @@ def load_task(path: str | Path) -> PosteriorTask | MemoryTask:
     return task
 
 
-def _of_tree(
-    tree: xr.DataTree, path: str | Path
-) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | SoftPrompt | LinearHead | AttentionHead:
+def _of_tree(tree: xr.DataTree, path: str | Path) -> Loaded:
     """Return what the variables of a tree are, or those of its group ``/model``."""
     dataset = (tree[schema.MODEL] if schema.MODEL in tree.children else tree).to_dataset()
     found = frozenset(map(str, [*dataset.variables, *dataset.dims]))

@@ -23,7 +23,7 @@ def call(capsys):
     return main
 
 
-COMMANDS = ["", "audit", "sample", "show", "warm-up", "reproduce", "reproduce head-vs-prompt"]
+COMMANDS = ["", "audit", "beliefs", "sample", "show", "warm-up", "reproduce", "reproduce head-vs-prompt"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from comparisons import check
 
-from ppl_hmm import HMM, MemoryHMM, entropies, log_likelihood, mixed_states, posterior, prefixes, process
+from ppl_hmm import HMM, MemoryHMM, beliefs, entropies, log_likelihood, mixed_states, posterior, prefixes, process
 from ppl_hmm.exact.belief_tree import cells
 from ppl_hmm.models.mealy import as_machine
 
@@ -68,8 +68,8 @@ def test_fractions_agree(seed):
         texts = prefixes(model, length)
         assert list(map(tuple, texts.tokens.tolist())) == list(laws)
         np.testing.assert_allclose(texts.probability, [float(sum(law)) for law in laws.values()], rtol=1e-14)
-        beliefs = [[float(each) for each in normalised(law)] for law in laws.values()]
-        np.testing.assert_allclose(texts.beliefs, beliefs, rtol=1e-13, atol=0)
+        expected = [[float(each) for each in normalised(law)] for law in laws.values()]
+        np.testing.assert_allclose(texts.beliefs, expected, rtol=1e-13, atol=0)
         assert machine.n_beliefs.values[length] == len(set(map(normalised, laws.values())))
         blocks.append(exact_entropy([sum(law) for law in laws.values()]))
         assert_between(found.block_entropy.values[length], blocks[-1])
@@ -199,6 +199,16 @@ def test_improbable_texts_are_left_out():
     assert prefixes(process("rrxor"), 3).beliefs.shape[-1] == 5
 
 
+@pytest.mark.parametrize("name", ["mess3", "rrxor", "sns"])
+def test_beliefs_are_those_along_the_texts(name):
+    model = process(name)
+    found = prefixes(model, 5)
+    along = beliefs(model if isinstance(model, HMM) else model.hmm, found.tokens)
+    last = along.filtered[:, -1]
+    np.testing.assert_allclose(found.beliefs, last if isinstance(model, HMM) else model.mealy_beliefs(last), atol=1e-13)
+    np.testing.assert_allclose(found.log_probability, along.log_prefix[:, -1], rtol=1e-13)
+
+
 def test_long_texts_do_not_underflow():
     model = process("cyclic", n_states=3, skip=0.0, noise=0.4)
     found = prefixes(HMM(model.initial, model.transition, [[1, 0, 0]] * 3), 2000)
@@ -207,11 +217,11 @@ def test_long_texts_do_not_underflow():
 
 def test_beliefs_that_differ_by_rounding_share_a_cell():
     rng = np.random.default_rng(0)
-    beliefs = oracle.random_rows(rng, 50, 4, zeros=0.3)
-    again = beliefs * (1 + 1e-15 * rng.normal(size=beliefs.shape))
-    number = cells(torch.tensor(np.concatenate([beliefs, again])), 1e-10)
+    laws = oracle.random_rows(rng, 50, 4, zeros=0.3)
+    again = laws * (1 + 1e-15 * rng.normal(size=laws.shape))
+    number = cells(torch.tensor(np.concatenate([laws, again])), 1e-10)
     assert number[:50].equal(number[50:])
-    assert len(set(number.tolist())) == len({tuple(row) for row in beliefs.tolist()})
+    assert len(set(number.tolist())) == len({tuple(row) for row in laws.tolist()})
 
 
 def test_bad_arguments():

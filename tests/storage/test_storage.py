@@ -247,7 +247,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
 def test_other_objects_are_not_saved(value, tmp_path):
     with pytest.raises(
         ForeignFile,
-        match="object to save: expected AttentionHead, ConceptHMM, HMM, LinearHead, MemoryHMM, MemoryPrompt, "
+        match="object to save: expected AttentionHead, ConceptHMM, HMM, LinearHead, MealyHMM, MemoryHMM, MemoryPrompt, "
         f"MemoryTask, PosteriorTask, SoftPrompt, got {type(value).__name__}",
     ):
         save(value, tmp_path / "file.nc")
