@@ -158,6 +158,14 @@ class Case(NamedTuple):
             return self.tokens
         return np.where(np.arange(self.tokens.shape[1]) < self.lengths[:, None], self.tokens, MASK)
 
+    @property
+    def ended_texts(self) -> list[np.ndarray]:
+        """Each text up to its end: its length, or else its last token that is not MASK."""
+        ends = self.lengths
+        if ends is None:
+            ends = [max((t for t, x in enumerate(text, start=1) if x != MASK), default=0) for text in self.tokens]
+        return [text[:end] for text, end in zip(self.tokens, ends, strict=True)]
+
 
 def random_rows(rng: np.random.Generator, *shape: int, zeros: float = 0.0) -> np.ndarray:
     """Return Dirichlet rows in which each entry is an exact zero with probability ``zeros``; one always stays."""

@@ -46,6 +46,7 @@ def test_integers_of_any_library_are_positions(positions):
 
 
 ON_TEXT = {
+    ppl_hmm.beliefs: (),
     ppl_hmm.posterior: (),
     ppl_hmm.viterbi: (),
     ppl_hmm.sample_posterior: (2, 0),
@@ -61,7 +62,7 @@ def test_the_remedy_for_impossible_text_names_options_of_the_function(function):
     assert ("impossible='mask'" in str(error.value)) == ("impossible" in inspect.signature(function).parameters)
 
 
-@pytest.mark.parametrize("function", [ppl_hmm.posterior, ppl_hmm.masked_conditionals, ppl_hmm.viterbi])
+@pytest.mark.parametrize("function", [ppl_hmm.beliefs, ppl_hmm.posterior, ppl_hmm.masked_conditionals, ppl_hmm.viterbi])
 def test_errors_name_the_impossible_model_of_a_batch(function):
     mixing = HMM(initial=[0.5, 0.5], transition=np.full((2, 2), 0.5), emission=np.eye(2))
     batch = HMM.stack([mixing, DETERMINED])
@@ -74,6 +75,8 @@ OF_MODEL = {
     "causal_certificate": lambda model: ppl_hmm.causal_certificate(model, TASK),
     "causal_prompt_certificate": lambda model: ppl_hmm.causal_prompt_certificate(model, TASK),
     "channel_prompts": lambda model: ppl_hmm.channel_prompts(model, TASK),
+    "beliefs": lambda model: ppl_hmm.beliefs(model, TEXT),
+    "CausalOracleLM": lambda model: ppl_hmm.CausalOracleLM(model),
     "constant_certificate": lambda model: ppl_hmm.constant_certificate(model, TASK),
     "constructed_attention": lambda model: ppl_hmm.constructed_attention(model, MEMORY_TASK),
     "chain_certificate": lambda model: ppl_hmm.chain_certificate(model, TASK, 2),
@@ -94,6 +97,7 @@ OF_MODEL = {
     "memory_posterior": lambda model: ppl_hmm.memory_posterior(model, TEXT),
     "memory_program": lambda model: ppl_hmm.memory_program(model, TEXT),
     "memory_prompt_certificate": lambda model: ppl_hmm.memory_prompt_certificate(model, MEMORY_TASK),
+    "next_token_features": lambda model: ppl_hmm.next_token_features(model, TEXT),
     "OracleLM": lambda model: OracleLM(model),
     "pair_law": lambda model: ppl_hmm.pair_law(model, 1),
     "pair_spectrum": lambda model: ppl_hmm.pair_spectrum(model),

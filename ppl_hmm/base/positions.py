@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ppl_hmm.base.tokens import MASK
+from ppl_hmm.base.tokens import MASK, ends
 from ppl_hmm.errors import InvalidInput, at_least, one_of
 
 #: What of the text is given to the law that labels come from.
@@ -98,15 +98,14 @@ class Place:
         """
         if self.position is None:
             raise InvalidInput("column of H₀", "a state that emits a token", "the silent H₀", "pass a position")
-        observed, n_columns = tokens != MASK, tokens.shape[-1]
+        n_columns = tokens.shape[-1]
         if self.position >= 0:
             if self.position >= n_columns:
                 raise InvalidInput(
                     "position", f"one in {-n_columns}..{n_columns - 1}", str(self.position), "pass longer texts"
                 )
             return torch.full(tokens.shape[:-1], self.position, device=tokens.device)
-        ends = n_columns - observed.flip(-1).int().argmax(-1)
-        n_tokens = torch.where(observed.any(-1), ends, 0)
+        n_tokens = ends(tokens)
         short = n_tokens < -self.position
         if short.any():
             where = short.nonzero()[0].tolist()

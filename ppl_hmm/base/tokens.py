@@ -113,6 +113,31 @@ def as_text(
     return CheckedText(torch.where(past_end, MASK, checked), ends)
 
 
+def as_text_with_ends(
+    tokens: ArrayLike | torch.Tensor,
+    vocabulary_size: int,
+    *,
+    lengths: ArrayLike | torch.Tensor | None = None,
+    batch_shape: Sequence[int] = (),
+    device: torch.device | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return checked tokens (B,T), or (P…,B,T), T ≥ 0, and where each text ends (B,), or (P…,B).
+
+    At its length where ``lengths`` are given, else after its last token that is not ``MASK``. Parameters and errors as
+    :func:`as_tokens`.
+    """
+    options = {"lengths": lengths, "batch_shape": batch_shape, "device": device}
+    text = as_text(tokens, vocabulary_size, **options, shortest=0)
+    return text.tokens, ends(text.tokens) if lengths is None or text.lengths is None else text.lengths
+
+
+def ends(tokens: torch.Tensor) -> torch.Tensor:
+    """Return where checked texts (…,B,T) end (…,B): after the last token that is not ``MASK``, at 0 without one."""
+    observed = tokens != MASK
+    places = torch.arange(1, 1 + tokens.shape[-1], device=tokens.device)
+    return torch.where(observed, places, 0).amax(-1) if tokens.shape[-1] else observed.sum(-1)
+
+
 def _filled_up(values: Any) -> tuple[Any, list[int] | None]:
     """Return rows of different lengths filled up with ``MASK``, and the lengths; anything else as it is."""
     of_objects = isinstance(values, (np.ndarray, pd.Series)) and values.dtype.kind == "O" and values.ndim == 1

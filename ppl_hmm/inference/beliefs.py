@@ -135,7 +135,8 @@ def beliefs(
     suffix
         What follows each text at its end: tokens (S,), masks among them, or rows as of a prompt.
     lengths
-        (B,): a text is read up to its length; what follows is predictive.
+        (B,): where texts end; beliefs past that are predictive. By default a text ends after its last token that is not
+        ``MASK``.
     impossible
         What to do with text of probability zero: ``'raise'``, or ``'mask'`` for zero rows from its first impossible
         token on.

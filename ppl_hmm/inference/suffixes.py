@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ppl_hmm.base.arrays import as_tensor
-from ppl_hmm.base.tokens import MASK, as_text
+from ppl_hmm.base.tokens import MASK, as_text_with_ends
 from ppl_hmm.errors import ImpossibleText, InvalidInput
 from ppl_hmm.exact import mixture
 from ppl_hmm.exact.mixture import MemoryText
@@ -63,14 +63,11 @@ class ReadText(NamedTuple):
         """Return the rows of text (B,T), or (P…,B,T), after a prompt; errors as those of likelihood rows."""
         require_kind("model", model)
         options = {"lengths": lengths, "batch_shape": model.batch_shape, "device": model.device}
-        text = as_text(tokens, model.vocabulary_size, **options, shortest=0)
-        length = text.tokens.shape[-1]
+        text, ends = as_text_with_ends(tokens, model.vocabulary_size, **options)
+        length = text.shape[-1]
         # Kernels read at least one row: a mask after the text, which changes nothing before it.
-        rows = LikelihoodRows.of(model, text.tokens if length else pad(text.tokens, (0, 1), value=MASK), prompt)
-        n_models, n_sequences, _ = rows.text.ids.shape
-        ends = torch.tensor(length, device=model.device) if text.lengths is None else text.lengths
-        ends = ends.expand(*model.batch_shape, n_sequences).reshape(n_models, n_sequences)
-        return cls(rows, length, ends)
+        rows = LikelihoodRows.of(model, text if length else pad(text, (0, 1), value=MASK), prompt)
+        return cls(rows, length, ends.expand(*model.batch_shape, -1).reshape(-1, text.shape[-2]))
 
     @property
     def prefixes(self) -> range:
@@ -85,9 +82,9 @@ class ReadText(NamedTuple):
         InvalidInput
             A suffix that fits neither the vocabulary nor the model.
         """
-        text, ends = self.rows.text, self.rows.n_prompt + self.ends
+        text, start = self.rows.text, self.rows.n_prompt + self.ends
         if suffix is None:
-            return Continued(self, text, ends - 1)
+            return Continued(self, text, start - 1)
         tokens, mask = template_tokens("suffix", suffix, model.vocabulary_size), model.vocabulary_size
         table = text.table
         if tokens is None:
@@ -98,10 +95,10 @@ class ReadText(NamedTuple):
         else:
             new = torch.where(tokens < 0, mask, tokens).to(model.device)
         ids = pad(text.ids, (0, len(new)), value=mask)
-        place = torch.arange(ids.shape[-1], device=ids.device) - ends[..., None]
+        place = torch.arange(ids.shape[-1], device=ids.device) - start[..., None]
         ids = torch.where(place < 0, ids, torch.where(place < len(new), new[place.clamp(0, len(new) - 1)], mask))
         whole = MemoryText(text.memory_prior, text.cell_of_state, text.initial, text.transition, table, ids)
-        return Continued(self, whole, ends + len(new) - 1)
+        return Continued(self, whole, start + len(new) - 1)
 
 
 class Continued(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from ppl_hmm.base.tokens import as_text
+from ppl_hmm.base.tokens import as_text_with_ends
 from ppl_hmm.errors import ImpossibleText
 from ppl_hmm.inference.rows import Impossible, masks
 from ppl_hmm.inference.suffixes import Suffix, template_tokens
@@ -67,9 +67,10 @@ class CausalLM(Protocol):
         suffix: Suffix | None = None,
         lengths: Text | None = None,
     ) -> Tensor:
-        """Return the law (P…,B,V) of the token after each text, read to its length, and a suffix.
+        """Return the law (P…,B,V) of the token after each text, at its end, and a suffix.
 
-        The suffix is tokens (S,), or soft tokens (S,*prompt_shape). Zeros stand where it all has probability zero.
+        A text ends at its length, by default after its last token that is not ``MASK``. The suffix is tokens (S,), or
+        soft tokens (S,*prompt_shape). Zeros stand where it all has probability zero.
         """
         ...
 
@@ -96,7 +97,7 @@ def next_token_features(
     prompt
         Soft tokens before the text: :class:`~ppl_hmm.SoftPrompt` or rows (L,*prompt_shape).
     lengths
-        (B,): a text is read up to its length.
+        (B,): where texts end. By default a text ends after its last token that is not ``MASK``.
     impossible
         For text and template of probability zero: ``'raise'``, or ``'mask'`` for a row of zeros.
 
@@ -130,12 +131,12 @@ def next_token_features(
     require_members("next_token_features", lm, wanted=CAUSAL)
     mask = masks(impossible)
     options = {"lengths": lengths, "batch_shape": lm.batch_shape}
-    text = as_text(tokens, lm.vocabulary_size, **options, shortest=0)
+    text, ends = as_text_with_ends(tokens, lm.vocabulary_size, **options)
     if template is not None:
         template_of_tokens = template_tokens("template", template, lm.vocabulary_size)
         template = template if template_of_tokens is None else template_of_tokens
-    found = lm.law_after(text.tokens, prompt=prompt, suffix=template, lengths=text.lengths)
-    features = checked_conditionals(lm, found, (*lm.batch_shape, text.tokens.shape[-2], lm.vocabulary_size), CAUSAL)
+    found = lm.law_after(text, prompt=prompt, suffix=template, lengths=ends)
+    features = checked_conditionals(lm, found, (*lm.batch_shape, text.shape[-2], lm.vocabulary_size), CAUSAL)
     dead = features.detach().sum(-1) <= 0
     if not mask and dead.any():
         *model, sequence = dead.nonzero()[0].tolist()

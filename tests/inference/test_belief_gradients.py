@@ -34,7 +34,8 @@ def gradients(value, arguments):
 def test_gradients_equal_those_of_the_plain_recursion(seed):
     rng = np.random.default_rng(seed)
     model = oracle.random_model(rng, 3, 4)
-    text, prompt, suffix = rng.integers(-1, 4, size=4), oracle.random_prompt(rng, 1, 3), oracle.random_prompt(rng, 2, 3)
+    text = np.append(rng.integers(-1, 4, size=3), rng.integers(4))  # the suffix follows the last token
+    prompt, suffix = oracle.random_prompt(rng, 1, 3), oracle.random_prompt(rng, 2, 3)
     arguments = leaves(model.initial, model.transition, model.emission, prompt, suffix)
     found = beliefs(HMM(*arguments[:3]), text[None], prompt=arguments[3], suffix=arguments[4], impossible="mask")
     weights = [torch.tensor(rng.normal(size=shape)) for shape in ((5, 3), (5, 4), 5, 3)]

@@ -80,10 +80,7 @@ def suffixes_and_truth(seed):
     """A template and a soft suffix, and the law of the last state after each text and either of them."""
     case, _ = case_and_truth(seed)
     rng, model = np.random.default_rng(seed), case.model
-    ends = [case.tokens.shape[1]] * 3 if case.lengths is None else case.lengths
-    before = [
-        oracle.likelihood_rows(model, text[:end], case.prompt) for text, end in zip(case.tokens, ends, strict=True)
-    ]
+    before = [oracle.likelihood_rows(model, text, case.prompt) for text in case.ended_texts]
     template = rng.integers(-1, model.vocabulary_size, size=int(rng.integers(1, 3)))
     soft = oracle.random_prompt(rng, int(rng.integers(1, 3)), model.n_states)
     return [

@@ -91,12 +91,11 @@ def test_a_suffix_says_more_of_the_memory(seed):
     token = int(rng.integers(model.vocabulary_size))
     hard = model.emission[:, :, token].numpy()[None]
     for suffix, rows in ((MemoryPrompt(soft), soft), ([token], hard)):
-        found, ends = beliefs_of(case, suffix=suffix), case.lengths
-        ends = [case.tokens.shape[1]] * 3 if ends is None else ends
-        for b, (text, end) in enumerate(zip(case.tokens, ends, strict=True)):
+        found = beliefs_of(case, suffix=suffix)
+        for b, text in enumerate(case.ended_texts):
             # Text and suffix as the rows of a prompt: the rows of a token are its emissions.
             emission = np.pad(model.emission.numpy(), ((0, 0), (0, 0), (0, 1)), constant_values=1)  # MASK is the last
-            of_text = emission[:, :, text[:end]].transpose(2, 0, 1)
+            of_text = emission[:, :, text].transpose(2, 0, 1)
             prompt = np.concatenate([*([] if case.prompt is None else [case.prompt]), of_text, rows])
             expected = beliefs(model, np.zeros((1, 0), int), prompt=prompt, impossible="mask")
             assert_equal(found.joint_after_suffix[b], expected.joint[0, 0])

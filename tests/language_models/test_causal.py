@@ -73,7 +73,7 @@ def test_features_after_soft_templates_and_prompts():
     rows, prompt = np.array([[0.2, 1.0, 0.5], [1.0, 0.0, 0.3]]), [[1.0, 0.5, 0.5]]
     found = next_token_features(CausalOracleLM(MODEL), TEXT, rows, prompt=prompt)
     for text, law in zip(np.array(TEXT), found, strict=True):
-        before = oracle.likelihood_rows(MODEL, text, np.array(prompt))
+        before = oracle.likelihood_rows(MODEL, text, np.array(prompt))  # no text ends in a mask
         expected = oracle.after_rows(MODEL, [*before, *rows]) @ MODEL.transition.numpy() @ MODEL.emission.numpy()
         assert_equal(law, expected)
     masked = next_token_features(CausalOracleLM(MODEL), TEXT, [MASK])
@@ -87,6 +87,16 @@ def test_batches_of_models_and_ragged_or_empty_texts():
     for model, features in zip((MODEL, other), found, strict=True):
         assert_equal(features[0], next_token_features(CausalOracleLM(model), [[]], [2], impossible="mask")[0])
         assert_equal(features[1], next_token_features(CausalOracleLM(model), [[0, 1]], [2], impossible="mask")[0])
+
+
+def test_masks_at_the_end_are_no_part_of_a_text():
+    lm, template = CausalOracleLM(MODEL), [2, MASK]
+    expected = next_token_features(lm, [[0, 1, 2], [3, 1, 1]], template, lengths=[3, 1], impossible="mask")
+    ways = ([[0, 1, 2], [3]], [[0, 1, 2, MASK, MASK], [3, MASK, MASK, MASK, MASK]])
+    for tokens in ways:
+        assert_equal(next_token_features(lm, tokens, template, impossible="mask"), expected)
+    longer = next_token_features(lm, ways[1], template, lengths=[4, 2], impossible="mask")
+    assert_equal(longer, next_token_features(lm, [[0, 1, 2], [3]], [MASK, *template], impossible="mask"))
 
 
 def test_heads_learn_from_next_token_features():
