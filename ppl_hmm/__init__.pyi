@@ -12,9 +12,14 @@ from .experiments.engine.store import open_results as open_results
 from .experiments.figure3.head_vs_prompt import head_vs_prompt as head_vs_prompt
 from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_vs_vanilla
 from .heads.attention import AttentionHead as AttentionHead
+from .heads.belief_probe import belief_probe as belief_probe
 from .heads.constructed import constructed_attention as constructed_attention, constructed_head as constructed_head
 from .heads.linear import LinearHead as LinearHead
+from .heads.probe_tree import probe_table as probe_table
 from .inference.beliefs import Beliefs as Beliefs, beliefs as beliefs
+from .inference.entropies import entropies as entropies
+from .inference.mixed_states import mixed_states as mixed_states
+from .inference.prefixes import Prefixes as Prefixes, prefixes as prefixes
 from .inference.queries import (
     log_likelihood as log_likelihood,
     masked_conditionals as masked_conditionals,
@@ -37,6 +42,7 @@ from .language_models.protocol import MaskedLM as MaskedLM
 from .models import (
     HMM as HMM,
     ConceptHMM as ConceptHMM,
+    MealyHMM as MealyHMM,
     MemoryHMM as MemoryHMM,
     MemoryPrompt as MemoryPrompt,
     SoftPrompt as SoftPrompt,
@@ -94,6 +100,7 @@ from .recoverability.witness import (
 )
 from .regimes import random_hmm as random_hmm, random_memory_hmm as random_memory_hmm, random_task as random_task
 from .regimes.examples import example as example
+from .regimes.processes import process as process
 from .storage.files import load as load, save as save
 from .storage.layout import validate as validate
 from .tasks import MemoryTask as MemoryTask, PosteriorTask as PosteriorTask, latent_posterior as latent_posterior

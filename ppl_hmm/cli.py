@@ -147,6 +147,9 @@ def audit(
     prompt_tokens: Annotated[
         int, typer.Option(help="Tokens of the prompt that is learned where none is constructed; 0 learns none.")
     ] = 1,
+    prompt_seconds: Annotated[
+        float, typer.Option(help="Seconds to look for a prompt for all texts, or for a proof that there is none.")
+    ] = 0.0,
     reader: Annotated[
         str, typer.Option(help="What heads read: masked, conditionals at masks; causal, the law of the next token.")
     ] = "masked",
@@ -172,7 +175,7 @@ def audit(
     place = Place(position, cast("Given", given))
     source, question = command.model_and_task(model, task, example, place, length, seed)
     options: dict[str, Any] = {"n_sequences": sequences, "length": length, "tolerance": tolerance, "reader": reader}
-    options["n_prompt_tokens"] = prompt_tokens
+    options |= {"n_prompt_tokens": prompt_tokens, "prompt_seconds": prompt_seconds}
     with _waiting("reading texts"):
         tree = ppl_hmm.audit(source, question, None if text is None else load_texts(text), seed=seed, **options)
     if example is None and task is None:

@@ -6,7 +6,7 @@ Every message says four things: *what* is wrong, what was *expected*, what was *
 from __future__ import annotations
 
 from collections.abc import Iterable
-from numbers import Integral
+from numbers import Integral, Real
 
 
 class PplHmmError(Exception):
@@ -50,3 +50,10 @@ def at_least(what: str, value: object, minimum: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise InvalidInput(what, f"an integer of at least {minimum}", repr(value), "pass a larger number")
     return int(value)
+
+
+def within(what: str, value: object, lowest: float, highest: float) -> float:
+    """Return ``value`` as a float; raise :class:`InvalidInput` unless it is a number from ``lowest`` to ``highest``."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not lowest <= float(value) <= highest:
+        raise InvalidInput(what, f"a number in {lowest:g}..{highest:g}", repr(value), "choose one in the range")
+    return float(value)

@@ -81,6 +81,16 @@ class Flaw(StrEnum):
     LEAF = "leaf"  # a weighted score is not negative for every prompt and every head of the cone
 
 
+class Control(StrEnum):
+    """What a probe of beliefs is compared with: features that need no network."""
+
+    RAW_TOKENS = "raw tokens"  # the last few, one-hot each
+    MARKOV = "Markov"  # which the last few are, one-hot together
+    NEXT_TOKEN = "next-token law"
+    LOG_NEXT_TOKEN = "log next-token law"
+    FUTURE = "k-token law"  # the joint law of the next few
+
+
 # Dimensions.
 SEQUENCE = "sequence"
 POSITION = "position"
@@ -115,6 +125,28 @@ REMEDY = "remedy"  # what may solve a task, the cheapest first; also the group o
 NODE = "node"  # of a cover of all heads by cones
 SPLIT = "split"  # of a cone: two generators, and the share of each
 LEAF = "leaf"
+LAYER = "layer"
+CONTROL = "control"
+PREFIX = "prefix"  # of a text: its first tokens, or none of them
+FOLD = "fold"
+
+MIXED_STATE = "mixed_state"  # a belief that some text leaves
+BOUND = "bound"  # of an entropy: LOWER, UPPER
+
+# Variables of mixed states.
+BELIEF = "belief"
+NEXT_TOKEN = "next_token"  # law of the token to come
+SUCCESSOR = "successor"
+DEPTH = "depth"
+N_BELIEFS = "n_beliefs"
+
+# Variables of entropies, and values of BOUND.
+BLOCK_ENTROPY = "block_entropy"
+MYOPIC_ENTROPY = "myopic_entropy"
+MEAN_LOSS = "mean_loss"
+ENTROPY_RATE = "entropy_rate"
+EXCESS_ENTROPY = "excess_entropy"
+LOWER, UPPER = "lower", "upper"
 
 # Groups of a sample's tree; its model is in a group called MODEL.
 OBSERVED_DATA = "observed_data"
@@ -126,8 +158,30 @@ FEATURES = "features"
 TASK = "task"
 RECOVERABILITY = "recoverability"
 WITNESS = "witness"
+REFUTATION = "refutation"
 DIAGNOSTICS = "diagnostics"
 DRAWS = "draws"
+
+# Groups of a probe's tree.
+LAYERS = "layers"
+CONTROLS = "controls"
+PREFIXES = "prefixes"
+
+# Variables of /layers and /controls.
+R2 = "r2"
+MSE = "mse"
+FOLD_R2 = "fold_r2"
+FOLD_MSE = "fold_mse"
+PENALTY = "penalty"
+SHUFFLED_R2 = "shuffled_r2"  # of beliefs that were dealt out to other prefixes
+IN_SAMPLE_R2 = "in_sample_r2"
+IN_SAMPLE_SHUFFLED_R2 = "in_sample_shuffled_r2"
+PREDICTIONS = "predictions"
+N_FEATURES = "n_features"
+REACH = "reach"  # tokens of the past, or of the future, that a control tells of
+# Variables of /prefixes.
+BELIEFS = "beliefs"
+WEIGHT = "weight"
 
 # Variables of /recoverability that decide what is said of a question.
 VERDICT = "verdict"

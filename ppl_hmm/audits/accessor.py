@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from ppl_hmm.recoverability.refutation import Refutation
+
 
 def open_audit(path: str | Path) -> xr.DataTree:
     """Return a saved audit's tree, with ``tree.ppl_hmm``.
@@ -86,6 +88,11 @@ class AuditAccessor:
         others), ``accuracy`` of what was learned on new text.
         """
         return self._audited.remedy
+
+    @property
+    def refutation(self) -> Refutation | None:
+        """The proof that no prompt will do, which ``audit(…, prompt_seconds=…)`` looks for; None without one."""
+        return self._audited.refutation
 
     @property
     def draws(self) -> xr.Dataset:

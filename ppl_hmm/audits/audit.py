@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -13,28 +13,26 @@ import ppl_hmm.audits.accessor  # noqa: F401  # registers tree.ppl_hmm
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.audits import groups, measured
-from ppl_hmm.audits.causal_questions import ask_causal
+from ppl_hmm.audits.asked import found, learned
+from ppl_hmm.audits.causal_questions import ask_causal, reader_of
 from ppl_hmm.audits.learning import learned_head
-from ppl_hmm.audits.questions import RADII, Question, Readings, ask
+from ppl_hmm.audits.questions import RADII, Effort, Question, Readings, ask
 from ppl_hmm.audits.reading import Examples, Reading
 from ppl_hmm.audits.remedy import n_masks, relative_half_range, remedy
 from ppl_hmm.audits.texts import Texts, short_texts, texts_to_read
-from ppl_hmm.audits.tree import learned
 from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.base.records import Record
 from ppl_hmm.base.threads import threads
 from ppl_hmm.base.tokens import MASK
-from ppl_hmm.errors import InvalidInput, at_least, one_of
+from ppl_hmm.errors import at_least
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Model, Text, n_memories
-from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
-from ppl_hmm.recoverability.causal_reading import require_causal
+from ppl_hmm.recoverability.arguments import require_numbers, require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.entering import entering_law, task_targets
 from ppl_hmm.recoverability.linear import HeadCertificate
-from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.schema import Reader
 from ppl_hmm.tasks import PosteriorTask, Task, on_possible_values, require_uncertain
 
@@ -53,6 +51,7 @@ def audit(
     lengths: Text | None = None,
     tolerance: float = RESIDUAL_TOLERANCE,
     n_prompt_tokens: int = 1,
+    prompt_seconds: float = 0.0,
     reader: Literal["masked", "causal"] = "masked",
 ) -> xr.DataTree:
     """Ask whether heads, prompts and attention recover a task, and why.
@@ -72,6 +71,10 @@ def audit(
         Largest residual of a certificate that counts as solved.
     n_prompt_tokens
         Length of the prompt that is learned where none is constructed; 0 learns none, and so does a causal reader.
+    prompt_seconds
+        Seconds to look, where none is constructed, for a prompt with a head that has all texts right, and for a proof
+        that there is none: as :func:`refute_prompts`, among all short texts and the audit's own. How far they reach
+        depends on the machine. Not spent on a causal reader.
     reader
         What heads read: ``'masked'``, conditionals at masks; ``'causal'``, the law of the next token, of an HMM. Its
         questions are ``head``, ``prompt`` (after the text) and, for tasks on H₀, ``channel``: prompts whose likelihoods
@@ -82,7 +85,8 @@ def audit(
     xarray.DataTree
         ``/model``, ``/task``, ``/observed_data``, ``/exact_posterior`` (posterior, label, margin, decidable),
         ``/features`` (G), ``/recoverability`` (a row for each ``question``, details below it), ``/head`` and
-        ``/prompt`` (weights and rows, by question; those that are learned end in ``-learned``), ``/remedy`` (the
+        ``/prompt`` (weights and rows, by question; those that are learned end in ``-learned``, and those that were
+        found for these texts in ``-found``), ``/remedy`` (the
         cheapest thing that works), ``/diagnostics``, and ``/draws`` (the sampled texts as draws for ArviZ).
         ``tree.ppl_hmm`` summarises, plots and explains it.
 
@@ -90,8 +94,8 @@ def audit(
     ------
     InvalidInput, ImpossibleText
         Batches, a task of another kind or size, one on a latent with a single possible value, bad text, text without
-        the task's position, sizes below one, a negative tolerance or number of prompt tokens; another reader, or a
-        causal one of a memory model, or of a task that is given the context of a token.
+        the task's position, sizes below one, a negative tolerance, number of prompt tokens or of seconds; another
+        reader, or a causal one of a memory model, or of a task that is given the context of a token.
 
     Notes
     -----
@@ -119,12 +123,13 @@ def audit(
     require_uncertain("audit", model, task)
     require_thresholds(0.0, tolerance)
     at_least("n_prompt_tokens", n_prompt_tokens, 0)
-    read_by = _reader(reader, model, task)
+    require_numbers(prompt_seconds=prompt_seconds)
+    read_by = reader_of(reader, model, task)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     texts = texts_to_read(model, tokens, lengths, n_sequences=n_sequences, length=length, seed=seed)
-    learning = {"n_prompt_tokens": n_prompt_tokens, "seed": generator(seed, "audit: prompt")}
+    effort = Effort(n_prompt_tokens, generator(seed, "audit: prompt"), prompt_seconds)
     with threads(_n_threads(model, texts)):
-        datasets = _answers(model, task, texts, n_sequences, seed, tolerance, read_by, learning)
+        datasets = _answers(model, task, texts, n_sequences, seed, tolerance, read_by, effort)
     tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in datasets.items()})
     tree.attrs = {
         "package": "ppl_hmm",
@@ -137,20 +142,10 @@ def audit(
         "length": int(texts.tokens.shape[1]),
         "tolerance": tolerance,
         "n_prompt_tokens": n_prompt_tokens,
+        "prompt_seconds": prompt_seconds,
         **({} if isinstance(seed, torch.Generator) else {"seed": int(seed)}),
     }
     return tree
-
-
-def _reader(reader: str, model: Model, task: Task) -> Reader:
-    """Return the reader that is asked for, if it reads models and tasks of this kind."""
-    one_of("reader", reader, list(Reader))
-    if reader == Reader.CAUSAL:
-        if not isinstance(model, HMM):
-            remedy = "pass model.flatten() with a PosteriorTask on its states"
-            raise InvalidInput("audit of a causal reader", "an HMM", type(model).__name__, remedy)
-        require_causal("audit of a causal reader", task.place)
-    return Reader(reader)
 
 
 def _n_threads(model: Model, texts: Texts) -> int:
@@ -167,7 +162,7 @@ def _answers(
     seed: Seed,
     tolerance: float,
     reader: Reader,
-    learning: dict[str, Any],
+    effort: Effort,
 ) -> dict[str, xr.Dataset]:
     """Return all datasets of an audit by their groups."""
     asked = on_possible_values(model, task)  # with the scale of its margins
@@ -193,7 +188,7 @@ def _answers(
     if reader is Reader.CAUSAL:
         questions = ask_causal(cast(HMM, model), cast(PosteriorTask, asked), readings, tolerance)
     else:
-        questions = ask(model, asked, readings, tolerance, **learning)
+        questions = ask(model, asked, readings, tolerance, effort)
     datasets = {
         schema.MODEL: model.to_dataset(),
         schema.TASK: task.to_dataset(),
@@ -254,7 +249,7 @@ def _details(questions: list[Question]) -> dict[str, xr.Dataset]:
         if certificate.witness is not None and question.proof is not None:
             group = f"{schema.RECOVERABILITY}/{question.name}/{schema.WITNESS}"
             dimension = groups.feature_dimension(cast(HeadCertificate, certificate))
-            datasets[group] = _witness(certificate.witness, question.proof, dimension)
+            datasets[group] = measured.witness(certificate.witness, question.proof, dimension)
         if certificate.prompt is not None:
             datasets[f"{schema.PROMPT}/{question.name}"] = certificate.prompt.to_dataset()
         if certificate.recoverable and question.features is not None:  # of a linear head
@@ -264,6 +259,19 @@ def _details(questions: list[Question]) -> dict[str, xr.Dataset]:
             datasets[f"{schema.HEAD}/{learned(question.name)}"] = question.learned.to_dataset()
         if question.learned_prompt is not None:
             datasets[f"{schema.PROMPT}/{learned(question.name)}"] = question.learned_prompt.to_dataset()
+        if isinstance(certificate, HeadCertificate):
+            datasets |= _searched(question.name, certificate)
+    return datasets
+
+
+def _searched(name: str, certificate: HeadCertificate) -> dict[str, xr.Dataset]:
+    """Return the prompt with a head that was found for the texts, and the proof that there is none, by group."""
+    datasets = {}
+    if certificate.found is not None:
+        datasets[f"{schema.PROMPT}/{found(name)}"] = certificate.found.prompt.to_dataset()
+        datasets[f"{schema.HEAD}/{found(name)}"] = LinearHead.from_weights(certificate.found.head).to_dataset()
+    if certificate.refutation is not None:
+        datasets[f"{schema.RECOVERABILITY}/{name}/{schema.REFUTATION}"] = certificate.refutation.to_dataset()
     return datasets
 
 
@@ -278,16 +286,3 @@ def _certificate(question: Question) -> xr.Dataset:
         dataset["needed"] = (schema.STATE, (task_targets(model, task) != 0).any(0).cpu().numpy().astype(np.int8))
         dataset["smallest_half_range"] = ((), question.half_range)
     return dataset
-
-
-def _witness(witness: Witness, reading: Reading, feature: str) -> xr.Dataset:
-    return xr.Dataset(
-        {
-            "tokens": ((schema.WITNESS_TEXT, schema.POSITION), reading.tokens[witness.texts].cpu().numpy()),
-            "posterior": ((schema.WITNESS_TEXT, schema.LATENT), reading.law[witness.texts].cpu().numpy()),
-            "conditionals": ((schema.WITNESS_TEXT, feature), witness.features),
-            "label": (schema.WITNESS_TEXT, witness.labels),
-            "weights": ((schema.WITNESS_TEXT, schema.CLASS), witness.weights),
-            "residual": ((), witness.residual),
-        }
-    )

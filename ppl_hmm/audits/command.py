@@ -56,6 +56,8 @@ def _write(tree: xr.DataTree, out: Path, report_name: str, text: str) -> None:
             aside.mkdir(parents=True)
             (aside / report_name).write_text(text + "\n", encoding="utf-8")
             files.save_tree(tree, aside / "audit.nc")
+            if (refutation := tree.ppl_hmm.refutation) is not None:
+                refutation.save(aside / "refutation.json")
             for name in catalogue.available(tree):
                 style.save(catalogue.draw_audit(name, tree), aside / name)
     except ForeignFile as error:

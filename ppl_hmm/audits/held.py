@@ -11,7 +11,10 @@ from torch import Tensor
 
 from ppl_hmm.audits.reading import Reading
 from ppl_hmm.heads.linear import LinearHead
+from ppl_hmm.recoverability.bilinear import BilinearForm
 from ppl_hmm.recoverability.certificate import Certificate
+from ppl_hmm.recoverability.linear import HeadCertificate
+from ppl_hmm.recoverability.refutation import Refutation
 from ppl_hmm.recoverability.rounding import surely_scored
 
 if TYPE_CHECKING:
@@ -48,7 +51,20 @@ def contradiction(question: Question, texts: Reading) -> str | None:
         for name, head in heads.items():
             if head is not None and _surely_right(head, features, labels, certificate, texts.tokens.shape[1]):
                 return f"the {name} head is right on all {len(labels)} texts of the witness"
+    if isinstance(certificate, HeadCertificate) and _disproves(question, certificate.refutation):
+        return "the learned prompt and head are right on all texts of the refutation"
     return None
+
+
+def _disproves(question: Question, refutation: Refutation | None) -> bool:
+    """Say whether the learned prompt and head of two classes are surely right on all texts of a proof of no margin."""
+    if refutation is None or question.learned_prompt is None or question.learned is None:
+        return False
+    if refutation.margin or refutation.task.n_classes > 2:
+        return False
+    form = BilinearForm.of(refutation.model, refutation.task, refutation.texts)
+    head = question.learned.coef_[0] + question.learned.intercept_[0]
+    return len(form) == len(refutation.texts) and bool(form.right(form.weights(question.learned_prompt), head).all())
 
 
 def _surely_right(head: LinearHead, features: Tensor, labels: Tensor, certificate: Certificate, n_tokens: int) -> bool:

@@ -12,6 +12,7 @@ from ppl_hmm.heads.linear import LinearHead, best_on_path
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.prompts.fitted import fit_prompt
+from ppl_hmm.recoverability.search import FoundPrompt
 
 #: Penalties that learned heads are chosen from: conditionals of nearly aliased states differ by little.
 LEARNING_GRID = (1.0, 1e2, 1e4, 1e6, 1e8, 1e10)
@@ -38,10 +39,13 @@ def learned_head(
     return head, float(head.score(*test))
 
 
-def learned_prompt(model: HMM, practice: Reading, n_prompt_tokens: int, seed: Seed) -> SoftPrompt | None:
+def learned_prompt(
+    model: HMM, practice: Reading, n_prompt_tokens: int, seed: Seed, found: FoundPrompt | None = None
+) -> SoftPrompt | None:
     """Return a prompt learned from decidable texts; None without tokens, or where all texts have one label.
 
-    Cost of :func:`ppl_hmm.fit_prompt`, at most :data:`PROMPT_TEXTS` texts being read.
+    A prompt of as many tokens that was found is one of the starts. Cost of :func:`ppl_hmm.fit_prompt`, at most
+    :data:`PROMPT_TEXTS` texts being read.
     """
     kept = practice.answers.decidable.nonzero()[:PROMPT_TEXTS, 0]
     tokens, labels = practice.tokens[kept], practice.answers.labels[kept]
@@ -55,6 +59,7 @@ def learned_prompt(model: HMM, practice: Reading, n_prompt_tokens: int, seed: Se
         validation=(tokens[held_out], labels[held_out]),
         prompt_length=n_prompt_tokens,
         seed=seed,
+        start=found if found is not None and len(found.prompt.rows) == n_prompt_tokens else None,
     ).prompt
 
 

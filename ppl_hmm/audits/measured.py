@@ -16,6 +16,7 @@ from ppl_hmm.models import HMM
 from ppl_hmm.models.kinds import Model
 from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.recoverability.memory import MemoryCertificate
+from ppl_hmm.recoverability.witness import Witness
 from ppl_hmm.schema import Reader
 from ppl_hmm.tasks import MemoryTask, Task
 
@@ -106,6 +107,20 @@ def _head_in_use(question: Question) -> tuple[str, np.ndarray] | None:
         return None
     weights = question.learned.coef_ + question.learned.intercept_[:, None]
     return "learned", weights[0] if len(weights) == 1 else weights
+
+
+def witness(found: Witness, reading: Reading, feature: str) -> xr.Dataset:
+    """Return the texts of a witness, what heads read of them, and its weights."""
+    return xr.Dataset(
+        {
+            "tokens": ((schema.WITNESS_TEXT, schema.POSITION), reading.tokens[found.texts].cpu().numpy()),
+            "posterior": ((schema.WITNESS_TEXT, schema.LATENT), reading.law[found.texts].cpu().numpy()),
+            "conditionals": ((schema.WITNESS_TEXT, feature), found.features),
+            "label": (schema.WITNESS_TEXT, found.labels),
+            "weights": ((schema.WITNESS_TEXT, schema.CLASS), found.weights),
+            "residual": ((), found.residual),
+        }
+    )
 
 
 def draws(reading: Reading) -> xr.Dataset:

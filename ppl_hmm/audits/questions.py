@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from ppl_hmm import schema
+from ppl_hmm.audits.deciding import decided
 from ppl_hmm.audits.held import contradiction, held_to_counts
 from ppl_hmm.audits.learning import learned_head, learned_prompt
-from ppl_hmm.audits.reading import Examples, Reading
-from ppl_hmm.audits.texts import MORE_TEXTS, SHORT_TEXTS
+from ppl_hmm.audits.reading import Examples, Reading, Readings
 from ppl_hmm.base.randomness import Seed
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
@@ -89,69 +88,44 @@ class Question:
         """The prompt that heads read after: the learned one, else the certificate's."""
         return self.certificate.prompt if self.learned_prompt is None else self.learned_prompt
 
-
     @property
     def radii(self) -> dict[str, float]:
         """How far the model may move before the certified head fails, by :data:`RADII`; NaN where it is not known."""
         return {name: float("nan") if self.robustness is None else getattr(self.robustness, name) for name in RADII}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Readings:
-    """What is read of sets of texts: certificates are held against the first, heads learned on the second."""
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """What is done about prompts where none is constructed."""
 
-    texts: Reading
-    practice: Reading
-    fresh: Reading  # that heads are tested on
-    read_short: Callable[[int], Reading | None]  # all texts of few tokens, so many at most; None where V is more
-
-    @functools.cached_property
-    def short(self) -> Reading | None:
-        """Texts of few tokens, which witnesses are sought among first."""
-        return self.read_short(SHORT_TEXTS)
-
-    @functools.cached_property
-    def longer(self) -> Reading | None:
-        """More of them, which witnesses are sought among last."""
-        return self.read_short(MORE_TEXTS)
-
-    def to_refute(self) -> Iterator[Reading]:
-        """Yield texts that witnesses are sought among."""
-        if self.short is not None:
-            yield self.short
-        yield self.texts
-        if self.longer is not None:
-            yield self.longer
+    n_prompt_tokens: int  # of the one that is learned; 0 for none
+    seed: Seed  # of its starts
+    seconds: float  # to find one for the texts, or to prove that there is none
 
 
-def ask(
-    model: Model, task: Task, readings: Readings, tolerance: float, *, n_prompt_tokens: int, seed: Seed
-) -> list[Question]:
-    """Return the questions of a model and a task of the same kind, their verdicts held against the texts.
-
-    Where no prompt is constructed, one of ``n_prompt_tokens`` is learned; none for 0.
-    """
-    asked = _asked(model, task, readings, tolerance, n_prompt_tokens, seed)
+def ask(model: Model, task: Task, readings: Readings, tolerance: float, effort: Effort) -> list[Question]:
+    """Return the questions of a model and a task of the same kind, their verdicts held against the texts."""
+    asked = _asked(model, task, readings, tolerance, effort)
     return [held_to_counts(question, readings.texts) for question in asked]
 
 
 @functools.singledispatch
-def _asked(
-    model: Model, task: Any, readings: Readings, tolerance: float, n_prompt_tokens: int, seed: Seed
-) -> list[Question]:
+def _asked(model: Model, task: Any, readings: Readings, tolerance: float, effort: Effort) -> list[Question]:
     """Return the questions of a kind of models, each answered by theorem, witness and what is learned."""
     raise NotImplementedError(type(model))
 
 
 @_asked.register
-def _(
-    model: HMM, task: PosteriorTask, readings: Readings, tolerance: float, n_prompt_tokens: int, seed: Seed
-) -> list[Question]:
+def _(model: HMM, task: PosteriorTask, readings: Readings, tolerance: float, effort: Effort) -> list[Question]:
     if task.position is not None:
         return [ask_head(schema.HEAD, position_certificate(model, task, tolerance=tolerance), readings)]
     heads = _ask_heads(model, task, readings, tolerance)
     prompt = unless_constant(prompt_certificate(model, task, tolerance=tolerance), model, task)
-    learned = None if prompt.recoverable else learned_prompt(model, readings.practice, n_prompt_tokens, seed)
+    if prompt.recoverable:
+        return [*heads, ask_head(schema.PROMPT, prompt, readings)]
+    if effort.seconds:
+        prompt = decided(model, task, prompt, readings.to_decide(), effort.seconds)
+    learned = learned_prompt(model, readings.practice, effort.n_prompt_tokens, effort.seed, prompt.found)
     return [*heads, ask_head(schema.PROMPT, prompt, readings, learned)]
 
 

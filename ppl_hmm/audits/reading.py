@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from ppl_hmm.audits.texts import MORE_TEXTS, SHORT_TEXTS
 from ppl_hmm.base.positions import Probe
 from ppl_hmm.language_models.oracle import OracleLM, OracleText
 from ppl_hmm.models import HMM, SoftPrompt
@@ -99,3 +102,35 @@ class Examples(NamedTuple):
         """Take the texts that a head can be asked about."""
         kept = reading.told(features)
         return cls(features[kept].cpu().numpy(), reading.answers.labels[kept].cpu().numpy())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Readings:
+    """What is read of sets of texts: certificates are held against the first, heads learned on the second."""
+
+    texts: Reading
+    practice: Reading
+    fresh: Reading  # that heads are tested on
+    read_short: Callable[[int], Reading | None]  # all texts of few tokens, so many at most; None where V is more
+
+    @functools.cached_property
+    def short(self) -> Reading | None:
+        """Texts of few tokens, which witnesses are sought among first."""
+        return self.read_short(SHORT_TEXTS)
+
+    @functools.cached_property
+    def longer(self) -> Reading | None:
+        """More of them, which witnesses are sought among last."""
+        return self.read_short(MORE_TEXTS)
+
+    def to_decide(self) -> list[Reading]:
+        """Return texts that a prompt is sought for, or a proof that none does."""
+        return [self.texts] if self.short is None else [self.short, self.texts]
+
+    def to_refute(self) -> Iterator[Reading]:
+        """Yield texts that witnesses are sought among."""
+        if self.short is not None:
+            yield self.short
+        yield self.texts
+        if self.longer is not None:
+            yield self.longer

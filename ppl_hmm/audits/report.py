@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from ppl_hmm import schema
-from ppl_hmm.audits.tree import Asked, Audited
+from ppl_hmm.audits.asked import Asked
+from ppl_hmm.audits.tree import Audited
 from ppl_hmm.audits.words import ILL_CONDITIONED, NAMES, OF_ATTENTION, accuracy, advice, recommendation, sentence
 from ppl_hmm.recoverability.witness import SEPARATION
 from ppl_hmm.schema import Cause, Reader, Verdict
@@ -135,7 +136,7 @@ def _fold(text: str, width: int, beside: str = "") -> str:
 
 def _answer(audited: Audited, asked: Asked) -> Answer:
     proof, of_theorem = asked.reasons[:0], asked.reasons
-    if asked.cause is Cause.WITNESS:  # it comes first
+    if asked.cause in (Cause.WITNESS, Cause.REFUTATION, Cause.SEARCH):  # it comes first
         proof, of_theorem = asked.reasons[:1], asked.reasons[1:]
     return Answer(
         question=asked.question,

@@ -10,83 +10,19 @@ import torch
 import xarray as xr
 
 from ppl_hmm import schema
+from ppl_hmm.audits.asked import Asked, learned
 from ppl_hmm.base.positions import in_block_of
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
 from ppl_hmm.recoverability.entering import entering_law
+from ppl_hmm.recoverability.refutation import Refutation
 from ppl_hmm.schema import Cause, Reader, Verdict
 from ppl_hmm.storage.layout import with_current_names
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
 _OTHER_TREE = "pass a tree that audit returned"
 _CONSTANT_LABEL = "constant label"  # the theorem of such certificates
-
-
-def learned(question: str) -> str:
-    """Return the name of the group of what was learned for a question."""
-    return f"{question}-learned"
-
-
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """A question of an audit: its verdict, what decided it, and what was measured.
-
-    Attributes
-    ----------
-    question
-        Its name.
-    verdict, cause
-        The answer, and what decided it.
-    theorem, reasons
-        Which condition was computed, and what came out, a line each.
-    residual, margin_error, sigma_min
-        Of the certificate: :class:`~ppl_hmm.Certificate`.
-    agreeing, decidable, undecidable
-        Texts on which what was constructed is right, on which it claims to be, and all others.
-    separation_margin
-        Largest smallest margin of linear heads on the texts; NaN where it was not asked.
-    learned_accuracy
-        Of the learned head on new texts whose label is decidable; NaN where none was learned.
-    n_masks
-        Masks that its heads read; 0 for attention.
-    half_range
-        Of the certified head, over ‖μ‖_∞; NaN where none is certified, and for attention.
-    radius, median_radius, condition_radius
-        How far the model may move before this head is wrong on a text, on half of them, and before the theorem's
-        condition fails: :class:`~ppl_hmm.Robustness`; NaN where no theorem certifies a head.
-    """
-
-    question: str
-    verdict: Verdict
-    cause: Cause
-    theorem: str
-    reasons: tuple[str, ...]
-    residual: float
-    margin_error: float
-    sigma_min: float
-    agreeing: int
-    decidable: int
-    undecidable: int
-    separation_margin: float
-    learned_accuracy: float
-    n_masks: int
-    half_range: float
-    radius: float
-    median_radius: float
-    condition_radius: float
-
-    @classmethod
-    def of(cls, row: xr.Dataset) -> Asked:
-        """Read a row of ``/recoverability``."""
-        values = {field.name: row[field.name].item() for field in dataclasses.fields(cls)}
-        read = {"verdict": Verdict(values["verdict"]), "cause": Cause(values["cause"])}
-        return cls(**{**values, **read, "reasons": tuple(values["reasons"].split("\n"))})
-
-    @property
-    def recoverable(self) -> bool:
-        """Whether the verdict is ``'recoverable'``."""
-        return self.verdict is Verdict.RECOVERABLE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -276,6 +212,15 @@ class Audited:
         texts = self.group(schema.OBSERVED_DATA)["tokens"].values  # of version 0.1: the audit's own
         own = (found["tokens"].values[:, None] == texts).all(-1).argmax(1)
         return self.law[own], self.labels[own]
+
+    @property
+    def refutation(self) -> Refutation | None:
+        """The proof that no prompt will do; None where none was found."""
+        path = f"{schema.RECOVERABILITY}/{schema.PROMPT}/{schema.REFUTATION}"
+        if not self.has(path):
+            return None
+        task = PosteriorTask.from_dataset(self.group(schema.TASK))
+        return Refutation.from_dataset(self.group(path), self.model, task)
 
     def share(self, chosen: np.ndarray, among: np.ndarray) -> float:
         """Return the probability of the chosen texts (B,) among some (B,); NaN where there are none."""

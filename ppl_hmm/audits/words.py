@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from ppl_hmm import schema
+from ppl_hmm.audits.asked import Asked, learned
 from ppl_hmm.audits.remedy import LARGEST_HALF_RANGE
-from ppl_hmm.audits.tree import Asked, Audited, learned
+from ppl_hmm.audits.tree import Audited
 from ppl_hmm.recoverability.causal_reading import is_filtered
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.witness import SEPARATION
@@ -76,7 +77,8 @@ _ADVICE = {
     "learns one",
     (schema.PROMPT, Cause.REFUTATION): "no prompt will do, however it is trained: see whether several masks do, "
     "masks_needed(model, task), or read log-probabilities, LinearHead(features='log')",
-    (schema.PROMPT, Cause.SEARCH): "use the prompt and the head that were found, and test them on new text",
+    (schema.PROMPT, Cause.SEARCH): "use the prompt and the head that were found, "
+    "groups prompt/prompt-found and head/prompt-found of the tree, and test them on new text",
     (schema.ATTENTION, Cause.CONDITION_HOLDS): "constructed_attention(model, task) reads the cell where the states "
     "are sure",
     (schema.ATTENTION, Cause.CONDITION_FAILS): "AttentionHead().fit(…) learns one: that none was "
@@ -142,15 +144,21 @@ def sentence(audited: Audited, asked: Asked) -> str:
     if cause is Cause.SEARCH:
         answer = f"{_capital(subject)} was found that is right on the texts that were read, which proves no more."
     elif cause is Cause.REFUTATION:
-        answer = f"{_capital(subject)} cannot solve this task, however it is trained: its texts prove it."
+        n_texts = _n_proving(audited, asked, schema.REFUTATION)
+        answer = f"{_capital(subject)} cannot solve this task, however both are trained: {n_texts} texts prove it."
     elif cause is Cause.WITNESS:
-        n_texts = audited.group(f"{schema.RECOVERABILITY}/{asked.question}/{schema.WITNESS}").sizes[schema.WITNESS_TEXT]
+        n_texts = _n_proving(audited, asked, schema.WITNESS)
         answer = f"{_capital(subject)} cannot solve this task, however it is trained: {n_texts} texts prove it."
     else:
         answer = f"It is open whether {subject} solves this task: {_OPEN[cause]}."
     if audited.reader is Reader.CAUSAL and not asked.recoverable and not is_filtered(audited.task.place):
         answer += " What it reads depends on the text through the law of the last state alone."
     return " ".join([answer, *_learned(audited, asked)])
+
+
+def _n_proving(audited: Audited, asked: Asked, proof: str) -> int:
+    """Return of how many texts a proof is."""
+    return audited.group(f"{schema.RECOVERABILITY}/{asked.question}/{proof}").sizes[schema.WITNESS_TEXT]
 
 
 def advice(audited: Audited, asked: Asked) -> str:
@@ -160,7 +168,7 @@ def advice(audited: Audited, asked: Asked) -> str:
         return _NO_LABEL
     if cause in _ADVICE_BY_CAUSE:
         return _ADVICE_BY_CAUSE[cause]
-    if audited.has(f"{schema.PROMPT}/{learned(question)}"):
+    if cause is Cause.CONDITION_FAILS and audited.has(f"{schema.PROMPT}/{learned(question)}"):
         return (
             f"use what was learned, groups prompt/{learned(question)} and head/{learned(question)} of the tree, or "
             "ask for a longer prompt: audit(…, n_prompt_tokens=…)"

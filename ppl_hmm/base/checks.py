@@ -6,8 +6,8 @@ import torch
 
 from ppl_hmm.errors import ImpossibleText, InvalidInput
 
-# How far a row may sum from one: above the rounding of float32 rows, also once they are float64; below any mistake.
-_ROW_SUM_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
+#: How far a row may sum from one: above the rounding of float32 rows, also once they are float64; below any mistake.
+ROW_SUM_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 
 
 def check_distributions(name: str, rows: torch.Tensor) -> None:
@@ -22,8 +22,8 @@ def check_distributions(name: str, rows: torch.Tensor) -> None:
         )
     sums = rows.sum(-1)
     errors = (sums - 1).abs()
-    if errors.amax() > _ROW_SUM_TOLERANCE[rows.dtype]:
-        where = (errors > _ROW_SUM_TOLERANCE[rows.dtype]).nonzero()[0].tolist()
+    if errors.amax() > ROW_SUM_TOLERANCE[rows.dtype]:
+        where = (errors > ROW_SUM_TOLERANCE[rows.dtype]).nonzero()[0].tolist()
         row = f" row {where[0] if len(where) == 1 else where}" if where else ""
         raise InvalidInput(
             f"{name}{row} is not a distribution",

@@ -6,7 +6,8 @@ Conventions (docs/conventions.md): a *silent* initial state H₀ emits nothing; 
 
 from ppl_hmm.models.concepts import ConceptHMM
 from ppl_hmm.models.hmm import HMM
+from ppl_hmm.models.mealy import MealyHMM
 from ppl_hmm.models.memory import MemoryHMM
 from ppl_hmm.models.prompt import MemoryPrompt, SoftPrompt, prompt_rows
 
-__all__ = ["HMM", "ConceptHMM", "MemoryHMM", "MemoryPrompt", "SoftPrompt", "prompt_rows"]
+__all__ = ["HMM", "ConceptHMM", "MealyHMM", "MemoryHMM", "MemoryPrompt", "SoftPrompt", "prompt_rows"]

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from numpy.typing import ArrayLike
 
 from ppl_hmm import _moved, schema
 from ppl_hmm.base.arrays import as_tensor
@@ -17,6 +18,7 @@ from ppl_hmm.errors import InvalidInput
 if TYPE_CHECKING:
     from pyro.distributions import DiscreteHMM
 
+    from ppl_hmm.models.mealy import MealyHMM
     from ppl_hmm.programs.distribution import CategoricalHMM
 
 _log = logging.getLogger("ppl_hmm")
@@ -103,6 +105,63 @@ class HMM(Record):
         model.transmat_ = self.transition.detach().cpu().numpy()
         model.emissionprob_ = self.emission.detach().cpu().numpy()
         return model
+
+    @classmethod
+    def from_mealy(
+        cls, matrices: ArrayLike | torch.Tensor, initial: ArrayLike | torch.Tensor | None = None
+    ) -> MealyHMM:
+        """Return a process that emits on its transitions, with the hidden Markov model of the same text.
+
+        Parameters
+        ----------
+        matrices
+            T (V,S,S): T[x,s,s'] = P(x, s' | s), for each s a law of pairs (x, s').
+        initial
+            (S,): law of the state before the first token; by default the stationary law.
+
+        Raises
+        ------
+        InvalidInput
+            Matrices that do not sum to one (which state, what sum); negative entries: such a process is no hidden
+            Markov model; several stationary laws and no ``initial``.
+
+        See Also
+        --------
+        ppl_hmm.MealyHMM : What is returned: its ``hmm`` has a state for each law with which a state is entered.
+        to_mealy : The way back.
+
+        Examples
+        --------
+        >>> from ppl_hmm import HMM
+        >>> even = HMM.from_mealy([[[0.5, 0], [0, 0]], [[0, 0.5], [1, 0]]])  # ones come in even numbers
+        >>> even.hmm.n_states, even.initial.numpy().round(4).tolist()
+        (3, [0.6667, 0.3333])
+        """
+        from ppl_hmm.models.mealy import MealyHMM, settled
+
+        return settled(matrices) if initial is None else MealyHMM(initial, matrices)  # type: ignore[arg-type]
+
+    def to_mealy(self) -> MealyHMM:
+        """Return the same law of text as a process that emits on its transitions: T[x,h,h'] = A[h,h'] W[h',x].
+
+        For a single model; its states and its initial law stay.
+
+        See Also
+        --------
+        from_mealy : The way back.
+
+        Examples
+        --------
+        >>> from ppl_hmm import HMM
+        >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.2, 0.8]], [[0.75, 0.25], [0, 1]])
+        >>> model.to_mealy().matrices[1].numpy().round(4).tolist()
+        [[0.225, 0.1], [0.05, 0.8]]
+        """
+        from ppl_hmm.models.mealy import MealyHMM
+
+        self.require_single("to_mealy")
+        matrices = self.transition * self.emission.T[:, None, :]
+        return MealyHMM(self.initial, matrices, names=self.names)
 
     @classmethod
     def from_hmmlearn(cls, model: Any) -> HMM:

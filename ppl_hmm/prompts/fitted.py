@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -22,10 +22,11 @@ from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.heads.adam import Adam
 from ppl_hmm.heads.labelled import LabelledText
 from ppl_hmm.heads.linear import LinearHead
-from ppl_hmm.language_models.probe import probe_features
 from ppl_hmm.language_models.protocol import MaskedLM, require_members
 from ppl_hmm.models import MemoryPrompt, SoftPrompt, prompt_rows
 from ppl_hmm.models.kinds import Prompt, Text
+from ppl_hmm.prompts.candidates import Candidate, best_of
+from ppl_hmm.recoverability.search import FoundPrompt
 
 _STEPS = 150
 _LEARNING_RATE = 0.3
@@ -45,9 +46,10 @@ class PromptFit:
     Attributes
     ----------
     prompt
-        Rows (P…,L,*prompt_shape), the best restart on validation text.
+        Rows (P…,L,*prompt_shape): the best restart on validation text, or the given start that is no worse.
     head
-        :class:`LinearHead` refitted on all training text after this prompt; a list of P for a batch of P models.
+        :class:`LinearHead` refitted on all training text after this prompt, or the one that came with the start; a
+        list of P for a batch of P models.
     history
         (steps, restarts, P…): logistic loss in nats of each restart along training.
     validation_score
@@ -84,7 +86,7 @@ def fit_prompt(
     prompt_length: int = 1,
     restarts: int = 8,
     seed: Seed | Sequence[Seed],
-    start: Prompt | Sequence[SoftPrompt] | None = None,
+    start: Prompt | Sequence[SoftPrompt | FoundPrompt] | None = None,
 ) -> PromptFit:
     """Learn a soft prompt and a linear head for labels of raw text.
 
@@ -105,14 +107,16 @@ def fit_prompt(
     seed
         One seed, or P seeds; each model draws from its own stream, so a batch changes the training by rounding only.
     start
-        Prompt (P…,L,*prompt_shape) that takes the place of the first random start, e.g. a constructed one or one that
-        :func:`ppl_hmm.prompt_certificate` found; or a list of prompts, for as many random starts. Zeros of likelihood
-        rows become small.
+        Prompt (P…,L,*prompt_shape) that takes the place of the first random start, e.g. a constructed one; or what
+        :func:`ppl_hmm.prompt_certificate` found, a prompt with its head; or a list of these, for as many random starts.
+        Training raises zeros of likelihood rows a little. Each start also stays as it is: one without an error on
+        training text is kept, and any other unless training leads to fewer errors on all text.
 
     Raises
     ------
     InvalidInput
-        Shapes that do not match, labels of one class or of real numbers, a size below one, too few seeds.
+        Shapes that do not match, labels of one class or of real numbers, a size below one, too few seeds; a start of
+        two classes for text of more.
 
     See Also
     --------
@@ -150,34 +154,27 @@ def fit_prompt(
         )
     classes = np.unique(train.labels)
     free_rows = _random_starts(lm, prompt_length, restarts, seed)
-    given = _prompts(start)
+    given = [_Given.of(lm, each, free_rows[0], classes) for each in _each(start)]
     if len(given) > restarts:
         raise InvalidInput("start", f"at most {restarts} prompts", str(len(given)), "allow as many restarts")
-    for restart, prompt in enumerate(given):
-        free_rows[restart] = _start(lm, prompt, free_rows[restart])
+    for restart, each in enumerate(given):
+        free_rows[restart] = _unconstrained(each.rows, lm)
     free_rows, history = _train(lm, train.first(lm, _TRAINING_TEXTS), classes, free_rows)
     with torch.no_grad():
         rows = _to_rows(free_rows, lm)
-        chosen = _best_restart(rows, train, held_out, classes)
-    models = torch.arange(rows.shape[1], device=rows.device)
+        models = torch.arange(rows.shape[1], device=rows.device)
+        learned = rows[_best_restart(rows, train, held_out, classes), models]
+        candidates = [Candidate.of(lm, each.rows, train, held_out, each.heads) for each in given]
+        candidates += [Candidate.of(lm, each.rows, train, held_out) for each in given if each.heads is not None]
+        candidates.append(Candidate.of(lm, learned, train, held_out))
+    best = [(candidates[chosen], p) for p, chosen in enumerate(best_of(candidates))]
     kind = MemoryPrompt if len(lm.prompt_shape) == 2 else SoftPrompt
-    prompt = kind(rows[chosen, models].reshape(*batch_shape, *rows.shape[2:]))
-    features, held_out_features = (
-        probe_features(lm, text.tokens, prompt=prompt, impossible="mask")
-        .reshape(len(models), -1, lm.vocabulary_size)
-        .detach()
-        .cpu()
-        .numpy()
-        for text in (train, held_out)
-    )
-    y, held_out_y = train.labels, held_out.labels
-    heads = [LinearHead.select(features[p], y[p], held_out_features[p], held_out_y[p]) for p in range(len(models))]
-    scores = np.array([head.score(held_out_features[p], held_out_y[p]) for p, head in enumerate(heads)])
+    heads = [candidate.heads[p] for candidate, p in best]
     return PromptFit(
-        prompt,
+        kind(torch.stack([candidate.rows[p] for candidate, p in best]).reshape(*batch_shape, *learned.shape[1:])),
         heads if batch_shape else heads[0],
         history.reshape(*history.shape[:2], *batch_shape),
-        scores.reshape(batch_shape),
+        np.array([candidate.accuracy[p] for candidate, p in best]).reshape(batch_shape),
     )
 
 
@@ -199,16 +196,33 @@ def _random_starts(lm: MaskedLM, prompt_length: int, restarts: int, seed: Seed |
     return torch.stack(starts, dim=1)
 
 
-def _prompts(start: Prompt | Sequence[SoftPrompt] | None) -> Sequence[Prompt]:
+def _each(start: Prompt | Sequence[SoftPrompt | FoundPrompt] | None) -> Sequence[Prompt]:
     """Return the prompts that training starts from: none, one, or those of a list."""
     if start is None:
         return []
-    each = isinstance(start, list | tuple) and all(isinstance(prompt, SoftPrompt) for prompt in start)
+    each = isinstance(start, list | tuple) and all(isinstance(one, SoftPrompt | FoundPrompt) for one in start)
     return cast(Sequence[Prompt], start) if each else [cast(Prompt, start)]
 
 
-def _start(lm: MaskedLM, start: Prompt, like: Tensor) -> Tensor:
-    """Return unconstrained rows (P,L,*prompt_shape) of a given prompt."""
+class _Given(NamedTuple):
+    """A given start: a prompt for each model, with heads if it came with one."""
+
+    rows: Tensor  # (P,L,*prompt_shape)
+    heads: list[LinearHead] | None
+
+    @classmethod
+    def of(cls, lm: MaskedLM, start: Prompt, like: Tensor, classes: np.ndarray) -> _Given:
+        if not isinstance(start, FoundPrompt):
+            return cls(_rows(lm, start, like), None)
+        if len(classes) != 2:
+            raise InvalidInput("start", f"a prompt for {len(classes)} classes", "one found for two", "pass its prompt")
+        head = LinearHead.from_weights(start.head)
+        head.classes_ = classes
+        return cls(_rows(lm, start.prompt, like), [head] * len(like))
+
+
+def _rows(lm: MaskedLM, start: Prompt, like: Tensor) -> Tensor:
+    """Return the rows (P,L,*prompt_shape) of a given prompt."""
     nonnegative = lm.prompt_constraint == "nonnegative"
     names = getattr(lm, "names", {})  # not asked of every language model: only exact ones name their states
     rows = prompt_rows(start, lm.prompt_shape, lm.batch_shape, nonnegative=nonnegative, like=like, names=names)
@@ -217,7 +231,12 @@ def _start(lm: MaskedLM, start: Prompt, like: Tensor) -> Tensor:
     )
     if rows.shape != like.shape:
         raise InvalidInput("start", f"{like.shape[1]} prompt tokens", f"{rows.shape[1]}", "set prompt_length to match")
-    if not nonnegative:
+    return rows
+
+
+def _unconstrained(rows: Tensor, lm: MaskedLM) -> Tensor:
+    """Return what training moves: the rows (P,L,*prompt_shape), or their logarithms, zeros raised."""
+    if lm.prompt_constraint == "real":
         return rows
     largest = rows.flatten(2).amax(-1).clamp(min=torch.finfo(rows.dtype).tiny)
     relative = rows / largest.reshape(*largest.shape, *[1] * len(lm.prompt_shape))  # the scale of a row means nothing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from ppl_hmm.base.randomness import Seed, generator
@@ -48,11 +48,7 @@ class Regimes(Generic[Kind]):
         """
         one_of("regime", name, self._functions)
         function = self._functions[name]
-        known = _options(function)
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            expected = f"only {', '.join(known) or 'none'}"
-            raise InvalidInput(f"options of regime {name!r}", expected, ", ".join(unknown), "drop the others")
+        require_options(f"options of regime {name!r}", function, options)
         model = function(*sizes, generator(seed, f"{self._purpose} {name}"), **options)
         self._require_result(name, model, dict(zip(self._sizes, sizes, strict=True)))
         return model
@@ -76,9 +72,16 @@ class Regimes(Generic[Kind]):
         raise InvalidInput(f"model of regime {name!r}", expected, got, "mend the function that is registered")
 
 
-def _options(function: Callable[..., Any]) -> list[str]:
-    parameters = inspect.signature(function).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+def require_options(what: str, function: Callable[..., Any], options: Iterable[str]) -> None:
+    """Raise :class:`InvalidInput` unless options are keyword-only parameters of a function, and all without default."""
+    own = [each for each in inspect.signature(function).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    unknown = sorted(set(options) - {each.name for each in own})
+    if unknown:
+        expected = f"only {', '.join(each.name for each in own) or 'none'}"
+        raise InvalidInput(what, expected, ", ".join(unknown), "drop the others")
+    missing = [each.name for each in own if each.default is each.empty and each.name not in options]
+    if missing:
+        raise InvalidInput(what, ", ".join(missing), "none", f"pass {missing[0]}=…")
 
 
 def _place(function: Callable[..., Any]) -> str:

@@ -19,6 +19,19 @@ _OF_MATRIX: Dimensions = (schema.MATRIX,)
 _OF_LENGTH: Dimensions = (schema.LENGTH,)
 _OF_CELLS: Dimensions = (schema.APPROACH, schema.N_STATES, schema.SEED)
 _CONDITIONALS: Dimensions = (schema.SEQUENCE, schema.TOKEN)
+_LAWS: Dimensions = (schema.PREFIX, schema.STATE)
+
+
+def _probed(each: str) -> Variables:
+    """Return what a probe says of each layer, or of each control."""
+    scores = (schema.R2, schema.MSE, schema.SHUFFLED_R2, schema.IN_SAMPLE_R2, schema.IN_SAMPLE_SHUFFLED_R2)
+    of_fold = (schema.FOLD_R2, schema.FOLD_MSE, schema.PENALTY)
+    return {
+        **dict.fromkeys((*scores, schema.N_FEATURES), ((each,),)),
+        **dict.fromkeys(of_fold, ((each, schema.FOLD),)),
+        schema.PREDICTIONS: ((each, *_LAWS),),
+    }
+
 
 #: Groups that all trees of a kind have. Groups and variables beyond these are allowed.
 LAYOUTS: dict[str, dict[str, Variables]] = {
@@ -70,6 +83,14 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
             schema.UNDECIDABLE: (_OF_CELLS[1:],),
         },
     },
+    "probe": {
+        schema.LAYERS: _probed(schema.LAYER),
+        schema.CONTROLS: _probed(schema.CONTROL) | {schema.REACH: ((schema.CONTROL,),)},
+        schema.PREFIXES: {
+            schema.BELIEFS: (_LAWS,),
+            **dict.fromkeys((schema.SEQUENCE, schema.LENGTH, schema.WEIGHT, schema.FOLD), ((schema.PREFIX,),)),
+        },
+    },
     "own experiment": {schema.RESULTS: {}, schema.TIMINGS: {}},  # any columns
     "sample": {
         schema.MODEL: {"initial": ((schema.STATE,),)},
@@ -113,7 +134,7 @@ def validate(tree: xr.DataTree) -> None:
     Parameters
     ----------
     tree
-        That of an audit, an experiment or a sample.
+        That of an audit, an experiment, a probe or a sample.
 
     Of an experiment of one's own the columns are free.
 
@@ -165,14 +186,19 @@ def kind_of(tree: xr.DataTree) -> str:
         return kind
     raise InvalidInput(
         "result tree",
-        f"a group /{schema.RECOVERABILITY}, /{schema.RESULTS} or /{schema.LATENT}",
+        f"a group /{schema.RECOVERABILITY}, /{schema.RESULTS}, /{schema.LATENT} or /{schema.PREFIXES}",
         ", ".join(f"/{name}" for name in tree.children) or "none",
-        "pass what audit, an experiment or a sample wrote",
+        "pass what audit, an experiment, a probe or a sample wrote",
     )
 
 
 def _kinds(tree: xr.DataTree) -> Iterator[str]:
-    telling = {"audit": schema.RECOVERABILITY, "experiment": schema.RESULTS, "sample": schema.LATENT}
+    telling = {
+        "audit": schema.RECOVERABILITY,
+        "experiment": schema.RESULTS,
+        "sample": schema.LATENT,
+        "probe": schema.PREFIXES,
+    }
     yield from (kind for kind in telling if tree.attrs.get("kind") == kind)
     if {schema.RESULTS, schema.SETTINGS} <= tree.children.keys() and (
         tree[schema.SETTINGS].attrs.get("experiment") not in (schema.HEAD_VS_PROMPT, schema.MEMORY_VS_VANILLA, None)

@@ -14,7 +14,8 @@ CAUSES = {
     "aliased": {
         "head": set(Cause) - {Cause.TOO_LARGE, Cause.SEARCH, Cause.REFUTATION},
         "masks": set(Cause) - {Cause.TOO_LARGE, Cause.WITNESS, Cause.SEARCH, Cause.REFUTATION},  # this one has none
-        "prompt": set(Cause) - {Cause.TOO_LARGE, Cause.ROUNDING, Cause.WITNESS},
+        # Refutations have groups of their own, as witnesses have: this example has none.
+        "prompt": set(Cause) - {Cause.TOO_LARGE, Cause.ROUNDING, Cause.WITNESS, Cause.REFUTATION},
     },
     "memory": {
         "head": set(Cause) - {Cause.WITNESS, Cause.SEARCH, Cause.REFUTATION},  # this example has none

@@ -1,5 +1,6 @@
 """Prompts found for given texts: right by formulas of the tests' own, and never claimed where there are none."""
 
+import dataclasses
 import itertools
 import time
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from ppl_hmm.errors import ImpossibleText, InvalidInput
 from ppl_hmm.inference.queries import posterior
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.language_models.oracle import OracleLM
+from ppl_hmm.language_models.probe import probe_features
 from ppl_hmm.models import HMM
 from ppl_hmm.prompts.fitted import fit_prompt
 from ppl_hmm.recoverability import search
@@ -191,6 +193,52 @@ def test_training_starts_from_what_was_found():
         fit_prompt(
             OracleLM(model), texts, labels, validation=(texts, labels), restarts=1, seed=0, start=[found.prompt] * 2
         )
+
+
+def test_a_start_without_errors_is_kept():
+    """Training would leave a prompt that has all text right for one that has nearly all right."""
+    model, _, task, texts = problem(3)
+    found = find_prompt(BilinearForm.of(model, task, texts))
+    assert found.separates
+    lm, labels = OracleLM(model), np.array(["no", "yes"])[task.labels(posterior(model, texts))]
+    options = {"validation": (texts, labels), "restarts": 1, "seed": 0}
+    fit = fit_prompt(lm, texts, labels, start=found, **options)
+    torch.testing.assert_close(fit.prompt.rows, found.prompt.rows, rtol=0, atol=0)
+    np.testing.assert_array_equal(fit.head.coef_[0], found.head)
+    assert fit.validation_score == 1
+    # A start that is wrong everywhere is left.
+    reverse = dataclasses.replace(found, head=-found.head)
+    assert fit_prompt(lm, texts, labels, start=[reverse], **options).validation_score > 0.9
+    with pytest.raises(InvalidInput, match="start: expected a prompt for 3 classes, got one found for two"):
+        fit_prompt(lm, texts, np.arange(len(texts)) % 3, start=found, **{**options, "validation": (texts, labels)})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_states", [10, 15, 25, 30])
+def test_training_keeps_what_was_found(n_states, monkeypatch):
+    """No error on text whose |margin| exceeds 1e-3·‖μ‖_∞, the text that a prompt was found for."""
+    monkeypatch.setattr(search, "time", SimpleNamespace(monotonic=time.process_time))
+    n_found = 0
+    for seed in range(20):
+        model = random_hmm("wei2021", n_states, 10, seed)
+        texts, new = (sample(model, n, 80, of).tokens for n, of in ((5000, seed), (1000, 1000 + seed)))
+        task = random_task(model, seed, texts)
+        (texts, labels), validation = (beyond(1e-3, model, task, each) for each in (texts, new))
+        form = BilinearForm.of(model, task, texts)
+        found = find_prompt(form, seconds=12, restarts=10**6)
+        if found.separates:
+            n_found += 1
+            lm = OracleLM(model)
+            fit = fit_prompt(lm, texts, labels, validation=validation, restarts=4, seed=seed, start=found)
+            assert fit.head.score(probe_features(lm, texts, prompt=fit.prompt, impossible="mask"), labels) == 1
+    assert n_found >= 19
+
+
+def beyond(share, model, task, texts):
+    """Return the texts whose |margin| exceeds this share of ‖μ‖_∞, and their labels."""
+    law = posterior(model, texts)
+    kept = task.margins(law).abs() > share * task.scale
+    return texts[kept], task.labels(law)[kept]
 
 
 @pytest.mark.slow

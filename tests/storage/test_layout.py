@@ -79,7 +79,15 @@ def drawn():
     return as_tree(model, sample(model, 5, 6, 0), 0)
 
 
-TREES = {"audit": lambda: made("sampled"), "experiment": experiment, "sample": drawn}
+@functools.cache
+def probe():
+    model = random_hmm("dirichlet", 2, 2, 0)
+    text = sample(model, 5, 4, 0).tokens
+    found = ppl_hmm.beliefs(model, text)
+    return ppl_hmm.belief_probe(found.filtered, found, model, text)
+
+
+TREES = {"audit": lambda: made("sampled"), "experiment": experiment, "sample": drawn, "probe": probe}
 
 
 # Round trips.
@@ -179,10 +187,10 @@ def no_audit(kind):
     {
         "experiment": "tree.ppl_hmm: expected the tree of an audit, got that of: experiment; pass what audit returns",
         "sample": "tree.ppl_hmm: expected the tree of an audit, got that of: sample; pass what audit returns",
-        "nothing": "result tree: expected a group /recoverability, /results or /latent, got none; pass what audit, an "
-        "experiment or a sample wrote",
-        "other": "result tree: expected a group /recoverability, /results or /latent, got /posterior; pass what audit, "
-        "an experiment or a sample wrote",
+        "nothing": "result tree: expected a group /recoverability, /results, /latent or /prefixes, got none; pass what "
+        "audit, an experiment, a probe or a sample wrote",
+        "other": "result tree: expected a group /recoverability, /results, /latent or /prefixes, got /posterior; pass "
+        "what audit, an experiment, a probe or a sample wrote",
     }.items(),
 )
 def test_other_trees_have_one_line_to_say(kind, message):

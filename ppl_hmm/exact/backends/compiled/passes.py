@@ -16,6 +16,7 @@ from ppl_hmm.exact.backends.compiled.steps import (
     count,
     keep,
     keep_law,
+    log_row,
     row_total,
     scale,
     smallest_positive,
@@ -37,6 +38,8 @@ from ppl_hmm.exact.backends.compiled.vectors import (
     smallest,
 )
 
+#: Totals whose logarithms are taken at once: whole vectors.
+_RECENT = 16
 _floor_of = inlined(underflow.floor_of)
 
 
@@ -99,7 +102,7 @@ def evidence(first, last, work, initial, forth, table, ids, floor, log_evidence,
 def filtered(first, last, work, initial, forth, table, ids, floor, slots, laws, log_prefix, lost):
     """Write the law after each row t, and the log-probability of the rows so far, at slot t + 1 (−1: not asked for)."""
     law, predicted = work[0], work[1]
-    logs, factors, totals = np.empty(len(law)), np.empty(len(law)), np.empty(len(law), law.dtype)
+    totals, recent, logs = np.empty(len(law), law.dtype), np.ones((len(law), _RECENT)), np.empty(len(law))
     stop = ids.shape[2]
     while slots[stop] < 0:
         stop -= 1
@@ -107,7 +110,7 @@ def filtered(first, last, work, initial, forth, table, ids, floor, slots, laws, 
         model, b, n = group(number, len(law), ids.shape[1])
         start_from(initial, model, n, law)
         lost[model, b : b + n] = any_below(smallest_positive(initial, model), floor[model])
-        logs[:n], factors[:n], totals[:n] = 0, 1, 1
+        logs[:n], totals[:n] = 0, 1
         if slots[0] >= 0:
             for row in range(n):
                 keep(law, row, laws, model, b + row, slots[0])
@@ -116,13 +119,24 @@ def filtered(first, last, work, initial, forth, table, ids, floor, slots, laws, 
             advance(law, n, forth, model, predicted)
             for row in range(n):
                 total, smallest = weigh(predicted, row, table, model, entry(ids, (model, b + row, t)), totals[row], law)
-                totals[row] = total
-                count(logs, factors, row, total)
+                totals[row] = recent[row, t % _RECENT] = total
                 if any_below(smallest, floor[model]):
                     lost[model, b + row] = True
                 if slots[t + 1] >= 0:
                     keep_law(law, row, total, laws, model, b + row, slots[t + 1])
-                    log_prefix[model, b + row, slots[t + 1]] = log_of(logs, factors, row)
+            if (t + 1) % _RECENT == 0 or t + 1 == stop:
+                add_logs(recent, n, t // _RECENT * _RECENT, t + 1, slots, model, b, logs, log_prefix)
+
+
+@inlined
+def add_logs(totals, n, begin, end, slots, model, b, logs, log_prefix):
+    """Add the logarithms of the totals of rows ``begin`` to ``end`` − 1, one after another, and write the sums."""
+    for row in range(n):
+        log_row(totals, row)
+        for t in range(begin, end):
+            logs[row] += entry(totals, (row, t - begin))
+            if slots[t + 1] >= 0:
+                log_prefix[model, b + row, slots[t + 1]] = logs[row]
 
 
 @compiled

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppl_hmm.exact.backends.compiled.logarithms import log
 from ppl_hmm.exact.backends.compiled.vectors import (
     entry,
     fill,
@@ -175,6 +176,13 @@ def count(logs, factors, row, number):
     else:
         logs[row] += np.log(factors[row]) + np.log(np.float64(number))
         factors[row] = 1
+
+
+@inlined
+def log_row(numbers, row):
+    """Replace a row of whole vectors of numbers in float64 by their logarithms."""
+    for j in range(0, numbers.shape[1], lanes(numbers)):
+        store(numbers, (row, j), log(load(numbers, (row, j))))
 
 
 @inlined
