@@ -12,7 +12,7 @@ import ppl_hmm.audits.accessor  # noqa: F401  # registers tree.ppl_hmm
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.audits import details, measured
-from ppl_hmm.audits.causal_questions import ask_causal
+from ppl_hmm.audits.causal_questions import ask_causal, reader_of
 from ppl_hmm.audits.learning import learned_head
 from ppl_hmm.audits.questions import Effort, Readings, ask
 from ppl_hmm.audits.reading import Examples, Reading
@@ -22,12 +22,11 @@ from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.base.records import Record
 from ppl_hmm.base.threads import threads
 from ppl_hmm.base.tokens import MASK
-from ppl_hmm.errors import InvalidInput, at_least, one_of
+from ppl_hmm.errors import at_least
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Model, Text, n_memories
 from ppl_hmm.recoverability.arguments import require_numbers, require_pair, require_thresholds
-from ppl_hmm.recoverability.causal_reading import require_causal
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.schema import Reader
 from ppl_hmm.tasks import PosteriorTask, Task, on_possible_values, require_uncertain
@@ -70,7 +69,7 @@ def audit(
     prompt_seconds
         Seconds to look, where none is constructed, for a prompt with a head that has all texts right, and for a proof
         that there is none: as :func:`refute_prompts`, among all short texts and the audit's own. How far they reach
-        depends on the machine.
+        depends on the machine. Not spent on a causal reader.
     reader
         What heads read: ``'masked'``, conditionals at masks; ``'causal'``, the law of the next token, of an HMM. Its
         questions are ``head``, ``prompt`` (after the text) and, for tasks on H₀, ``channel``: prompts whose likelihoods
@@ -120,7 +119,7 @@ def audit(
     require_thresholds(0.0, tolerance)
     at_least("n_prompt_tokens", n_prompt_tokens, 0)
     require_numbers(prompt_seconds=prompt_seconds)
-    read_by = _reader(reader, model, task)
+    read_by = reader_of(reader, model, task)
     model, task = model.detach().to(torch.float64), task.detach().to(torch.float64, model.device)
     texts = texts_to_read(model, tokens, lengths, n_sequences=n_sequences, length=length, seed=seed)
     effort = Effort(n_prompt_tokens, generator(seed, "audit: prompt"), prompt_seconds)
@@ -142,17 +141,6 @@ def audit(
         **({} if isinstance(seed, torch.Generator) else {"seed": int(seed)}),
     }
     return tree
-
-
-def _reader(reader: str, model: Model, task: Task) -> Reader:
-    """Return the reader that is asked for, if it reads models and tasks of this kind."""
-    one_of("reader", reader, list(Reader))
-    if reader == Reader.CAUSAL:
-        if not isinstance(model, HMM):
-            remedy = "pass model.flatten() with a PosteriorTask on its states"
-            raise InvalidInput("audit of a causal reader", "an HMM", type(model).__name__, remedy)
-        require_causal("audit of a causal reader", task.place)
-    return Reader(reader)
 
 
 def _n_threads(model: Model, texts: Texts) -> int:

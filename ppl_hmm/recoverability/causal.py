@@ -91,9 +91,8 @@ def causal_certificate(
 
     Notes
     -----
-    The laws are those after texts of one token or more. Trailing ``MASK`` are no tokens, unless ``lengths`` say so:
-    :func:`~ppl_hmm.next_token_features` reads before them. Cost O(V·K⁴) at most for the span of the laws, and
-    O(K·V·min(K,V)) beside it.
+    The laws are those after texts of one token or more. Cost O(V·K⁴) at most for their span, O(K·V·min(K,V)) beside
+    it.
 
     Examples
     --------
