@@ -2,6 +2,8 @@
 from .audits.accessor import open_audit as open_audit
 from .audits.audit import audit as audit
 from .base.tokens import MASK as MASK
+from .corpus.files import read_text as read_text
+from .corpus.vocabulary import Vocabulary as Vocabulary
 from .errors import (
     ForeignFile as ForeignFile,
     ImpossibleText as ImpossibleText,

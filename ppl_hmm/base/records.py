@@ -12,7 +12,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -23,6 +23,15 @@ from ppl_hmm.base import foreign
 from ppl_hmm.base.conversion import converted, with_ordinary_tensors
 from ppl_hmm.base.labels import SAME_ENTRIES, Names, moved
 from ppl_hmm.errors import InvalidInput
+
+
+class Named(Protocol):
+    """Anything whose dimensions have names of their entries."""
+
+    @property
+    def names(self) -> Names:
+        """Names of entries by dimension."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,8 +116,23 @@ class Record:
     def _map(self, function) -> Self:
         return dataclasses.replace(self, **{name: function(getattr(self, name)) for name in self.dimensions})
 
-    def aligned_to(self, model: Record) -> Self:
-        """Return the record with its named entries, such as states or memory values, in the order of the model's.
+    def assign_names(self, **names: Sequence[str | int] | None) -> Self:
+        """Return the record with other names of the entries of dimensions; None takes names away.
+
+        Named entries of results and figures are called so: ``model.assign_names(state=("rain", "dry"))``.
+
+        Raises
+        ------
+        InvalidInput
+            A dimension that the record has not; names that are not one for each entry, or not all different.
+        """
+        kept = {**self.names, **names}
+        return dataclasses.replace(self, names={each: tuple(own) for each, own in kept.items() if own is not None})
+
+    def aligned_to(self, model: Named) -> Self:
+        """Return the record with its named entries, such as states or tokens, in the order of those of a model.
+
+        Also in that of a task, a prompt or a :class:`~ppl_hmm.Vocabulary`.
 
         Raises
         ------

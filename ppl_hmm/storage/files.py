@@ -1,4 +1,4 @@
-"""Save and load models, tasks, prompts and heads as netCDF files, readable by plain xarray."""
+"""Save and load models, tasks, prompts, heads and vocabularies as netCDF files, readable by plain xarray."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import xarray as xr
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.base.atomic import as_path
+from ppl_hmm.corpus.vocabulary import Vocabulary
 from ppl_hmm.errors import ForeignFile, InvalidInput
 from ppl_hmm.heads.attention import AttentionHead
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.models import HMM, ConceptHMM, MemoryHMM, MemoryPrompt, SoftPrompt
 from ppl_hmm.storage import netcdf
 from ppl_hmm.tasks import MemoryTask, PosteriorTask
+
+#: What files hold.
+Stored = HMM | MemoryHMM | PosteriorTask | MemoryTask | SoftPrompt | LinearHead | AttentionHead | Vocabulary
 
 # A file is recognised by its variables and dimensions, so that files written by plain xarray load as well. What asks
 # for more comes first.
@@ -29,6 +33,7 @@ _KINDS = {
     frozenset({"rows"}): SoftPrompt,
     frozenset({"score_weights", "value_weights", "intercepts", "classes"}): AttentionHead,
     frozenset({"coefficients", "intercepts", "classes"}): LinearHead,
+    frozenset({schema.TOKEN, "unit"}): Vocabulary,
 }
 
 
@@ -41,7 +46,7 @@ class Storable(Protocol):
 
 
 def save(obj: Storable, path: str | Path) -> None:
-    """Write a model, task, prompt or fitted head to a netCDF file at ``path``, replacing what is there.
+    """Write a model, task, prompt, head or vocabulary to a netCDF file at ``path``, replacing what is there.
 
     The file is complete or not written: after an error the old one is still there.
 
@@ -73,8 +78,8 @@ def save(obj: Storable, path: str | Path) -> None:
     netcdf.write(obj.to_dataset().assign_attrs(package="ppl_hmm", version=__version__), path)
 
 
-def load(path: str | Path) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | SoftPrompt | LinearHead | AttentionHead:
-    """Return the model, task, prompt or head of a netCDF file, by its variables; of a sample's file, its model.
+def load(path: str | Path) -> Stored:
+    """Return what a netCDF file holds: a model, task, prompt, head or vocabulary; of a sample's file, its model.
 
     Raises
     ------
@@ -129,9 +134,7 @@ def load_task(path: str | Path) -> PosteriorTask | MemoryTask:
     return task
 
 
-def _of_tree(
-    tree: xr.DataTree, path: str | Path
-) -> HMM | MemoryHMM | PosteriorTask | MemoryTask | SoftPrompt | LinearHead | AttentionHead:
+def _of_tree(tree: xr.DataTree, path: str | Path) -> Stored:
     """Return what the variables of a tree are, or those of its group ``/model``."""
     dataset = (tree[schema.MODEL] if schema.MODEL in tree.children else tree).to_dataset()
     found = frozenset(map(str, [*dataset.variables, *dataset.dims]))
