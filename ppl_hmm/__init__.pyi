@@ -10,6 +10,7 @@ from .errors import (
     InvalidInput as InvalidInput,
     PplHmmError as PplHmmError,
 )
+from .estimation.checks import check_fit as check_fit
 from .experiments.engine.store import open_results as open_results
 from .experiments.figure3.head_vs_prompt import head_vs_prompt as head_vs_prompt
 from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_vs_vanilla

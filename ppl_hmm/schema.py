@@ -107,6 +107,12 @@ REMEDY = "remedy"  # what may solve a task, the cheapest first; also the group o
 NODE = "node"  # of a cover of all heads by cones
 SPLIT = "split"  # of a cone: two generators, and the share of each
 LEAF = "leaf"
+LAG = "lag"  # positions from one token to another
+RUN_LENGTH = "run_length"
+FREQUENT_TOKEN = "frequent_token"  # the most frequent tokens, then all others as one
+FREQUENT_TOKEN_NEXT = "frequent_token_next"
+CHECK = "check"
+BASELINE = "baseline"
 
 # Groups of a sample's tree; its model is in a group called MODEL.
 OBSERVED_DATA = "observed_data"
@@ -120,6 +126,22 @@ RECOVERABILITY = "recoverability"
 WITNESS = "witness"
 DIAGNOSTICS = "diagnostics"
 DRAWS = "draws"
+
+# Groups of a fit's tree, and of the checks of a fitted model; its model is in a group called MODEL.
+VOCABULARY = "vocabulary"
+PERPLEXITY = "perplexity"  # also its variable
+CHECKS = "checks"
+POSTERIOR_PREDICTIVE = "posterior_predictive"
+
+# Statistics of text that a fitted model is held to.
+TOKEN_FREQUENCY = "token_frequency"
+BIGRAM_FREQUENCY = "bigram_frequency"
+RUN_LENGTH_FREQUENCY = "run_length_frequency"
+MUTUAL_INFORMATION = "mutual_information"
+
+# What a fitted model's held-out perplexity is compared with.
+UNIGRAM, BIGRAM, TRIGRAM = "unigram", "bigram", "trigram"
+BASELINES = (UNIGRAM, BIGRAM, TRIGRAM)
 
 # Variables of /recoverability that decide what is said of a question.
 VERDICT = "verdict"

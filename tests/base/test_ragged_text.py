@@ -50,9 +50,9 @@ FUNCTIONS = {
     "Vocabulary.decode": Vocabulary(("a", "b", "c")).decode,
     "audit": lambda text: ppl_hmm.audit(MODEL, TASK, text, seed=0, n_prompt_tokens=0),
     "exact_witness": lambda text: ppl_hmm.exact_witness(MODEL, TASK, text),
-    "fit_prompt": lambda text: ppl_hmm.fit_prompt(
-        LM, text, [0, 1, 0, 1, 0], validation=(text, [0, 1, 0, 1, 0]), restarts=1, seed=0
-    ).prompt,
+    "fit_prompt": lambda text: (
+        ppl_hmm.fit_prompt(LM, text, [0, 1, 0, 1, 0], validation=(text, [0, 1, 0, 1, 0]), restarts=1, seed=0).prompt
+    ),
     "hmm_program": traced(lambda text: ppl_hmm.hmm_program(MODEL, text)),
     "latent_posterior": lambda text: ppl_hmm.latent_posterior(MODEL, TASK, text),
     "log_likelihood": lambda text: ppl_hmm.log_likelihood(MODEL, text),
