@@ -113,6 +113,7 @@ FREQUENT_TOKEN = "frequent_token"  # the most frequent tokens, then all others a
 FREQUENT_TOKEN_NEXT = "frequent_token_next"
 CHECK = "check"
 BASELINE = "baseline"
+RESTART = "restart"
 
 # Groups of a sample's tree; its model is in a group called MODEL.
 OBSERVED_DATA = "observed_data"
@@ -128,8 +129,11 @@ DIAGNOSTICS = "diagnostics"
 DRAWS = "draws"
 
 # Groups of a fit's tree, and of the checks of a fitted model; its model is in a group called MODEL.
+MODELS = "models"  # of all sizes
 VOCABULARY = "vocabulary"
 PERPLEXITY = "perplexity"  # also its variable
+RESTARTS = "restarts"
+PREDICTIVE_CHECKS = "predictive_checks"
 CHECKS = "checks"
 POSTERIOR_PREDICTIVE = "posterior_predictive"
 
