@@ -8,6 +8,7 @@ from .errors import (
     InvalidInput as InvalidInput,
     PplHmmError as PplHmmError,
 )
+from .estimation.em import EMFit as EMFit, Restarts as Restarts, fit_em as fit_em
 from .experiments.engine.store import open_results as open_results
 from .experiments.figure3.head_vs_prompt import head_vs_prompt as head_vs_prompt
 from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_vs_vanilla
