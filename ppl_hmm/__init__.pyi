@@ -11,9 +11,11 @@ from .errors import (
     PplHmmError as PplHmmError,
 )
 from .estimation.checks import check_fit as check_fit
+from .estimation.em import EMFit as EMFit, Restarts as Restarts, fit_em as fit_em
 from .experiments.engine.store import open_results as open_results
 from .experiments.figure3.head_vs_prompt import head_vs_prompt as head_vs_prompt
 from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_vs_vanilla
+from .experiments.fits.corpus import fit_corpus as fit_corpus
 from .heads.attention import AttentionHead as AttentionHead
 from .heads.constructed import constructed_attention as constructed_attention, constructed_head as constructed_head
 from .heads.linear import LinearHead as LinearHead

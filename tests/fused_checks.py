@@ -131,7 +131,7 @@ def underflow():
         table[:, 0, :2] = table[:, 1, 2:] = TINY
         if cut:
             cut_into_short_segments()
-        for _, lost in (
+        for *_, lost in (
             Fused().evidence(Chain(initial, transition, table, ids)),
             Fused().smooth(Chain(initial, transition, table, ids), range(8), True),
             Fused().messages(Chain(initial, transition, table, ids), [-1]),

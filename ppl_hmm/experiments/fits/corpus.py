@@ -29,7 +29,7 @@ Method = Literal["em"]
 #: Concentration of the Dirichlet prior on all laws: without it a state may forbid what held-out text does.
 CONCENTRATION = 1.01
 #: Iterations of expectation-maximisation, at most, and the gain of the last one in nats a token.
-_MAX_ITERATIONS, _GAIN = 300, 1e-6
+_MAX_ITERATIONS, _GAIN = 300, 1e-5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
