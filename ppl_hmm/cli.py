@@ -26,6 +26,7 @@ from ppl_hmm.experiments.look.progress import progress_bar
 # Commands import what they need: help and shell completion must not wait for torch.
 if TYPE_CHECKING:
     from ppl_hmm.base.positions import Given
+    from ppl_hmm.corpus.units import Unit
 
 # Plain messages: the package's errors are one line, and so must be bad usage.
 app = typer.Typer(
@@ -127,6 +128,41 @@ def sample(
     tree = sampling.as_tree(source, sampling.sample(source, sequences, length, seed), seed)
     files.save_tree(tree, out)
     typer.echo(f"{sequences} texts of {length} tokens: {out}")
+
+
+@app.command()
+def fit(
+    corpus: Annotated[Path, typer.Argument(help="A plain text file.")],
+    unit: Annotated[str, typer.Option(help="What a token is: char or word.")] = "char",
+    states: Annotated[str, typer.Option(help="Numbers of hidden states.")] = "2,5,10",
+    method: Annotated[str, typer.Option(help="em: expectation-maximisation.")] = "em",
+    held_out: Annotated[float, typer.Option(help="Share of the text to test on, in random blocks.")] = 0.1,
+    restarts: Annotated[int, typer.Option(help="Starts of each size.")] = 4,
+    vocabulary: Annotated[int | None, typer.Option(help="Different tokens, at most; rarer ones are unknown.")] = None,
+    lowercase: Annotated[bool, typer.Option("--lowercase", help="Read the text in lower case.")] = False,
+    encoding: Annotated[str, typer.Option(help="Of the file.")] = "utf-8",
+    seed: Annotated[int, typer.Option(help="Same seed, same models.")] = 0,
+    out: Annotated[Path, typer.Option(help="New directory for models (netCDF) and figures.")] = Path("fit"),
+) -> None:
+    """Learn models of several sizes from a text file, and compare them on held-out text with n-gram models."""
+    if out.exists():
+        raise ForeignFile(f"--out {out}", "a new directory", "one that exists", "remove it, or choose another name")
+    sizes = _parse_states(states)
+    from ppl_hmm.corpus.files import read_text
+    from ppl_hmm.experiments.fits import command
+
+    texts = read_text(corpus, cast("Unit", unit), encoding=encoding)
+    options = {"method": method, "held_out": held_out, "restarts": restarts, "max_size": vocabulary, "seed": seed}
+    with progress_bar("fit", "models") as report:
+        tree = ppl_hmm.fit_corpus(
+            texts, cast("Unit", unit), sizes, lowercase=lowercase, progress=report, **cast(Any, options)
+        )
+    tree.attrs["corpus"] = str(corpus)
+    command.write(tree, out)
+    console = Console()
+    console.print(command.table(tree))
+    best = out / f"model-{tree.attrs['best']}.nc"
+    console.print(f"results: {out}; lowest perplexity: {best}, which audit and sample read", soft_wrap=True)
 
 
 @app.command()

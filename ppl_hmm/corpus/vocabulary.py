@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ppl_hmm.base import foreign
 from ppl_hmm.base.arrays import is_list
 from ppl_hmm.base.labels import Names
 from ppl_hmm.base.tokens import MASK, as_tokens
-from ppl_hmm.corpus.units import Unit, check_unit, join, split
+from ppl_hmm.corpus.units import Unit, as_texts, check_unit, join, split
 from ppl_hmm.errors import InvalidInput, at_least
 
 #: What stands for all that a vocabulary lacks, and for what is not observed.
@@ -114,7 +114,7 @@ class Vocabulary:
         at_least("min_count", min_count, 1)
         if max_size is not None:
             at_least("max_size", max_size, 2)
-        counts = Counter(part for each in _texts(text) for part in split(_in_case(each, lowercase), unit))
+        counts = Counter(part for each in as_texts(text) for part in split(_in_case(each, lowercase), unit))
         if not counts:
             raise InvalidInput("text of a Vocabulary", f"at least one {unit}", "none", "pass text that is not empty")
         counts.pop(UNKNOWN, None)
@@ -152,7 +152,7 @@ class Vocabulary:
         numbers = {token: number for number, token in enumerate(self.tokens)}
         rows = [
             [numbers.get(part, numbers[UNKNOWN]) for part in split(_in_case(text, self.lowercase), self.unit)]
-            for text in _texts(texts)
+            for text in as_texts(texts)
         ]
         lengths = torch.tensor([len(row) for row in rows])
         longest = max(map(len, rows), default=0)
@@ -207,20 +207,6 @@ class Vocabulary:
                 raise InvalidInput(f"variable {name!r} of a Vocabulary", "variables token, unit", found, "add it")
         lowercase = bool(dataset["lowercase"].item()) if "lowercase" in dataset else False
         return cls(tuple(dataset[schema.TOKEN].values.tolist()), dataset["unit"].item(), lowercase)
-
-
-def _texts(texts: str | Iterable[str]) -> Sequence[str]:
-    """Return one text, or several, as a list of strings."""
-    if isinstance(texts, str):
-        return [texts]
-    expected, remedy = "a string, or a list of strings", "read files by read_text(path)"
-    if not isinstance(texts, Iterable) or isinstance(texts, (bytes, Mapping)):
-        raise InvalidInput("text", expected, foreign.described(texts), remedy)
-    each = list(texts)
-    wrong = [text for text in each if not isinstance(text, str)]
-    if wrong:
-        raise InvalidInput("text", expected, f"a list with {foreign.described(wrong[0])}", remedy)
-    return each
 
 
 def _in_case(text: str, lowercase: bool) -> str:

@@ -13,7 +13,7 @@ import xarray as xr
 
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
-from ppl_hmm.corpus.units import Unit
+from ppl_hmm.corpus.units import Unit, as_texts, check_unit
 from ppl_hmm.corpus.vocabulary import Vocabulary
 from ppl_hmm.errors import InvalidInput, at_least, one_of
 from ppl_hmm.estimation.checks import check_fit
@@ -45,8 +45,9 @@ class Split:
         cls, texts: Iterable[str], unit: Unit, share: float, seed: int, max_size: int | None, lowercase: bool
     ) -> Split:
         """Cut texts into blocks, hold some out, and number the tokens of the others."""
-        given = [texts] if isinstance(texts, str) else list(texts)
-        training, held_out = hold_out(cut([text.lower() if lowercase else text for text in given], unit), share, seed)
+        check_unit(unit)
+        blocks = cut([text.lower() if lowercase else text for text in as_texts(texts)], unit)
+        training, held_out = hold_out(blocks, share, seed)
         vocabulary = Vocabulary.from_text(training, unit, max_size, lowercase=lowercase)
         return cls(vocabulary, vocabulary.encode(training)[0], vocabulary.encode(held_out)[0])
 
