@@ -19,6 +19,7 @@ from ppl_hmm.audits.reading import Examples, Reading
 from ppl_hmm.audits.remedy import n_masks, relative_half_range, remedy
 from ppl_hmm.audits.texts import Texts, short_texts, texts_to_read
 from ppl_hmm.audits.tree import learned
+from ppl_hmm.base.labels import coordinates
 from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.base.records import Record
 from ppl_hmm.base.threads import threads
@@ -114,7 +115,10 @@ def audit(
     learning = {"n_prompt_tokens": n_prompt_tokens, "seed": generator(seed, "audit: prompt")}
     with threads(_n_threads(model, texts)):
         datasets = _answers(model, task, texts, n_sequences, seed, tolerance, learning)
-    tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in datasets.items()})
+    labelled = {
+        f"/{name}": dataset.assign_coords(coordinates(model.names, dataset.sizes)) for name, dataset in datasets.items()
+    }
+    tree = xr.DataTree.from_dict(labelled)
     tree.attrs = {
         "package": "ppl_hmm",
         "version": __version__,

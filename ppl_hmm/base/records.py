@@ -21,7 +21,7 @@ import xarray as xr
 from ppl_hmm import schema
 from ppl_hmm.base import foreign
 from ppl_hmm.base.conversion import converted, with_ordinary_tensors
-from ppl_hmm.base.labels import SAME_ENTRIES, Names, moved
+from ppl_hmm.base.labels import SAME_ENTRIES, Names, coordinates, moved
 from ppl_hmm.errors import InvalidInput
 
 
@@ -217,8 +217,7 @@ class Record:
 
     def to_dataset(self) -> xr.Dataset:
         """Return the fields as a labelled ``xarray.Dataset``; batch dimensions are called ``model``."""
-        n_batch = len(self.batch_shape)
-        batch = (schema.MODEL,) if n_batch == 1 else tuple(f"{schema.MODEL}_{axis}" for axis in range(n_batch))
+        batch = batch_dimensions(len(self.batch_shape))
         variables = {
             name: (batch + dimensions, getattr(self, name).detach().cpu().numpy())
             for name, dimensions in self.dimensions.items()
@@ -229,13 +228,8 @@ class Record:
             for name, default in self.settings.items()
             if getattr(self, name) != default
         }
-        named = {dimension for dimensions in self.dimensions.values() for dimension in dimensions}
-        coordinates = {
-            dimension: list(self.names[SAME_ENTRIES.get(dimension, dimension)])
-            for dimension in sorted(named)
-            if SAME_ENTRIES.get(dimension, dimension) in self.names
-        }
-        return xr.Dataset(variables, coords=coordinates, attrs={"kind": type(self).__name__})
+        dataset = xr.Dataset(variables, attrs={"kind": type(self).__name__})
+        return dataset.assign_coords(coordinates(self.names, dataset.sizes))
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
@@ -265,6 +259,11 @@ class Record:
                     raise InvalidInput(f"variable {name!r} of a {cls.__name__}", "a scalar", found, "give one value")
                 fields[name] = dataset[name].item()
         return cls(**fields)
+
+
+def batch_dimensions(n_batch: int) -> tuple[str, ...]:
+    """Return the names of leading batch dimensions P…."""
+    return (schema.MODEL,) if n_batch == 1 else tuple(f"{schema.MODEL}_{axis}" for axis in range(n_batch))
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:
