@@ -31,6 +31,7 @@ BAD = [
     case("words", lambda: fit([["a", "b"]]), "tokens", "integers", "a"),
     case("token beyond V", lambda: fit(vocabulary_size=2), "token out of range", "0..1", "2"),
     case("unknown start", lambda: fit(start="best"), "unknown start", "mixed", "best"),
+    case("more states than tokens", lambda: fit(n_states=4, start="spectral"), "'spectral'", "at most 3", "4"),
     case("start of another kind", lambda: fit(start=HALVES), "start", "an HMM", "ndarray"),
     case("start of another V", lambda: fit(start=START, vocabulary_size=3), "start", "V = 3", "V = 2"),
     case("unknown fixed", lambda: fit(fixed=["start"]), "fixed", "emission", "start"),
