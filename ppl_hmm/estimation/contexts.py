@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy.sparse import csr_array
-from scipy.sparse.linalg import svds
 from torch import Tensor
 
 from ppl_hmm.base.randomness import CPU
+from ppl_hmm.estimation.moments import leading, pair_counts, windows
 from ppl_hmm.estimation.texts import WeightedTexts
 from ppl_hmm.exact.baum_welch import Counts
 
@@ -69,30 +69,17 @@ def _blocks(texts: WeightedTexts, stream: torch.Generator) -> list[Tensor]:
     return [block for block in blocks if len(block)]
 
 
-def pair_counts(texts: WeightedTexts, distance: int = 1) -> csr_array:
-    """Return how often token w stands ``distance`` after token v (V,V), by weight; masks count as nothing."""
-    size, pairs = texts.vocabulary_size, []
-    for batch in texts.batches:
-        ids, weights = batch.ids.cpu().numpy(), batch.weights.cpu().numpy()
-        first, second = ids[:, :-distance].ravel(), ids[:, distance:].ravel()
-        observed = (first < size) & (second < size)
-        each = np.broadcast_to(weights[:, None], ids[:, distance:].shape).ravel()
-        pairs.append((first[observed], second[observed], each[observed]))
-    first, second, weights = (np.concatenate(part) for part in zip(*pairs, strict=True))
-    return csr_array((weights, (first, second)), shape=(size, size))
-
-
 def token_coordinates(texts: WeightedTexts) -> Tensor:
     """Return coordinates (V+1,D) of each token, and zeros for the mask: one each, or D leading singular vectors."""
     size = texts.vocabulary_size
     if size <= _COORDINATES:
         own = torch.eye(size, dtype=torch.float64)
     else:
-        pairs = pair_counts(texts)
+        runs, weights = windows(texts, 2)
+        pairs = pair_counts(runs, weights, size)
         after, before = (np.sqrt(np.maximum(pairs.sum(axis), 1.0)) for axis in (1, 0))
-        normalised = csr_array(pairs / after[:, None] / before[None])
-        left, values, right = map(np.asarray, svds(normalised, k=_COORDINATES // 2, v0=np.ones(size)))
-        own = np.concatenate([left * values / after[:, None], right.T * values / before[:, None]], 1)
+        left, values, right = leading(csr_array(pairs / after[:, None] / before[None]), _COORDINATES // 2)
+        own = np.concatenate([left * values / after[:, None], right * values / before[:, None]], 1)
         own = torch.from_numpy(own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12))
     return torch.cat([own, torch.zeros(1, own.shape[1], dtype=torch.float64)])
 

@@ -200,7 +200,7 @@ def fit_em(
         W(h,v) &∝ \sum_b w_b \sum_{t: x_t = v} P(H_t{=}h \mid x_b),
 
     each plus α − 1. The move from the silent H₀ is counted in A. Cost O(R·B·T·K²) an iteration; equal texts are read
-    once. Shares below 1e-30 (float32: 1e-9) of a law become exact zeros, which stay: smaller ones would come near
+    once. Shares below 1e-30 (float32: 1e-7) of a law become exact zeros, which stay: smaller ones would come near
     underflow. The evidence has many maxima, and the best after few iterations is seldom the best in the end, so that no
     restart is given up: see ``restarts.n_reached_best``.
 

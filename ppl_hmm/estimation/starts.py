@@ -19,12 +19,14 @@ from torch import Tensor
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.randomness import CPU
 from ppl_hmm.errors import InvalidInput, one_of
+from ppl_hmm.estimation.anchors import anchor_start
 from ppl_hmm.estimation.contexts import context_start
 from ppl_hmm.estimation.priors import LAWS
+from ppl_hmm.estimation.spectral import spectral_start
 from ppl_hmm.estimation.texts import WeightedTexts
 from ppl_hmm.exact.baum_welch import Counts
 
-RANDOM, CONTEXTS, MIXED = "random", "contexts", "mixed"
+RANDOM, CONTEXTS, SPECTRAL, ANCHORS, MIXED = "random", "contexts", "spectral", "anchors", "mixed"
 
 #: A start is made of the texts, the number of states and a random stream.
 Start = Callable[[WeightedTexts, int, torch.Generator], Counts]
@@ -42,7 +44,12 @@ def random_start(texts: WeightedTexts, n_states: int, stream: torch.Generator) -
     return Counts(*(row[None] / row.sum(dim, keepdim=True) for row, dim in zip(rows, (-1, -1, 0), strict=True)))
 
 
-STARTS: dict[str, Start] = {RANDOM: random_start, CONTEXTS: context_start}
+STARTS: dict[str, Start] = {
+    RANDOM: random_start,
+    CONTEXTS: context_start,
+    SPECTRAL: spectral_start,
+    ANCHORS: anchor_start,
+}
 
 
 def starting_laws(

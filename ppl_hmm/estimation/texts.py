@@ -130,9 +130,9 @@ def _by_length(ends: np.ndarray) -> list[np.ndarray]:
     """Return texts in batches, longest first."""
     order, batches, begin = np.argsort(-ends, kind="stable"), [], 0
     while begin < len(order):
-        longest = max(1, ends[order[begin]])
+        longest = ends[order[begin]]
         long_enough = int(np.searchsorted(-ends[order], -longest / 2, side="right"))
-        stop = min(long_enough, begin + max(1, _MOST_POSITIONS // longest))
+        stop = min(long_enough, begin + max(1, _MOST_POSITIONS // max(1, longest)))
         batches.append(order[begin:stop])
         begin = stop
     return batches

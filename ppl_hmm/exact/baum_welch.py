@@ -21,7 +21,7 @@ Rows = Float[Tensor, "P ..."]
 
 #: Shares of a law that become exact zeros, by precision. In float64 no text can tell; in float32 they are below the
 #: rounding of the law's sum. Smaller ones would come near underflow, and every pass would turn to logarithms.
-NEGLIGIBLE = {torch.float64: 1e-30, torch.float32: 1e-9}
+NEGLIGIBLE = {torch.float64: 1e-30, torch.float32: 1e-7}
 
 
 class Counts(NamedTuple):
