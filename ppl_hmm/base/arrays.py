@@ -170,7 +170,7 @@ def _refuse_item(items: Any, what: str, kind: str) -> None:
         what,
         f"a rectangular array of {kind}",
         f"{type(first).__name__} {first!r}",
-        "give each word its number first" if isinstance(first, str) else "convert to numbers",
+        "give each word its number first: Vocabulary.from_text(text).encode(text)" if isinstance(first, str) else "convert to numbers",
     )
 
 

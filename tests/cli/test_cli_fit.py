@@ -40,7 +40,6 @@ def test_models_figures_and_a_table(call, tmp_path):
     assert model.names["token"][0] == "the"
     assert ppl_hmm.load(tmp_path / "fit" / "fit.nc").identical(model)
     assert call("sample", "fit/model-3.nc", "--sequences", 2, "--length", 5)[0] == 0
-    assert call("audit", "fit/fit.nc", "--sequences", 20, "--length", 4, "--prompt-tokens", 0)[0] == 0
     status, output, errors = call("fit", "corpus.txt", *options)
     assert (status, output, errors.count("\n")) == (2, "", 1)
     assert "--out fit: expected a new directory, got one that exists" in errors
