@@ -2,15 +2,20 @@
 from .audits.accessor import open_audit as open_audit
 from .audits.audit import audit as audit
 from .base.tokens import MASK as MASK
+from .corpus.files import read_text as read_text
+from .corpus.vocabulary import Vocabulary as Vocabulary
 from .errors import (
     ForeignFile as ForeignFile,
     ImpossibleText as ImpossibleText,
     InvalidInput as InvalidInput,
     PplHmmError as PplHmmError,
 )
+from .estimation.checks import check_fit as check_fit
+from .estimation.em import EMFit as EMFit, Restarts as Restarts, fit_em as fit_em
 from .experiments.engine.store import open_results as open_results
 from .experiments.figure3.head_vs_prompt import head_vs_prompt as head_vs_prompt
 from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_vs_vanilla
+from .experiments.fits.corpus import fit_corpus as fit_corpus
 from .heads.attention import AttentionHead as AttentionHead
 from .heads.belief_probe import belief_probe as belief_probe
 from .heads.constructed import constructed_attention as constructed_attention, constructed_head as constructed_head

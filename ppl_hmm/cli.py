@@ -7,9 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -18,6 +16,7 @@ from rich.console import Console
 from typer.core import TyperOption
 
 import ppl_hmm
+from ppl_hmm._terminal import dask, parse_states, show_experiment, waiting
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import ForeignFile, InvalidInput, PplHmmError
 from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS, Figure3Settings
@@ -26,6 +25,7 @@ from ppl_hmm.experiments.look.progress import progress_bar
 # Commands import what they need: help and shell completion must not wait for torch.
 if TYPE_CHECKING:
     from ppl_hmm.base.positions import Given
+    from ppl_hmm.corpus.units import Unit
 
 # Plain messages: the package's errors are one line, and so must be bad usage.
 app = typer.Typer(
@@ -79,12 +79,12 @@ def _add_reproduction(configuration: type[Figure3Settings]) -> None:
         smoke: Smoke = False,
     ) -> None:
         extent = configuration.smoke if smoke else configuration.figure
-        sizes = _parse_states(states) if states is not None else extent.states
+        sizes = parse_states(states) if states is not None else extent.states
         n_seeds = seeds if seeds is not None else extent.n_seeds
         compute = getattr(ppl_hmm, name.replace("-", "_"))
-        with _executor(scheduler) as executor, progress_bar(name) as report:
+        with dask(scheduler) as executor, progress_bar(name) as report:
             tree = compute(sizes, n_seeds, out, workers=workers, executor=executor, progress=report, **extent.sizes)
-        _show(name, tree, out)
+        show_experiment(name, tree, out)
 
 
 for _configuration in CONFIGURATIONS.values():
@@ -97,7 +97,7 @@ def show(store: Annotated[Path, typer.Argument(help="Directory of an experiment,
     from ppl_hmm.experiments.engine.store import open_results
 
     tree = open_results(store)
-    _show(tree["settings"].attrs["experiment"], tree, store)
+    show_experiment(tree["settings"].attrs["experiment"], tree, store)
 
 
 @app.command()
@@ -127,6 +127,41 @@ def sample(
     tree = sampling.as_tree(source, sampling.sample(source, sequences, length, seed), seed)
     files.save_tree(tree, out)
     typer.echo(f"{sequences} texts of {length} tokens: {out}")
+
+
+@app.command()
+def fit(
+    corpus: Annotated[Path, typer.Argument(help="A plain text file.")],
+    unit: Annotated[str, typer.Option(help="What a token is: char or word.")] = "char",
+    states: Annotated[str, typer.Option(help="Numbers of hidden states.")] = "2,5,10",
+    method: Annotated[str, typer.Option(help="em: expectation-maximisation.")] = "em",
+    held_out: Annotated[float, typer.Option(help="Share of the text to test on, in random blocks.")] = 0.1,
+    restarts: Annotated[int, typer.Option(help="Starts of each size.")] = 4,
+    vocabulary: Annotated[int | None, typer.Option(help="Different tokens, at most; rarer ones are unknown.")] = None,
+    lowercase: Annotated[bool, typer.Option("--lowercase", help="Read the text in lower case.")] = False,
+    encoding: Annotated[str, typer.Option(help="Of the file.")] = "utf-8",
+    seed: Annotated[int, typer.Option(help="Same seed, same models.")] = 0,
+    out: Annotated[Path, typer.Option(help="New directory for models (netCDF) and figures.")] = Path("fit"),
+) -> None:
+    """Learn models of several sizes from a text file, and compare them on held-out text with n-gram models."""
+    if out.exists():
+        raise ForeignFile(f"--out {out}", "a new directory", "one that exists", "remove it, or choose another name")
+    sizes = parse_states(states)
+    from ppl_hmm.corpus.files import read_text
+    from ppl_hmm.experiments.fits import command
+
+    texts = read_text(corpus, cast("Unit", unit), encoding=encoding)
+    options = {"method": method, "held_out": held_out, "restarts": restarts, "max_size": vocabulary, "seed": seed}
+    with progress_bar("fit", "models") as report:
+        tree = ppl_hmm.fit_corpus(
+            texts, cast("Unit", unit), sizes, lowercase=lowercase, progress=report, **cast(Any, options)
+        )
+    tree.attrs["corpus"] = str(corpus)
+    command.write(tree, out)
+    console = Console()
+    console.print(command.table(tree))
+    best = out / f"model-{tree.attrs['best']}.nc"
+    console.print(f"results: {out}; lowest perplexity: {best}, which audit and sample read", soft_wrap=True)
 
 
 @app.command()
@@ -176,7 +211,7 @@ def audit(
     source, question = command.model_and_task(model, task, example, place, length, seed)
     options: dict[str, Any] = {"n_sequences": sequences, "length": length, "tolerance": tolerance, "reader": reader}
     options |= {"n_prompt_tokens": prompt_tokens, "prompt_seconds": prompt_seconds}
-    with _waiting("reading texts"):
+    with waiting("reading texts"):
         tree = ppl_hmm.audit(source, question, None if text is None else load_texts(text), seed=seed, **options)
     if example is None and task is None:
         tree.attrs["task"] = f"random, seed {seed}"
@@ -198,7 +233,7 @@ def beliefs(
     from ppl_hmm.storage import files
 
     source = ppl_hmm.process(process) if process is not None else files.load_process(str(model))
-    with _waiting("following beliefs"):
+    with waiting("following beliefs"):
         tree = look.belief_tree(source, depth)
     paths = look.write(tree, out, process if process is not None else str(model))
     typer.echo(look.report(tree) + "\nwritten: " + ", ".join(map(str, paths)))
@@ -210,48 +245,9 @@ def warm_up() -> None:
     from ppl_hmm.exact.backends import warming
 
     started = time.monotonic()
-    with _waiting("compiling"):
+    with waiting("compiling"):
         warming.warm_up()
     typer.echo(f"compiled loops: ready after {time.monotonic() - started:.0f} s")
-
-
-@contextmanager
-def _waiting(what: str) -> Iterator[None]:
-    """Show on a terminal that something is going on."""
-    with Console(stderr=True).status(what):
-        yield
-
-
-@contextmanager
-def _executor(scheduler: str | None) -> Iterator[Executor | None]:
-    if scheduler is None:
-        yield None
-        return
-    from ppl_hmm.experiments.engine.cluster import dask_executor
-
-    with dask_executor(scheduler) as executor:
-        yield executor
-
-
-def _show(name: str, tree, out: Path) -> None:
-    """Write the figure of a finished experiment and print its table."""
-    from ppl_hmm.experiments.look import drawing, tables
-    from ppl_hmm.plots import style
-
-    console = Console()
-    try:
-        paths = style.save(drawing.draw(name, tree), out / name)
-    finally:
-        console.print(tables.table(name, tree))
-        console.print(f"results: {out}", soft_wrap=True)
-    console.print("figure:  " + ", ".join(map(str, paths)), soft_wrap=True)
-
-
-def _parse_states(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InvalidInput("--states", "whole numbers separated by commas", repr(text), "write e.g. 8,28") from None
 
 
 def _command() -> Callable[..., Any]:

@@ -151,6 +151,13 @@ MEAN_LOSS = "mean_loss"
 ENTROPY_RATE = "entropy_rate"
 EXCESS_ENTROPY = "excess_entropy"
 LOWER, UPPER = "lower", "upper"
+LAG = "lag"  # positions from one token to another
+RUN_LENGTH = "run_length"
+FREQUENT_TOKEN = "frequent_token"  # the most frequent tokens, then all others as one
+FREQUENT_TOKEN_NEXT = "frequent_token_next"
+CHECK = "check"
+BASELINE = "baseline"
+RESTART = "restart"
 
 # Groups of a sample's tree; its model is in a group called MODEL.
 OBSERVED_DATA = "observed_data"
@@ -186,6 +193,24 @@ REACH = "reach"  # tokens of the past, or of the future, that a control tells of
 # Variables of /prefixes.
 BELIEFS = "beliefs"
 WEIGHT = "weight"
+# Groups of a fit's tree, and of the checks of a fitted model; its model is in a group called MODEL.
+MODELS = "models"  # of all sizes
+VOCABULARY = "vocabulary"
+PERPLEXITY = "perplexity"  # also its variable
+RESTARTS = "restarts"
+PREDICTIVE_CHECKS = "predictive_checks"
+CHECKS = "checks"
+POSTERIOR_PREDICTIVE = "posterior_predictive"
+
+# Statistics of text that a fitted model is held to.
+TOKEN_FREQUENCY = "token_frequency"
+BIGRAM_FREQUENCY = "bigram_frequency"
+RUN_LENGTH_FREQUENCY = "run_length_frequency"
+MUTUAL_INFORMATION = "mutual_information"
+
+# What a fitted model's held-out perplexity is compared with.
+UNIGRAM, BIGRAM, TRIGRAM = "unigram", "bigram", "trigram"
+BASELINES = (UNIGRAM, BIGRAM, TRIGRAM)
 
 # Variables of /recoverability that decide what is said of a question.
 VERDICT = "verdict"

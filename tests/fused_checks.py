@@ -64,17 +64,23 @@ def assert_passes_agree(given_arrays, seed, device="cpu", tolerance=1e-10):
 
 
 def assert_counts_agree(given_arrays, seed, device="cpu", tolerance=1e-10):
-    """Compare expected counts, of possible text, with those of torch in float64 on the CPU."""
-    *parameters, ids = given_arrays
-    exact = [array.double() for array in parameters]
-    weights = torch.tensor(np.random.default_rng(seed).normal(size=ids.shape[:2]))
+    """Compare expected counts and evidence, of possible text of any length, with torch's in float64 on the CPU."""
+    initial, transition, table, ids = given_arrays
+    stream = np.random.default_rng(seed)
+    lengths = torch.tensor(stream.integers(ids.shape[-1] + 1, size=ids.shape[:2]))
+    table = torch.cat([table, torch.ones_like(table[:, :1])], 1)  # the mask's row
+    ids = torch.where(torch.arange(ids.shape[-1]) < lengths[..., None], ids, table.shape[1] - 1)
+    exact = Chain(initial.double(), transition.double(), table.double(), ids)
+    weights = torch.tensor(stream.normal(size=ids.shape[:2]))
     weights[:, 0] = 0
-    weights[chain.log_evidence(Chain(*exact, ids), backend="torch") == -torch.inf] = 0
-    *on_device, own_weights = [array.to(device) for array in (*given_arrays, weights.to(parameters[0].dtype))]
-    ours = chain.log_evidence_gradient(Chain(*on_device), own_weights, backend="triton")
-    expected = chain.log_evidence_gradient(Chain(*exact, ids), weights, backend="torch")
-    for one, other in zip(ours, expected, strict=True):
-        assert_equal(one.cpu(), other, tolerance * (1 + other.abs().max().item()))
+    weights[chain.log_evidence(exact, backend="torch") == -torch.inf] = 0
+    arrays = (initial, transition, table, ids, weights.to(initial.dtype), lengths)
+    *on_device, own_weights, ends = [array.to(device) for array in arrays]
+    evidence, ours = chain.evidence_and_gradient(Chain(*on_device), own_weights, lengths=ends, backend="triton")
+    log_evidence, expected = chain.evidence_and_gradient(exact, weights, lengths=lengths, backend="torch")
+    counted = weights != 0
+    for one, other in ((evidence.cpu()[counted], log_evidence[counted]), *zip(ours, expected, strict=True)):
+        assert_equal(one.cpu(), other, tolerance * (1 + other.abs().sum().item()))
 
 
 def cut_into_short_segments():
@@ -140,7 +146,7 @@ def underflow():
         table[:, 0, :2] = table[:, 1, 2:] = TINY
         if cut:
             cut_into_short_segments()
-        for _, lost in (
+        for *_, lost in (
             Fused().evidence(Chain(initial, transition, table, ids)),
             Fused().smooth(Chain(initial, transition, table, ids), range(8), True),
             Fused().filter(Chain(initial, transition, table, ids), [7]),

@@ -84,6 +84,20 @@ def conditional(model: HMM, text: np.ndarray, position: int, prompt: np.ndarray 
     return np.zeros_like(logs) if total == -np.inf else np.exp(logs - total)
 
 
+def expected_uses(model: HMM, text: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return how often a text is expected to use each entry of π₀ (K,), A (K,K) and W (K,V), by every path."""
+    logs = log_joint(model, text)
+    weights = np.exp(logs - np.logaddexp.reduce(logs))
+    uses = np.zeros(model.n_states), np.zeros((model.n_states,) * 2), np.zeros((model.n_states, model.vocabulary_size))
+    for path, weight in zip(all_paths(model.n_states, len(text)), weights, strict=True):
+        uses[0][path[0]] += weight
+        for t, token in enumerate(text):
+            uses[1][path[t], path[t + 1]] += weight
+            if token != MASK:
+                uses[2][path[t + 1], token] += weight
+    return uses
+
+
 def best_path(model: HMM, text: np.ndarray, prompt: np.ndarray | None = None) -> tuple[np.ndarray, float, float]:
     """Return the best path (lowest states first among equals), its log P(path, text), and its lead over the next."""
     logs = log_joint(model, text, prompt)

@@ -18,6 +18,7 @@ from ppl_hmm.audits.questions import Effort, Readings, ask
 from ppl_hmm.audits.reading import Examples, Reading
 from ppl_hmm.audits.remedy import remedy
 from ppl_hmm.audits.texts import Texts, short_texts, texts_to_read
+from ppl_hmm.base.labels import coordinates
 from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.base.records import Record
 from ppl_hmm.base.threads import threads
@@ -125,7 +126,10 @@ def audit(
     effort = Effort(n_prompt_tokens, generator(seed, "audit: prompt"), prompt_seconds)
     with threads(_n_threads(model, texts)):
         datasets = _answers(model, task, texts, n_sequences, seed, tolerance, read_by, effort)
-    tree = xr.DataTree.from_dict({f"/{name}": dataset for name, dataset in datasets.items()})
+    labelled = {
+        f"/{name}": dataset.assign_coords(coordinates(model.names, dataset.sizes)) for name, dataset in datasets.items()
+    }
+    tree = xr.DataTree.from_dict(labelled)
     tree.attrs = {
         "package": "ppl_hmm",
         "version": __version__,

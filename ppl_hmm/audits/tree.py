@@ -135,6 +135,12 @@ class Audited:
         return self.task.value
 
     @property
+    def value_names(self) -> dict[str, list[str]]:
+        """Names of the values of what the task asks of, as a coordinate ``latent``; empty where they have none."""
+        model, dimension = self.group(schema.MODEL), self.task.latent_dimension
+        return {schema.LATENT: list(map(str, model[dimension].values))} if dimension in model.coords else {}
+
+    @property
     def law(self) -> np.ndarray:
         """P(H₀|x), P(H_t|·) or P(M_{j*}|x), (B,n)."""
         return next(self._answers[name].values for name in ("memory", "initial", "state") if name in self._answers)

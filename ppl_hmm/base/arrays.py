@@ -19,6 +19,7 @@ from ppl_hmm.base import foreign
 from ppl_hmm.errors import InvalidInput
 
 _LARGEST = torch.iinfo(torch.int64).max
+_NUMBER_WORDS = "give each word its number first: Vocabulary.from_text(text).encode(text)"
 _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 
 
@@ -170,7 +171,7 @@ def _refuse_item(items: Any, what: str, kind: str) -> None:
         what,
         f"a rectangular array of {kind}",
         f"{type(first).__name__} {first!r}",
-        "give each word its number first" if isinstance(first, str) else "convert to numbers",
+        _NUMBER_WORDS if isinstance(first, str) else "convert to numbers",
     )
 
 

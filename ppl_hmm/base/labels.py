@@ -25,7 +25,7 @@ Labels = dict[str, Order]  # by dimension
 Names = Mapping[str, Order]  # what a record, or a result of it, remembers
 
 #: Dimensions that run over the same entries as another.
-SAME_ENTRIES = {schema.STATE_NEXT: schema.STATE}
+SAME_ENTRIES = {schema.STATE_NEXT: schema.STATE, schema.OTHER_STATE: schema.STATE}
 
 # Dimensions that never number a batch of models.
 _OWN = {
@@ -257,6 +257,19 @@ def is_kept(order: Order | None, dimension: str) -> bool:
         )
     permutation(order, order, f"dimension {dimension!r}")
     return True
+
+
+def coordinates(names: Names, sizes: Mapping[Any, int]) -> dict[str, list]:
+    """Return the labels of dimensions whose entries have names, for an xarray object of these sizes.
+
+    A dimension of another size has other entries: a head on several masks has a block of tokens for each.
+    """
+    entries_of = {str(dimension): SAME_ENTRIES.get(str(dimension), str(dimension)) for dimension in sizes}
+    return {
+        dimension: list(names[entries])
+        for dimension, entries in sorted(entries_of.items())
+        if entries in names and len(names[entries]) == sizes[dimension]
+    }
 
 
 def _written(order: Order) -> str:

@@ -12,7 +12,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -21,8 +21,17 @@ import xarray as xr
 from ppl_hmm import schema
 from ppl_hmm.base import foreign
 from ppl_hmm.base.conversion import converted, with_ordinary_tensors
-from ppl_hmm.base.labels import SAME_ENTRIES, Names, moved
+from ppl_hmm.base.labels import SAME_ENTRIES, Names, coordinates, moved
 from ppl_hmm.errors import InvalidInput
+
+
+class Named(Protocol):
+    """Anything whose dimensions have names of their entries."""
+
+    @property
+    def names(self) -> Names:
+        """Names of entries by dimension."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,8 +116,23 @@ class Record:
     def _map(self, function) -> Self:
         return dataclasses.replace(self, **{name: function(getattr(self, name)) for name in self.dimensions})
 
-    def aligned_to(self, model: Record) -> Self:
-        """Return the record with its named entries, such as states or memory values, in the order of the model's.
+    def assign_names(self, **names: Sequence[str | int] | None) -> Self:
+        """Return the record with other names of the entries of dimensions; None takes names away.
+
+        Named entries of results and figures are called so: ``model.assign_names(state=("rain", "dry"))``.
+
+        Raises
+        ------
+        InvalidInput
+            A dimension that the record has not; names that are not one for each entry, or not all different.
+        """
+        kept = {**self.names, **names}
+        return dataclasses.replace(self, names={each: tuple(own) for each, own in kept.items() if own is not None})
+
+    def aligned_to(self, model: Named) -> Self:
+        """Return the record with its named entries, such as states or tokens, in the order of those of a model.
+
+        Also in that of a task, a prompt or a :class:`~ppl_hmm.Vocabulary`.
 
         Raises
         ------
@@ -193,8 +217,7 @@ class Record:
 
     def to_dataset(self) -> xr.Dataset:
         """Return the fields as a labelled ``xarray.Dataset``; batch dimensions are called ``model``."""
-        n_batch = len(self.batch_shape)
-        batch = (schema.MODEL,) if n_batch == 1 else tuple(f"{schema.MODEL}_{axis}" for axis in range(n_batch))
+        batch = batch_dimensions(len(self.batch_shape))
         variables = {
             name: (batch + dimensions, getattr(self, name).detach().cpu().numpy())
             for name, dimensions in self.dimensions.items()
@@ -205,13 +228,8 @@ class Record:
             for name, default in self.settings.items()
             if getattr(self, name) != default
         }
-        named = {dimension for dimensions in self.dimensions.values() for dimension in dimensions}
-        coordinates = {
-            dimension: list(self.names[SAME_ENTRIES.get(dimension, dimension)])
-            for dimension in sorted(named)
-            if SAME_ENTRIES.get(dimension, dimension) in self.names
-        }
-        return xr.Dataset(variables, coords=coordinates, attrs={"kind": type(self).__name__})
+        dataset = xr.Dataset(variables, attrs={"kind": type(self).__name__})
+        return dataset.assign_coords(coordinates(self.names, dataset.sizes))
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
@@ -241,6 +259,11 @@ class Record:
                     raise InvalidInput(f"variable {name!r} of a {cls.__name__}", "a scalar", found, "give one value")
                 fields[name] = dataset[name].item()
         return cls(**fields)
+
+
+def batch_dimensions(n_batch: int) -> tuple[str, ...]:
+    """Return the names of leading batch dimensions P…."""
+    return (schema.MODEL,) if n_batch == 1 else tuple(f"{schema.MODEL}_{axis}" for axis in range(n_batch))
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> torch.Size:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ppl_hmm.exact.algebra import LOG, SCALED
@@ -73,7 +73,7 @@ def taped(chain: Chain, *, backend: str | None = None) -> Float[Tensor, "P B"]:
     """
     with torch.no_grad():
         ones = torch.ones(chain.ids.shape[:2], dtype=chain.table.dtype, device=chain.ids.device)
-        _, lost = choose(chain.transition, backend).gradient(chain, ones)
+        _, _, lost = choose(chain.transition, backend).gradient(chain, ones)
     (evidence,) = in_parts(chain, lost.any(0), lambda backend, part: backend.evidence(part)[:1])
     return evidence
 
@@ -100,13 +100,30 @@ def log_evidence_gradient(
     possible: Bool[Tensor, "P B"] | None = None,
     backend: str | None = None,
 ) -> Gradient:
-    """Return Σ_b weights_b · ∂ log P(x_b): expected counts over parameters, by one pass each way. Cost O(B·T·K²).
+    """Return Σ_b weights_b · ∂ log P(x_b), as :func:`evidence_and_gradient` does, without the evidence."""
+    return evidence_and_gradient(chain, weights, log_shares=log_shares, possible=possible, backend=backend)[1]
 
-    Right at exact zeros: there it is the one-sided derivative. Entries are inf where the true derivative is larger than
-    any float. Sequences of weight zero add nothing.
+
+@torch.no_grad()
+def evidence_and_gradient(
+    chain: Chain,
+    weights: Float[Tensor, "P B"],
+    *,
+    lengths: Int[Tensor, "P B"] | None = None,
+    log_shares: Float[Tensor, "P B"] | None = None,
+    possible: Bool[Tensor, "P B"] | None = None,
+    backend: str | None = None,
+) -> tuple[Float[Tensor, "P B"], Gradient]:
+    """Return log P(x_b), and Σ_b weights_b · ∂ log P(x_b): expected counts over parameters. Cost O(B·T·K²).
+
+    By one pass each way. Right at exact zeros: there it is the one-sided derivative. Entries are inf where the true
+    derivative is larger than any float. Sequences of weight zero add nothing, and their log P(x_b) is arbitrary.
 
     Parameters
     ----------
+    lengths
+        Where texts end, T by default: rows from there on are those of the mask, and neither they nor the moves to them
+        are counted.
     log_shares
         Logarithms of factors of each sequence, on top of its weight; None for factors of one.
     possible
@@ -122,36 +139,37 @@ def log_evidence_gradient(
     counted = weights != 0 if log_shares is None else (weights != 0) & (log_shares > -torch.inf)
     impossible = torch.zeros_like(counted) if possible is None else counted & ~possible
     scaled = torch.where(impossible, 0, weights)
-    gradient, lost = _scaled_gradient(fast, chain, scaled, log_shares)
+    gradient, log_evidence, lost = _scaled_gradient(fast, chain, scaled, lengths, log_shares)
     if lost.any():
         # Nothing of the sum is kept: the other sequences are computed again.
-        kept = ~lost.any(0)
-        gradient = _nothing_counted(chain)
-        if kept.any():
-            shares = None if log_shares is None else log_shares[:, kept]
-            gradient, _ = _scaled_gradient(fast, chain.sequences(kept), scaled[:, kept], shares)
-        lost = ~kept & counted
+        gradient, _, _ = _scaled_gradient(fast, chain, torch.where(lost, 0, scaled), lengths, log_shares)
     in_log = lost | impossible
     for few, picked in few_at_a_time(in_log, chain):
         model, _ = few.nonzero(as_tuple=True)
         weight, log_share = weights[few], 0 if log_shares is None else log_shares[few]
-        counts = counts_in_logarithms(picked, log_share + weight.abs().log())
+        ends = None if lengths is None else lengths[few]
+        counts, log_evidence[few] = counts_in_logarithms(picked, log_share + weight.abs().log(), ends)
         of_initial, of_transition, of_rows = (each * weight.sign().view(-1, *[1] * (each.ndim - 1)) for each in counts)
         gradient.initial.index_add_(0, model, of_initial)
         gradient.transition.index_add_(0, model, of_transition)
         gradient.table.index_put_((model[:, None], chain.ids[few]), of_rows, accumulate=True)
     if in_log.any():
         require_numbers(gradient._asdict())
-    return gradient
+    return log_evidence, gradient
 
 
 def _scaled_gradient(
-    fast: Backend, chain: Chain, weights: Float[Tensor, "P B"], log_shares: Float[Tensor, "P B"] | None
-) -> tuple[Gradient, Lost]:
+    fast: Backend,
+    chain: Chain,
+    weights: Float[Tensor, "P B"],
+    lengths: Int[Tensor, "P B"] | None,
+    log_shares: Float[Tensor, "P B"] | None,
+) -> tuple[Gradient, Float[Tensor, "P B"], Lost]:
     """Return a backend's gradient, weights times shares; shares below the smallest float apart, as multiples of it."""
     if log_shares is None:
-        return fast.gradient(chain, weights)
-    total, lost = _nothing_counted(chain), torch.zeros_like(weights, dtype=torch.bool)
+        return fast.gradient(chain, weights, lengths)
+    total, log_evidence = _nothing_counted(chain), torch.zeros_like(weights)
+    lost = torch.zeros_like(weights, dtype=torch.bool)
     least = torch.finfo(weights.dtype).tiny
     faint, counted = log_shares < math.log(least), (weights != 0) & (log_shares > -torch.inf)
     for chosen, unit in ((counted & ~faint, 1.0), (counted & faint, least)):
@@ -159,11 +177,12 @@ def _scaled_gradient(
         if some.any():
             shares = (log_shares[:, some] - math.log(unit)).exp().clamp(min=least)
             scaled = torch.where(chosen[:, some], weights[:, some] * shares, 0)
-            part, lost_here = fast.gradient(chain.sequences(some), scaled)
+            ends = None if lengths is None else lengths[:, some]
+            part, log_evidence[:, some], lost_here = fast.gradient(chain.sequences(some), scaled, ends)
             lost[:, some] |= lost_here
             for whole, addend in zip(total, part, strict=True):
                 whole += unit * addend
-    return total, lost
+    return total, log_evidence, lost
 
 
 def _nothing_counted(chain: Chain) -> Gradient:

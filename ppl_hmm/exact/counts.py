@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput
@@ -19,10 +19,13 @@ from ppl_hmm.exact.recursion import Chain, backward, forward, rows_by_time
 
 
 @torch.no_grad()
-def counts_in_logarithms(chain: Chain, log_factors: Float[Tensor, " P"]) -> Gradient:
+def counts_in_logarithms(
+    chain: Chain, log_factors: Float[Tensor, " P"], lengths: Int[Tensor, " P"] | None = None
+) -> tuple[Gradient, Float[Tensor, " P"]]:
     """Return e^log_factor · ∂ log P(x) by the parameters of each model, or e^log_factor · ∂P(x) where P(x) = 0.
 
-    Each model has one text and the rows of that text, numbered as they come. Only the terms of the sums leave
+    And log P(x). Each model has one text and the rows of that text, numbered as they come; rows from a length on are
+    those of the mask, and not counted. Only the terms of the sums leave
     logarithms, so that an entry is wrong by rounding alone, and inf where it is larger than any float.
     Cost O(T·K²) time for each model, O(T·K) memory.
     """
@@ -48,9 +51,12 @@ def counts_in_logarithms(chain: Chain, log_factors: Float[Tensor, " P"]) -> Grad
             break
         after = message + likelihood(t)
         factor = scale(predicted[t] + after, log_before[t] + log_after)
+        if lengths is not None:
+            factor = torch.where(t < lengths[:, None, None], factor, -torch.inf)
         of_rows[:, t] = (predicted[t] + message + factor).exp()[:, 0]
         of_moves += (before[t].mT + (after + factor)).exp()
-    return Gradient((message + scale(before[0] + message, log_after)).exp()[:, 0], of_moves, of_rows)
+    gradient = Gradient((message + scale(before[0] + message, log_after)).exp()[:, 0], of_moves, of_rows)
+    return gradient, log_before[-1][:, 0, 0]
 
 
 def require_numbers(gradient: Mapping[str, Tensor]) -> None:

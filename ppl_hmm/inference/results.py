@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
+import xarray as xr
 from torch import Tensor
 
-from ppl_hmm.base.labels import Names
+from ppl_hmm import schema
+from ppl_hmm.base.labels import Names, coordinates
+from ppl_hmm.base.records import batch_dimensions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,6 +37,28 @@ class Posterior:
     possible: Tensor
     names: Names = dataclasses.field(default_factory=dict, kw_only=True, repr=False)
 
+    dimensions: ClassVar[dict[str, tuple[str, ...]]] = {
+        "log_evidence": (schema.SEQUENCE,),
+        "initial": (schema.SEQUENCE, schema.STATE),
+        "smoothed": (schema.SEQUENCE, schema.POSITION, schema.STATE),
+        "possible": (schema.SEQUENCE,),
+    }
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return the fields as a labelled dataset: states and memory values by their names, where they have some.
+
+        ``posterior(...).to_dataset()["smoothed"].sel(state="rain")`` is (sequence, position). Batch dimensions come
+        first and are called ``model``.
+        """
+        batch = batch_dimensions(self.log_evidence.ndim - 1)
+        variables = {
+            name: (batch + dimensions, getattr(self, name).detach().cpu().numpy())
+            for name, dimensions in self.dimensions.items()
+        }
+        dataset = xr.Dataset(variables)
+        dataset["log_evidence"].attrs["units"] = "nats"
+        return dataset.assign_coords(coordinates(self.names, dataset.sizes))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MemoryPosterior(Posterior):
@@ -45,6 +71,11 @@ class MemoryPosterior(Posterior):
     """
 
     memory: Tensor
+
+    dimensions: ClassVar[dict[str, tuple[str, ...]]] = {
+        **Posterior.dimensions,
+        "memory": (schema.SEQUENCE, schema.CELL, schema.MEMORY_VALUE),
+    }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

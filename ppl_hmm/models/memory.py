@@ -164,6 +164,7 @@ class MemoryHMM(Record):
             initial=initial.reshape(*batch_shape, n_pairs),
             transition=transition.reshape(*batch_shape, n_pairs, n_pairs),
             emission=emission.reshape(*batch_shape, n_pairs, self.vocabulary_size),
+            names={name: order for name, order in self.names.items() if name == schema.TOKEN},
         )
 
 

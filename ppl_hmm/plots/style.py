@@ -8,8 +8,10 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ppl_hmm.base.atomic import write_bytes
 
@@ -24,6 +26,7 @@ CLASS_STYLES = ((SKY, "o"), (ORANGE, "^"), (GREEN, "s"))
 SETTINGS = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "ppl_hmm"}
 #: Size of letters in legends and notes, and the style of lines to compare with.
 SMALL = 8.5
+_FEW_NAMES = 4  # that find room side by side
 REFERENCE: dict[str, Any] = {"color": "0.45", "linestyle": ":", "linewidth": 1.2}
 
 
@@ -48,6 +51,15 @@ def scatter_by_class(axes: Axes, x: np.ndarray, y: np.ndarray, labels: np.ndarra
 def class_style(c: int) -> tuple[str, str]:
     """Colour and marker of a class; they repeat after those there are."""
     return CLASS_STYLES[c % len(CLASS_STYLES)]
+
+
+def number_or_name(axes: Axes, values: xr.DataArray) -> None:
+    """Put whole numbers below places 0, 1, … of an axis, or the labels of values (n,) where they have some."""
+    if values.dims[0] not in values.coords:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return
+    names = list(map(str, values[values.dims[0]].values))
+    axes.set_xticks(np.arange(len(names)), names, rotation=90 if len(names) > _FEW_NAMES else 0, fontsize=SMALL)
 
 
 def save(figure: Figure, path: str | Path) -> list[Path]:

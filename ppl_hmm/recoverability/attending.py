@@ -140,7 +140,8 @@ class MemoryCertificate(Certificate):
     def to_dataset(self) -> xr.Dataset:
         """Return Θ as a labelled dataset, by the states of H*."""
         dimensions = (schema.MEMORY_VALUE, schema.STATE, schema.TOKEN)
-        states = {schema.STATE: list(self.recoverable_states)}
+        names = self.model.names.get(schema.STATE, range(self.model.n_states))
+        states = {schema.STATE: [names[state] for state in self.recoverable_states]}
         return xr.Dataset({"weights": (dimensions, self.weights.cpu().numpy())}, coords=states)
 
     def _text(self, tokens: Text, lengths: Text | None) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Save and load models, tasks, prompts and heads as netCDF files, readable by plain xarray."""
+"""Save and load models, tasks, prompts, heads and vocabularies as netCDF files, readable by plain xarray."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import xarray as xr
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.base.atomic import as_path
+from ppl_hmm.corpus.vocabulary import Vocabulary
 from ppl_hmm.errors import ForeignFile, InvalidInput
 from ppl_hmm.heads.attention import AttentionHead
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.models import HMM, ConceptHMM, MealyHMM, MemoryHMM, MemoryPrompt, SoftPrompt
 from ppl_hmm.storage import netcdf
 from ppl_hmm.tasks import MemoryTask, PosteriorTask
+
+#: What files hold.
+Loaded = HMM | MealyHMM | MemoryHMM | PosteriorTask | MemoryTask | SoftPrompt | LinearHead | AttentionHead | Vocabulary
 
 # A file is recognised by its variables and dimensions, so that files written by plain xarray load as well. What asks
 # for more comes first.
@@ -30,10 +34,8 @@ _KINDS = {
     frozenset({"rows"}): SoftPrompt,
     frozenset({"score_weights", "value_weights", "intercepts", "classes"}): AttentionHead,
     frozenset({"coefficients", "intercepts", "classes"}): LinearHead,
+    frozenset({schema.TOKEN, "unit"}): Vocabulary,
 }
-
-
-Loaded = HMM | MealyHMM | MemoryHMM | PosteriorTask | MemoryTask | SoftPrompt | LinearHead | AttentionHead
 
 
 class Storable(Protocol):
@@ -45,7 +47,7 @@ class Storable(Protocol):
 
 
 def save(obj: Storable, path: str | Path) -> None:
-    """Write a model, task, prompt or fitted head to a netCDF file at ``path``, replacing what is there.
+    """Write a model, task, prompt, head or vocabulary to a netCDF file at ``path``, replacing what is there.
 
     The file is complete or not written: after an error the old one is still there.
 
@@ -78,7 +80,7 @@ def save(obj: Storable, path: str | Path) -> None:
 
 
 def load(path: str | Path) -> Loaded:
-    """Return the model, task, prompt or head of a netCDF file, by its variables; of a sample's file, its model.
+    """Return what a netCDF file holds: a model, task, prompt, head or vocabulary; of a sample's file, its model.
 
     Raises
     ------

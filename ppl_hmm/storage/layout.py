@@ -91,6 +91,21 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
             **dict.fromkeys((schema.SEQUENCE, schema.LENGTH, schema.WEIGHT, schema.FOLD), ((schema.PREFIX,),)),
         },
     },
+    "fit": {
+        schema.MODEL: {"initial": ((schema.STATE,),), "emission": ((schema.STATE, schema.TOKEN),)},
+        schema.VOCABULARY: {"unit": ((),)},
+        schema.PERPLEXITY: {
+            schema.PERPLEXITY: ((schema.N_STATES,),),
+            f"baseline_{schema.PERPLEXITY}": ((schema.BASELINE,),),
+        },
+        schema.RESTARTS: {"log_likelihood": ((schema.N_STATES, schema.RESTART),)},
+        f"{schema.PREDICTIVE_CHECKS}/{schema.CHECKS}": {"p_value": ((schema.CHECK,),)},
+    },
+    "checks": {
+        schema.OBSERVED_DATA: {schema.TOKEN_FREQUENCY: ((schema.TOKEN,),), schema.MUTUAL_INFORMATION: ((schema.LAG,),)},
+        schema.POSTERIOR_PREDICTIVE: {schema.TOKEN_FREQUENCY: ((schema.CHAIN, schema.DRAW, schema.TOKEN),)},
+        schema.CHECKS: {"p_value": ((schema.CHECK,),)},
+    },
     "own experiment": {schema.RESULTS: {}, schema.TIMINGS: {}},  # any columns
     "sample": {
         schema.MODEL: {"initial": ((schema.STATE,),)},
@@ -134,7 +149,7 @@ def validate(tree: xr.DataTree) -> None:
     Parameters
     ----------
     tree
-        That of an audit, an experiment, a probe or a sample.
+        That of an audit, an experiment, a probe, a sample, a fit of a corpus, or of the checks of a fitted model.
 
     Of an experiment of one's own the columns are free.
 
@@ -198,6 +213,8 @@ def _kinds(tree: xr.DataTree) -> Iterator[str]:
         "experiment": schema.RESULTS,
         "sample": schema.LATENT,
         "probe": schema.PREFIXES,
+        "fit": schema.PERPLEXITY,
+        "checks": schema.CHECKS,
     }
     yield from (kind for kind in telling if tree.attrs.get("kind") == kind)
     if {schema.RESULTS, schema.SETTINGS} <= tree.children.keys() and (

@@ -236,7 +236,7 @@ def test_lost_sequences_are_counted_by_logarithms(backend):
     table[1, 0, :2] = TINY
     table[1, 1, 2:] = TINY
     weights = torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(2, 6)
-    _, lost = backends.choose(transition, backend).gradient(Chain(*parameters, ids), weights)
+    _, _, lost = backends.choose(transition, backend).gradient(Chain(*parameters, ids), weights)
     assert lost.any()
     assert not lost.all()
     leaves = [array.clone().requires_grad_() for array in parameters]

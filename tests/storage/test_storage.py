@@ -248,7 +248,7 @@ def test_other_objects_are_not_saved(value, tmp_path):
     with pytest.raises(
         ForeignFile,
         match="object to save: expected AttentionHead, ConceptHMM, HMM, LinearHead, MealyHMM, MemoryHMM, MemoryPrompt, "
-        f"MemoryTask, PosteriorTask, SoftPrompt, got {type(value).__name__}",
+        f"MemoryTask, PosteriorTask, SoftPrompt, Vocabulary, got {type(value).__name__}",
     ):
         save(value, tmp_path / "file.nc")
     assert not list(tmp_path.iterdir())

@@ -5,6 +5,9 @@ As in :mod:`ppl_hmm.audits.figures.model_data`: a function from the audit's tree
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 import xarray as xr
@@ -12,6 +15,7 @@ import xarray as xr
 from ppl_hmm import schema
 from ppl_hmm.audits.arrays import without_own
 from ppl_hmm.audits.tree import Audited
+from ppl_hmm.base.tokens import MASK
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.inference.queries import masked_conditionals, posterior
 from ppl_hmm.recoverability.attention import hard_attention, observed, of_token, read
@@ -72,7 +76,8 @@ def attention(tree: xr.DataTree, sequence: int | None = None) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        By position: the ``tokens``, the ``score``, which where the certificate holds is P(H_i∈H*|x), the hard
+        By position: the ``tokens`` and the ``words`` that they are called by, the ``score``, which where the
+        certificate holds is P(H_i∈H*|x), the hard
         ``attention``, and by exact inference ``probability``, P(H_i∈H*|x).
 
     Raises
@@ -81,7 +86,9 @@ def attention(tree: xr.DataTree, sequence: int | None = None) -> xr.Dataset:
         The model has no memory, or no state can be read off.
     """
     audited, remedy = Audited(tree), "draw 'prompt', for models without a memory"
-    states = audited.group(f"{schema.RECOVERABILITY}/{schema.ATTENTION}", remedy)[schema.STATE].values.tolist()
+    shown = audited.group(f"{schema.RECOVERABILITY}/{schema.ATTENTION}", remedy)[schema.STATE].values.tolist()
+    named = audited.memory_model.names
+    states = [named[schema.STATE].index(name) for name in shown] if schema.STATE in named else shown
     if not states:
         raise InvalidInput(
             "attention along a text", "a state that reads the cell", "none", "choose a task on another cell"
@@ -95,16 +102,24 @@ def attention(tree: xr.DataTree, sequence: int | None = None) -> xr.Dataset:
     return xr.Dataset(
         {
             "tokens": (schema.POSITION, tokens),
+            "words": (schema.POSITION, [_word(token, named.get(schema.TOKEN)) for token in tokens.tolist()]),
             "score": (schema.POSITION, scores.numpy()),
             "attention": (schema.POSITION, weights.numpy()),
             "probability": (schema.POSITION, exact.numpy()),
         },
         attrs={
             "sequence": chosen,
-            "states": states,
+            "states": shown,
             "verdict": str(audited.asked[schema.ATTENTION].verdict),
         },
     )
+
+
+def _word(token: int, names: Sequence[Any] | None) -> str:
+    """Return the name of a token, or its number; ∅ where nothing is observed."""
+    if token == MASK:
+        return "∅"
+    return str(token if names is None else names[token])
 
 
 def transfer(tree: xr.DataTree) -> xr.Dataset:

@@ -8,11 +8,10 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from ppl_hmm import schema
 from ppl_hmm.plots.attention import draw_attention
-from ppl_hmm.plots.style import BLUE, ORANGE, REFERENCE, SMALL, VERMILION, scatter_by_class
+from ppl_hmm.plots.style import BLUE, ORANGE, REFERENCE, SMALL, VERMILION, number_or_name, scatter_by_class
 
 _VERDICTS: dict[str, dict[str, Any]] = {
     schema.Verdict.RECOVERABLE: {"color": BLUE, "marker": "o"},
@@ -50,7 +49,7 @@ def draw_prompt(data: xr.Dataset) -> Figure:
 
 def draw_attention_along_text(data: xr.Dataset) -> Figure:
     """Draw score and hard attention at each position as bars, exact inference as dashes, in lines of twenty words."""
-    tokens = ["∅" if token < 0 else str(token) for token in data["tokens"].values]
+    tokens = list(map(str, data["words"].values))
     starts, width = range(0, len(tokens), _WORDS_IN_LINE), min(len(tokens), _WORDS_IN_LINE)
     figure = Figure(figsize=(max(6.5, 0.5 * width), 1.3 + 1.5 * len(starts)), layout="constrained")
     lines = figure.subplots(len(starts), 1, squeeze=False)[:, 0]
@@ -142,7 +141,7 @@ def _draw_entering(axes: Axes, data: xr.Dataset) -> None:
     axes.plot(needed, np.full(len(needed), 0.03), "k^", markersize=5, transform=low, label="the task needs the state")
     axes.set(xlabel="state", ylabel="probability", ylim=(-0.07 * float(data["law"].max()), None))
     axes.set_title("Which states enter the mask?", fontsize=10)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    number_or_name(axes, data["needed"])
 
 
 def _draw_scores(axes: Axes, data: xr.Dataset, name: str, legend: bool) -> None:

@@ -128,6 +128,7 @@ def simplex(tree: xr.DataTree) -> xr.Dataset:
             "boundary": (("piece", "end", "latent"), decision_boundaries(weights)),
             "witness": (schema.WITNESS_TEXT, np.arange(len(law), len(law) + len(of_witness))),
         },
+        coords=audited.value_names,
         attrs={"latent": audited.latent, "texts": audited.texts},
     )
 
@@ -161,6 +162,7 @@ def linear_map(tree: xr.DataTree) -> xr.Dataset:
             "margin_kept": ((), 1 - left / variance if variance > 0 else 1.0),
             "wrong": ((), audited.share((linear >= 0) != positive, audited.decidable & possible)),
         },
+        coords=audited.value_names,
         attrs={"latent": audited.latent, "n_classes": task.n_classes},
     )
 

@@ -26,6 +26,7 @@ from ppl_hmm.plots.style import (
     SMALL,
     VERMILION,
     class_style,
+    number_or_name,
     scatter_by_class,
 )
 
@@ -131,7 +132,9 @@ def draw_simplex(data: xr.Dataset) -> Figure:
         draw_posterior_simplex(
             data["posterior"].values,
             data["label"].values,
-            state_names=[f"{data.attrs['latent']} {number}" for number in range(3)],
+            state_names=[f"{data.attrs['latent']} {number}" for number in range(3)]
+            if schema.LATENT not in data.coords
+            else list(map(str, data[schema.LATENT].values)),
             group_names=[f"class {c}" for c in range(data.sizes[schema.CLASS])],
             weights=data["weights"].values,
             marked=data["witness"].values.tolist(),
@@ -181,7 +184,7 @@ def draw_linear_map(data: xr.Dataset) -> Figure:
         ylim=(0, 105),
         title=f"What $G$ keeps of the posterior\nof each {data.attrs['latent']}",
     )
-    bars.xaxis.set_major_locator(MaxNLocator(integer=True))
+    number_or_name(bars, data["kept"])
     figure.legend(loc="outside lower center", ncols=5, fontsize=SMALL, frameon=False)
     return figure
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from ppl_hmm.exact.recursion import Chain
 
 Lost = Bool[Tensor, "P B"]
+Lengths = Int[Tensor, "P B"]
 Paths = Int[Tensor, "P B D S"]  # D paths h₀..h_T of each sequence, S = T+1
 
 
@@ -82,10 +83,14 @@ class Backend(Protocol):
         """Return backward messages after rows ``positions`` (0-based; −1 is f), in that order."""
         ...
 
-    def gradient(self, chain: Chain, weights: Float[Tensor, "P B"]) -> tuple[Gradient, Lost]:
-        """Return the weighted gradient; sequences of weight zero add nothing and are never lost.
+    def gradient(
+        self, chain: Chain, weights: Float[Tensor, "P B"], lengths: Lengths | None = None
+    ) -> tuple[Gradient, Float[Tensor, "P B"], Lost]:
+        """Return the weighted gradient, and log P(x), by one pass each way.
 
-        Where any sequence is lost, the whole sum is arbitrary.
+        Sequences of weight zero add nothing and are never lost; their log P(x) is arbitrary. Where any sequence is
+        lost, the whole sum is arbitrary. A text with a length ends there, and must have the mask's row of ones from
+        there on: what comes after the end is not counted.
         """
         ...
 

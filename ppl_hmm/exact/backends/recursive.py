@@ -115,8 +115,10 @@ class Recursive:
         return Messages(stacked, torch.stack([log_scales[t] for t in positions], dim=2)), watch.lost
 
     @torch.no_grad()
-    def gradient(self, chain: Chain, weights: Tensor) -> tuple[Gradient, Lost]:
-        """Return expected counts over parameters, by one pass each way; memory O(B·T·K). Not in logarithms.
+    def gradient(
+        self, chain: Chain, weights: Tensor, lengths: Tensor | None = None
+    ) -> tuple[Gradient, Tensor, Lost]:
+        """Return expected counts over parameters, and log P(x); memory O(B·T·K). Not in logarithms.
 
         ∂ log P(x) / ∂ A[i,j] = Σ_t filtered_{t-1}(i) after_t(j) / z_t, after_t = row_t · message_t and z_t its total
         with predicted_t; for a row it is Σ_t predicted_t message_t / z_t, for the initial law f / Σ_h π₀(h) f(h).
@@ -125,13 +127,17 @@ class Recursive:
         table, ids, counted = chain.table, chain.ids, weights != 0
         start = chain.initial[:, None].expand(-1, ids.shape[1], -1)
         watch.law(start)
-        predicted, before = [], [start]
-        for law, filtered, _ in forward(algebra, chain, start):
+        predicted, before, totals = [], [start], []
+        for law, filtered, row_total in forward(algebra, chain, start):
             watch.law(filtered)
             predicted.append(law)
             before.append(filtered)
+            totals.append(row_total[..., 0])
+        ends = torch.full_like(ids[..., 0], ids.shape[-1]) if lengths is None else lengths
+        read = torch.arange(ids.shape[-1], device=ids.device)[:, None, None] < ends  # (T,P,B)
+        log_evidence = torch.where(read, algebra.logarithm(torch.stack(totals)), 0).sum(0)
 
-        def share(total: Tensor) -> Tensor:  # of each sequence's weight, (P,B,1)
+        def share(total: Tensor, counted: Tensor) -> Tensor:  # of each sequence's weight, (P,B,1)
             return torch.where(counted & (total > 0), weights / torch.where(total > 0, total, 1), 0)[..., None]
 
         likelihood = rows_by_time(table, ids)
@@ -146,13 +152,13 @@ class Recursive:
             after = message * likelihood(t)
             total = (predicted[t] * after).sum(-1)
             watch.total(total)
-            each_row.index_add_(
-                0, (ids[..., t] + offsets).flatten(), (predicted[t] * share(total) * message).flatten(0, 1)
-            )
-            of_moves.baddbmm_(before[t].mT, after * share(total))
+            shares = share(total, counted & read[t])
+            each_row.index_add_(0, (ids[..., t] + offsets).flatten(), (predicted[t] * shares * message).flatten(0, 1))
+            of_moves.baddbmm_(before[t].mT, after * shares)
         total = (start * message).sum(-1)
         watch.total(total)
-        return Gradient((message * share(total)).sum(1), of_moves, of_rows), watch.lost & counted
+        of_start = (message * share(total, counted)).sum(1)
+        return Gradient(of_start, of_moves, of_rows), log_evidence, watch.lost & counted
 
     @torch.no_grad()
     def best_path(self, chain: Chain) -> Paths:

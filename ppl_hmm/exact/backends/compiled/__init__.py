@@ -102,11 +102,15 @@ class Compiled:
         kept, log_scales, which = map(torch.from_numpy, results)
         return Messages(kept, log_scales), which
 
-    def gradient(self, chain: Chain, weights: Tensor) -> tuple[Gradient, Lost]:
-        """Return expected counts over parameters; memory O(√T·K) for each of a few sequences."""
+    def gradient(
+        self, chain: Chain, weights: Tensor, lengths: Tensor | None = None
+    ) -> tuple[Gradient, Tensor, Lost]:
+        """Return expected counts over parameters, and log P(x); memory O(√T·K) for each of a few sequences."""
         groups, dtype = _Groups.of(chain), chain.table.dtype
         lost, counted, start = groups.none_lost(), weights.contiguous().numpy(), groups.start(chain)
-        arrays = (start, groups.forth, groups.back, groups.table, groups.ids, groups.floor, smallest_total(dtype))
+        ends = np.full(lost.shape, chain.ids.shape[-1]) if lengths is None else lengths.contiguous().numpy()
+        texts, log_evidence = (groups.ids, ends, groups.floor, smallest_total(dtype)), groups.empty()
+        arrays = (start, groups.forth, groups.back, groups.table, *texts)
         length = groups.segment_length()
         n_segments = math.ceil(chain.ids.shape[-1] / length)
 
@@ -114,7 +118,8 @@ class Compiled:
             shapes = (start.shape[1:], groups.square, groups.table.shape[1:])
             sums = [np.zeros((len(chain.ids), *shape)) for shape in shapes]
             laws = (groups.work(n_segments), groups.work(1 + length), groups.work(length))
-            gradient(first, last, groups.work(4), *laws, groups.square_work(), *arrays, counted, *sums, lost)
+            scratch = (groups.work(4), *laws, groups.square_work())
+            gradient(first, last, *scratch, *arrays, counted, *sums, log_evidence, lost)
             return sums
 
         of_initial, of_transition, of_table = (
@@ -123,7 +128,7 @@ class Compiled:
         k = chain.initial.shape[-1]
         whole = (of_initial[:, :k], of_transition[:, :k, :k], of_table[:, :, :k])
         gradients = (torch.from_numpy(each).to(dtype) for each in whole)
-        return Gradient(*gradients), torch.from_numpy(lost) & (weights != 0)
+        return Gradient(*gradients), torch.from_numpy(log_evidence), torch.from_numpy(lost) & (weights != 0)
 
     def best_path(self, chain: Chain) -> Paths:
         """Return the best path of each sequence."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ppl_hmm.exact.backends.compiled.passes import group
+from ppl_hmm.exact.backends.compiled.passes import group, log_of
 from ppl_hmm.exact.backends.compiled.steps import (
     add_outer,
     advance,
+    count,
     inner,
     scale,
     smallest_positive,
@@ -43,28 +44,37 @@ def gradient(
     back,
     table,
     ids,
+    lengths,
     floor,
     smallest_total,
     weights,
     of_initial,
     of_transition,
     of_table,
+    log_evidence,
     lost,
 ):
-    """Add Σ_b weight_b ∂ log P(x_b) to the gradients, which are in float64.
+    """Add Σ_b weight_b ∂ log P(x_b) to the gradients, which are in float64, and write log P(x_b).
 
-    Laws are kept for one segment of the text at a time, and computed again from the law at its start: ``filtered`` from
+    A group takes as many steps as its longest text; past their ends the others read the mask's row, uncounted. Laws
+    are kept for one segment of the text at a time, and computed again from the law at its start: ``filtered`` from
     there to the segment's end, ``predicted`` for each of its rows.
     """
     law, message, after, weighted = work[0], work[1], work[2], work[3]
     length, totals = len(predicted), np.empty(len(law), law.dtype)
+    logs, factors = np.empty(len(law)), np.empty(len(law))
     for number in range(first, last):
         model, b, n = group(number, len(law), ids.shape[1])
+        longest = 0
+        for row in range(n):
+            longest = max(longest, entry(lengths, (model, b + row)))
+        n_segments = (longest + length - 1) // length
+        logs[:n], factors[:n] = 0, 1
         start_from(initial, model, n, law)
         lost[model, b : b + n] = any_below(smallest_positive(initial, model), floor[model])
         copy(law, n, checkpoints[0])
         totals[:n] = 1
-        for t in range(length * (len(checkpoints) - 1)):
+        for t in range(length * (n_segments - 1)):
             advance(law, n, forth, model, after)
             for row in range(n):
                 totals[row], _ = weigh(after, row, table, model, entry(ids, (model, b + row, t)), totals[row], law)
@@ -76,9 +86,9 @@ def gradient(
 
         start_from_ones(n, message)
         backward_totals = np.ones(n, law.dtype)
-        for segment in range(len(checkpoints) - 1, -1, -1):
+        for segment in range(n_segments - 1, -1, -1):
             begin = segment * length
-            end = min(begin + length, ids.shape[2])
+            end = min(begin + length, longest)
             copy(checkpoints[segment], n, filtered[0])
             totals[:n] = 1
             for t in range(begin, end):
@@ -87,8 +97,10 @@ def gradient(
                 for row in range(n):
                     token = entry(ids, (model, b + row, t))
                     totals[row], smallest = weigh(predicted[t - begin], row, table, model, token, totals[row], law)
-                    if any_below(smallest, floor[model]):
-                        lost[model, b + row] = True
+                    if t < entry(lengths, (model, b + row)):
+                        count(logs, factors, row, totals[row])
+                        if any_below(smallest, floor[model]):
+                            lost[model, b + row] = True
 
             for t in range(end - 1, begin - 1, -1):
                 before, law = filtered[t - begin], predicted[t - begin]
@@ -96,10 +108,10 @@ def gradient(
                     token, weight = entry(ids, (model, b + row, t)), entry(weights, (model, b + row))
                     divisor = backward_totals[row]
                     backward_totals[row], _ = weigh(message, row, table, model, token, divisor, after)
-                    both = inner(after, row, law, row)
-                    if both < smallest_total:
+                    both, read = inner(after, row, law, row), t < entry(lengths, (model, b + row))
+                    if read and both < smallest_total:
                         lost[model, b + row] = True
-                    if weight == 0 or not both > 0:
+                    if not read or weight == 0 or not both > 0:
                         clear(before, row)
                         clear(weighted, row)
                         continue
@@ -114,6 +126,7 @@ def gradient(
             flush(moves, of_transition, model)
 
         for row in range(n):
+            log_evidence[model, b + row] = log_of(logs, factors, row)
             both, weight = inner(message, row, initial, model), entry(weights, (model, b + row))
             if both < smallest_total:
                 lost[model, b + row] = True

@@ -113,23 +113,28 @@ class Fused:
         )
         return Messages(kept, log_scales), ends.lost | chains.lost_texts(lost)
 
-    def gradient(self, chain: Chain, weights: Tensor) -> tuple[Gradient, Lost]:
-        """Return expected counts over parameters; memory O(B·T·K). Sums are added up in no particular order."""
+    def gradient(
+        self, chain: Chain, weights: Tensor, lengths: Tensor | None = None
+    ) -> tuple[Gradient, Tensor, Lost]:
+        """Return expected counts over parameters, and log P(x); memory O(B·T·K). Sums have no particular order."""
         table = chain.table
         n_models, n_rows, n_states = table.shape
         if n_states > MOST_COUNTED_STATES:
-            return _TORCH.gradient(chain, weights)
+            return _TORCH.gradient(chain, weights, lengths)
+        if lengths is not None:
+            positions = torch.arange(chain.ids.shape[-1], device=chain.ids.device)
+            chain = chain.with_ids(torch.where(positions < lengths[..., None], chain.ids, -1))
         chains = Chains.of(chain)
         ends, n_sequences = chains.boundaries(chain.initial), chains.ids.shape[1]
         n_programs = math.ceil(n_sequences / BLOCK)
         n_sums = max(1, min(n_programs, _SUMMED_ENTRIES // (n_models * max(n_rows, n_states) * n_states)))
         sums = [table.new_zeros(n_sums, *array.shape) for array in chain.parameters]
-        lost = chains.none_lost(n_sequences)
+        log_evidence, lost = chains.empty(chains.n_segments), chains.none_lost(n_sequences)
         chains.run(
             expected_counts,
             *(ends.start, ends.end, chains.transition, chains.table, chains.ids, chains.floor),
             *(weights.to(table.dtype).contiguous(), chains.empty(chains.n_segments, chains.ids.shape[-1], n_states)),
-            *(*sums, lost),
+            *(*sums, log_evidence, lost),
             n_sequences=n_sequences,
             n_segments=chains.n_segments,
             wrap=ends.end.shape[1],
@@ -137,7 +142,7 @@ class Fused:
             SMALLEST_TOTAL=smallest_total(table.dtype),
         )
         whole = (each.sum(0, dtype=torch.float64).to(table.dtype) for each in sums)
-        return Gradient(*whole), (ends.lost | chains.lost_texts(lost)) & (weights != 0)
+        return Gradient(*whole), log_evidence.sum(-1), (ends.lost | chains.lost_texts(lost)) & (weights != 0)
 
     def best_path(self, chain: Chain) -> Paths:
         """Return the best path of each sequence, by torch."""

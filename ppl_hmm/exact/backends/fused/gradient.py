@@ -17,7 +17,10 @@ from ppl_hmm.exact.backends.fused.steps import (
     get,
     kernel,
     likelihood_of,
+    logarithm,
     matrix_of,
+    multiply,
+    nothing_counted,
     put,
 )
 
@@ -35,6 +38,7 @@ def expected_counts(
     of_initial,
     of_transition,
     of_table,
+    log_evidence,
     lost,
     n_sequences,
     n_segments,
@@ -50,8 +54,8 @@ def expected_counts(
 ):
     """Add Σ_b weight_b ∂ log P(x_b) to one of the ``n_sums`` partial sums of each model, (n_sums,P,…).
 
-    ``predictions`` (P,n,L,K) is room for the predicted laws. Laws are normalised at once, so that the law before a row
-    is known from the prediction and the row before.
+    Write log P of the rows of each sequence, given those before it. ``predictions`` (P,n,L,K) is room for the predicted
+    laws. Laws are normalised at once, so that the law before a row is known from the prediction and the row before.
     """
     model, sequence, exists = block_of_sequences(n_sequences, BLOCK)
     number = model * n_sequences + sequence
@@ -61,6 +65,7 @@ def expected_counts(
 
     first = get(start, model * wrap + sequence % wrap, exists, n_states, STATES)
     law, faintest = first, fainter(float("inf"), first)
+    total, mantissa, exponent = nothing_counted(law, BLOCK)
     moves = matrix_of(transition, model, n_states, n_states, 1, STATES)
     for t in range(length):
         likelihood, live = likelihood_of(
@@ -68,8 +73,11 @@ def expected_counts(
         )
         predicted = advance(law, moves)
         put(predictions, number * length + t, predicted, live, n_states, STATES)
-        law = tl.where(live[:, None], normalised(predicted * likelihood), law)
+        weighed = predicted * likelihood
+        mantissa, exponent = multiply(mantissa, exponent, tl.where(live, tl.sum(weighed, 1), total))
+        law = tl.where(live[:, None], normalised(weighed), law)
         faintest = fainter(faintest, law)
+    tl.store(log_evidence + number, logarithm(mantissa, exponent), mask=exists)
 
     tl.debug_barrier()  # what a thread reads from now on, another may have written
     message = get(end, model * wrap + sequence % wrap, exists, n_states, STATES)

@@ -1,0 +1,53 @@
+"""What commands share: how they wait, show results and read lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from ppl_hmm.errors import InvalidInput
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show on a terminal that something is going on."""
+    with Console(stderr=True).status(what):
+        yield
+
+
+@contextmanager
+def dask(scheduler: str | None) -> Iterator[Executor | None]:
+    """Connect to a Dask scheduler, if there is one."""
+    if scheduler is None:
+        yield None
+        return
+    from ppl_hmm.experiments.engine.cluster import dask_executor
+
+    with dask_executor(scheduler) as executor:
+        yield executor
+
+
+def show_experiment(name: str, tree, out: Path) -> None:
+    """Write the figure of a finished experiment and print its table."""
+    from ppl_hmm.experiments.look import drawing, tables
+    from ppl_hmm.plots import style
+
+    console = Console()
+    try:
+        paths = style.save(drawing.draw(name, tree), out / name)
+    finally:
+        console.print(tables.table(name, tree))
+        console.print(f"results: {out}", soft_wrap=True)
+    console.print("figure:  " + ", ".join(map(str, paths)), soft_wrap=True)
+
+
+def parse_states(text: str) -> list[int]:
+    """Return numbers of states, as ``--states`` has them."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InvalidInput("--states", "whole numbers separated by commas", repr(text), "write e.g. 8,28") from None

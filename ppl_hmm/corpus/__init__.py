@@ -1,0 +1,1 @@
+"""Text of characters or words as tokens, and back."""

@@ -1,0 +1,1 @@
+"""Models from text: expectation-maximisation, and where it starts."""

@@ -1,0 +1,314 @@
+"""Fit a hidden Markov model to text by expectation-maximisation (Baum–Welch), from many starts side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Collection, Mapping
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ppl_hmm.base import foreign
+from ppl_hmm.base.randomness import Seed, generator
+from ppl_hmm.errors import InvalidInput, at_least, one_of
+from ppl_hmm.estimation.climb import Climb, Objective, climb, climb_online
+from ppl_hmm.estimation.priors import LAWS, Concentration, Pseudocounts
+from ppl_hmm.estimation.starts import MIXED, restricted, starting_laws
+from ppl_hmm.estimation.texts import WeightedTexts
+from ppl_hmm.exact.baum_welch import Counts
+from ppl_hmm.models import HMM
+from ppl_hmm.models.kinds import Text
+
+#: Restarts within so many nats of the best have reached it.
+NEAR_BEST = 2.0
+#: The kind of a start that is given as a model.
+GIVEN = "given"
+
+_log = logging.getLogger("ppl_hmm")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Restarts:
+    """Where each of R restarts came to.
+
+    Attributes
+    ----------
+    kinds
+        R names: how each was started.
+    log_likelihood, log_posterior
+        (R,): last evidence in nats, and with the log prior up to a constant.
+    iterations, converged
+        (R,): iterations taken, and whether the last one gained less than the tolerance.
+    largest_decrease
+        (R,): the most that ``log_posterior`` fell in an iteration; rounding alone, but for minibatches.
+    models
+        The fitted models, with a batch dimension (R,).
+
+    See Also
+    --------
+    ppl_hmm.fit_em : Makes them, with an example.
+
+    Examples
+    --------
+    >>> from ppl_hmm import example, fit_em, sample
+    >>> model, _ = example("aliased")
+    >>> fit = fit_em(sample(model, 50, length=20, seed=0).tokens, 2, restarts=4, seed=0)
+    >>> fit.restarts.kinds
+    ('random', 'contexts', 'random', 'contexts')
+    """
+
+    kinds: tuple[str, ...]
+    log_likelihood: Tensor
+    log_posterior: Tensor
+    iterations: Tensor
+    converged: Tensor
+    largest_decrease: Tensor
+    models: HMM
+
+    @property
+    def reached_best(self) -> Tensor:
+        """Whether each came within :data:`NEAR_BEST` nats of the best (R,)."""
+        return self.log_posterior >= self.log_posterior.max() - NEAR_BEST
+
+    @property
+    def n_reached_best(self) -> int:
+        """How many restarts came within :data:`NEAR_BEST` nats of the best: one says that there may be a better one."""
+        return int(self.reached_best.sum())
+
+    @property
+    def by_kind(self) -> dict[str, tuple[int, int]]:
+        """For each kind of start, how many reached the best, and of how many."""
+        reached = self.reached_best.tolist()
+        return {
+            kind: (sum(r for r, k in zip(reached, self.kinds, strict=True) if k == kind), self.kinds.count(kind))
+            for kind in dict.fromkeys(self.kinds)
+        }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EMFit:
+    """A model fitted by expectation-maximisation.
+
+    Attributes
+    ----------
+    model
+        The best restart's model.
+    log_likelihood, log_posterior
+        (iterations,): its evidence in nats at each iteration, that of ``model`` last; with the log prior up to a
+        constant. Without minibatches ``log_posterior`` never falls, but for rounding.
+    converged
+        Whether its last iteration gained less than the tolerance.
+    restarts
+        Where each restart came to: :class:`Restarts`.
+
+    See Also
+    --------
+    ppl_hmm.fit_em : Makes one, with an example.
+
+    Examples
+    --------
+    >>> from ppl_hmm import example, fit_em, sample
+    >>> model, _ = example("aliased")
+    >>> fit = fit_em(sample(model, 50, length=20, seed=0).tokens, 2, restarts=2, seed=0)
+    >>> bool(fit.log_likelihood.diff().min() > -1e-9)
+    True
+    """
+
+    model: HMM
+    log_likelihood: Tensor
+    log_posterior: Tensor
+    converged: bool
+    restarts: Restarts
+
+
+def fit_em(
+    tokens: Text,
+    n_states: int,
+    *,
+    lengths: Text | None = None,
+    vocabulary_size: int | None = None,
+    restarts: int = 16,
+    start: str | HMM = MIXED,
+    allowed: Mapping[str, ArrayLike | Tensor] | None = None,
+    fixed: Collection[str] = (),
+    prior: Concentration | None = None,
+    max_iterations: int = 500,
+    tolerance: float = 1e-2,
+    sample_weight: ArrayLike | Tensor | None = None,
+    batch_size: int | None = None,
+    backend: str | None = None,
+    seed: Seed,
+) -> EMFit:
+    r"""Fit a hidden Markov model to text by expectation-maximisation, from many starts.
+
+    Parameters
+    ----------
+    tokens, lengths
+        Text (B,T), with ``MASK`` where nothing is observed, or lists of different lengths; nothing after the last
+        observed token of a text is read.
+    n_states
+        K.
+    vocabulary_size
+        V; by default one more than the largest token.
+    restarts
+        R, number of starts; all are carried to their end, side by side.
+    start
+        How to start: ``'mixed'`` (``'random'`` and ``'contexts'`` in turn), or one of the kinds of
+        :mod:`ppl_hmm.estimation.starts`; or a model, or a batch of R models, to start from. A model's float type and
+        device are those of the fit, and its zeros stay zero.
+    allowed
+        Arrays by the names ``initial``, ``transition`` and ``emission``, shaped as the model's: entries that are zero
+        there are zero in the model.
+    fixed
+        Names of laws to keep as they start.
+    prior
+        Concentration α ≥ 1 of Dirichlet priors: of all laws, or by name, as a number or an array of a law's shape. The
+        fit is then the mode of the posterior. None: the most likely model.
+    max_iterations, tolerance
+        A restart stops when an iteration gains less than ``tolerance`` nats, or after so many.
+    sample_weight
+        (B,): as how many texts each counts.
+    batch_size
+        Texts of a minibatch, for corpora of which few passes can be paid: the model moves after each, by a decaying
+        average of counts. The evidence may then fall, and an iteration is one pass through all texts.
+    backend
+        Of exact inference: :mod:`ppl_hmm.exact.backends`.
+    seed
+        Same seed, same fit.
+
+    Raises
+    ------
+    InvalidInput
+        Bad text, sizes, weights, names or concentrations; text of one kind of token only.
+    ImpossibleText
+        A text that the start's zeros forbid.
+
+    See Also
+    --------
+    ppl_hmm.HMM.from_hmmlearn : A model fitted elsewhere.
+    ppl_hmm.log_likelihood : Evidence of held-out text.
+
+    Notes
+    -----
+    With the laws before an iteration, count each use given the text, and divide by the law's total:
+
+    .. math::
+        π₀(h) &∝ \sum_b w_b P(H_0{=}h \mid x_b), \\
+        A(h,h') &∝ \sum_b w_b \sum_t P(H_{t-1}{=}h, H_t{=}h' \mid x_b), \\
+        W(h,v) &∝ \sum_b w_b \sum_{t: x_t = v} P(H_t{=}h \mid x_b),
+
+    each plus α − 1. The move from the silent H₀ is counted in A. Cost O(R·B·T·K²) an iteration; equal texts are read
+    once. Shares below 1e-30 (float32: 1e-7) of a law become exact zeros, which stay: smaller ones would come near
+    underflow. The evidence has many maxima, and the best after few iterations is seldom the best in the end, so that no
+    restart is given up: see ``restarts.n_reached_best``.
+
+    Warnings are logged for fewer observed tokens than free parameters, and more states than kinds of tokens.
+
+    Source: Baum, Petrie, Soules & Weiss (1970); Dempster, Laird & Rubin (1977).
+
+    Examples
+    --------
+    >>> from ppl_hmm import HMM, fit_em, sample
+    >>> model = HMM([0.5, 0.5], [[0.9, 0.1], [0.1, 0.9]], [[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])
+    >>> fit = fit_em(sample(model, 200, length=50, seed=0).tokens, 2, restarts=4, seed=0)
+    >>> fit.converged, fit.restarts.n_reached_best
+    (True, 4)
+    >>> fit.model.transition.diagonal().round(decimals=1).tolist()
+    [0.9, 0.9]
+    """
+    n_states, restarts = at_least("n_states", n_states, 1), at_least("restarts", restarts, 1)
+    max_iterations = at_least("max_iterations", max_iterations, 1)
+    stream = generator(seed, "expectation-maximisation")
+    for name in fixed:
+        one_of("name in fixed", name, LAWS)
+    if isinstance(start, HMM):
+        vocabulary_size = _matching(start, n_states, vocabulary_size)
+    elif not isinstance(start, str):
+        raise InvalidInput("start", "the name of a kind, or an HMM", foreign.described(start), "pass start='mixed'")
+    texts = WeightedTexts.of(
+        tokens,
+        lengths=lengths,
+        vocabulary_size=vocabulary_size,
+        sample_weight=sample_weight,
+        batch_size=None if batch_size is None else at_least("batch_size", batch_size, 1),
+        stream=stream,
+    )
+    laws, kinds = _given(start) if isinstance(start, HMM) else starting_laws(texts, n_states, start, restarts, stream)
+    laws = restricted(laws, allowed)
+    _warn_of_little_text(texts, laws, fixed)
+    like = laws.initial
+    pseudocounts = Pseudocounts.of(prior, n_states, texts.vocabulary_size, like.dtype, like.device)
+    objective = Objective(texts, pseudocounts, frozenset(fixed), backend)
+    if batch_size is None:
+        found = climb(objective, laws, max_iterations, float(tolerance))
+    else:
+        found = climb_online(objective, laws, max_iterations, float(tolerance), stream)
+    return _fit(found, kinds)
+
+
+def _matching(start: HMM, n_states: int, vocabulary_size: int | None) -> int:
+    """Return the vocabulary size of a start; raise unless its sizes are those asked for."""
+    sizes = (start.n_states, start.vocabulary_size)
+    if sizes != (n_states, vocabulary_size or start.vocabulary_size) or len(start.batch_shape) > 1:
+        got = f"K = {sizes[0]}, V = {sizes[1]}, batch dimensions {start.batch_shape}"
+        expected = f"K = {n_states}, V = {vocabulary_size or start.vocabulary_size}, at most one batch dimension"
+        raise InvalidInput("start", expected, got, "give a model of these sizes")
+    return start.vocabulary_size
+
+
+def _given(start: HMM) -> tuple[Counts, tuple[str, ...]]:
+    """Return the laws of a model, or a batch of models, to start from."""
+    start = start.detach()
+    laws = (start.initial, start.transition, start.emission.mT)
+    if not start.batch_shape:
+        laws = tuple(law[None] for law in laws)
+    return Counts(*(law.contiguous() for law in laws)), (GIVEN,) * len(laws[0])
+
+
+def _warn_of_little_text(texts: WeightedTexts, laws: Counts, fixed: Collection[str]) -> None:
+    """Log a warning where the text cannot say what the model is."""
+    n_free = sum(
+        int((law[0] > 0).sum()) - law[0].numel() // law.shape[dim]
+        for name, law, dim in zip(LAWS, laws, (-1, -1, -2), strict=True)
+        if name not in fixed
+    )
+    if texts.n_observed < n_free:
+        _log.warning(
+            "fit_em: %g observed tokens for %d free parameters: the fit follows chance; use fewer states, a prior, or "
+            "more text",
+            *(texts.n_observed, n_free),
+        )
+    n_kinds, n_states = int((texts.token_counts() > 0).sum()), laws.initial.shape[-1]
+    if n_states > n_kinds:
+        _log.warning(
+            "fit_em: %d states for %d kinds of tokens: states differ by what follows alone, and many fits are equally "
+            "good",
+            *(n_states, n_kinds),
+        )
+
+
+def _fit(found: Climb, kinds: tuple[str, ...]) -> EMFit:
+    """Return the fit of the best restart, and the records of all."""
+    falls = -found.log_posterior.diff(dim=0)
+    laws = found.parameters
+    models = HMM(laws.initial, laws.transition, laws.emission.mT)
+    records = Restarts(
+        kinds,
+        found.log_likelihood[-1],
+        found.log_posterior[-1],
+        found.iterations,
+        found.converged,
+        falls.amax(0).clamp(min=0) if len(falls) else torch.zeros_like(found.log_posterior[-1]),
+        models,
+    )
+    best = int(records.log_posterior.argmax())
+    taken = int(found.iterations[best])
+    return EMFit(
+        models[best],
+        found.log_likelihood[:taken, best],
+        found.log_posterior[:taken, best],
+        bool(found.converged[best]),
+        records,
+    )

@@ -1,0 +1,97 @@
+"""Where expectation-maximisation starts: several models of the same text, from random rows or from its statistics.
+
+- ``random``: rows of A and π₀ uniform on the simplex; rows of W the token frequencies times exponential noise.
+- ``contexts``: k-means of the positions of the text by what stands there and on both sides
+  (:mod:`ppl_hmm.estimation.contexts`); clusters are counted as if they were states.
+- ``spectral``: moments of triples of tokens (:mod:`ppl_hmm.estimation.spectral`).
+- ``anchors``: tokens that only one state emits (:mod:`ppl_hmm.estimation.anchors`).
+- ``mixed``: ``random`` and ``contexts`` in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ppl_hmm.base.arrays import as_tensor
+from ppl_hmm.base.randomness import CPU
+from ppl_hmm.errors import InvalidInput, one_of
+from ppl_hmm.estimation.anchors import anchor_start
+from ppl_hmm.estimation.contexts import context_start
+from ppl_hmm.estimation.priors import LAWS
+from ppl_hmm.estimation.spectral import spectral_start
+from ppl_hmm.estimation.texts import WeightedTexts
+from ppl_hmm.exact.baum_welch import Counts
+
+RANDOM, CONTEXTS, SPECTRAL, ANCHORS, MIXED = "random", "contexts", "spectral", "anchors", "mixed"
+
+#: A start is made of the texts, the number of states and a random stream.
+Start = Callable[[WeightedTexts, int, torch.Generator], Counts]
+
+
+def random_start(texts: WeightedTexts, n_states: int, stream: torch.Generator) -> Counts:
+    """Return uniform rows for the chain, and for each state the token frequencies times exponential noise."""
+
+    def noise(*shape: int) -> Tensor:
+        uniform = torch.rand(*shape, generator=stream, dtype=torch.float64, device=CPU)
+        return -torch.log1p(-uniform) + torch.finfo(torch.float64).eps
+
+    frequencies = texts.token_counts() + 1 / texts.vocabulary_size
+    rows = (noise(n_states), noise(n_states, n_states), frequencies[:, None] * noise(len(frequencies), n_states))
+    return Counts(*(row[None] / row.sum(dim, keepdim=True) for row, dim in zip(rows, (-1, -1, 0), strict=True)))
+
+
+STARTS: dict[str, Start] = {
+    RANDOM: random_start,
+    CONTEXTS: context_start,
+    SPECTRAL: spectral_start,
+    ANCHORS: anchor_start,
+}
+
+
+def starting_laws(
+    texts: WeightedTexts, n_states: int, kind: str, restarts: int, stream: torch.Generator
+) -> tuple[Counts, tuple[str, ...]]:
+    """Return the starts of a kind, of R restarts, in float64, and the kind of each."""
+    one_of("start", kind, (*STARTS, MIXED))
+    kinds = tuple((RANDOM, CONTEXTS)[number % 2] if kind == MIXED else kind for number in range(restarts))
+    made = [STARTS[each](texts, n_states, stream) for each in kinds]
+    return Counts(*map(torch.cat, zip(*made, strict=True))), kinds
+
+
+def restricted(start: Counts, allowed: Mapping[str, ArrayLike | Tensor] | None) -> Counts:
+    """Return the start with zeros wherever an allowed entry is zero, and rows that sum to one again.
+
+    Raises
+    ------
+    InvalidInput
+        An unknown name, a wrong shape, a law without an allowed entry.
+    """
+    if allowed is None:
+        return start
+    unknown = sorted(set(map(str, allowed)) - set(LAWS))
+    if unknown:
+        raise InvalidInput("names in allowed", f"only {', '.join(LAWS)}", ", ".join(unknown), "drop the others")
+    return Counts(
+        *(_masked(name, law, allowed[name]) if name in allowed else law for name, law in zip(LAWS, start, strict=True))
+    )
+
+
+def _masked(name: str, law: Tensor, allowed: ArrayLike | Tensor) -> Tensor:
+    by_token = name == "emission"  # (R,V,K): its rows are laws over V
+    shape = tuple(law.mT.shape[1:] if by_token else law.shape[1:])
+    mask = as_tensor(allowed, what=f"allowed {name}") != 0
+    if tuple(mask.shape) != shape:
+        raise InvalidInput(f"allowed {name}", f"shape {shape}", f"shape {tuple(mask.shape)}", "give one entry for each")
+    empty = ~mask.any(-1)
+    if empty.any():
+        where = empty.nonzero()[0].tolist()
+        raise InvalidInput(
+            f"allowed {name}{where or ''}", "a law with an entry that is allowed", "none", "allow at least one"
+        )
+    dim = -2 if by_token else -1
+    kept = law * (mask.T if by_token else mask).to(law)
+    return kept / kept.sum(dim, keepdim=True)

@@ -1,0 +1,78 @@
+"""What ``ppl-hmm fit`` does around the fit: its table, and files of models and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import xarray as xr
+from matplotlib.figure import Figure
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from ppl_hmm import schema
+from ppl_hmm.base import atomic
+from ppl_hmm.errors import ForeignFile
+from ppl_hmm.plots import fits, style
+from ppl_hmm.storage import files, netcdf
+
+_TREE = "fit.nc"
+
+
+def write(tree: xr.DataTree, out: Path) -> None:
+    """Write the tree of :func:`~ppl_hmm.fit_corpus`, a file for each model, and figures, to a new directory.
+
+    Raises
+    ------
+    ForeignFile
+        The place cannot be written; nothing is left of it.
+    """
+    try:
+        with atomic.written_aside(out, "--out") as aside:
+            aside.mkdir(parents=True)
+            files.save_tree(tree, aside / _TREE)
+            for n_states, model in tree[schema.MODELS].children.items():
+                netcdf.write(model.to_dataset(inherit=False), aside / f"model-{n_states}.nc")
+            for name, figure in figures(tree):
+                style.save(figure, aside / name)
+    except ForeignFile as error:
+        raise ForeignFile(f"--out {out}", *error.args[1:]) from None  # not the place where it is written aside
+
+
+def figures(tree: xr.DataTree) -> Iterator[tuple[str, Figure]]:
+    """Yield the figures of a fit by name: of each model, of perplexities, and of the checks of the best model."""
+    yield "perplexity", fits.draw_perplexity(tree[schema.PERPLEXITY].to_dataset(), tree.attrs["unit"])
+    yield "checks", fits.draw_checks(cast(xr.DataTree, tree[schema.PREDICTIVE_CHECKS]))
+    for n_states, node in tree[schema.MODELS].children.items():
+        model = node.to_dataset(inherit=False)
+        yield f"emissions-{n_states}", fits.draw_emissions(model)
+        yield f"transition-{n_states}", fits.draw_transition(model)
+
+
+def table(tree: xr.DataTree) -> Table:
+    """Return held-out perplexities by number of states, then those of the baselines."""
+    attributes = tree.attrs
+    caption = (
+        f"{attributes['n_training_tokens']} {attributes['unit']}s to learn from, {attributes['n_held_out_tokens']} "
+        f"held out in random blocks ({attributes['unknown_share']:.2%} unknown)\nse: standard error of the logarithm; "
+        "starts: how many reached the best"
+    )
+    found, restarts = tree[schema.PERPLEXITY].to_dataset(), tree[schema.RESTARTS].to_dataset()
+    made = Table(title=f"Held-out perplexity per {attributes['unit']}", box=SIMPLE_HEAD, caption=caption)
+    for heading in ("model", "perplexity", "se", "on training text", "starts"):
+        made.add_column(heading, justify="right", no_wrap=True)
+    n_restarts = restarts.sizes[schema.RESTART]
+    for n_states in found[schema.N_STATES].values:
+        row, own = found.sel({schema.N_STATES: n_states}), restarts.sel({schema.N_STATES: n_states})
+        made.add_row(
+            f"{n_states} state{'s' if n_states > 1 else ''}",
+            *(f"{row[name].item():.4g}" for name in (schema.PERPLEXITY, f"log_{schema.PERPLEXITY}_se")),
+            f"{row[f'training_{schema.PERPLEXITY}'].item():.4g}",
+            f"{own['n_reached_best'].item()} of {n_restarts}",
+        )
+    for baseline in found[schema.BASELINE].values:
+        row = found.sel({schema.BASELINE: baseline})
+        names = (f"baseline_{schema.PERPLEXITY}", f"log_baseline_{schema.PERPLEXITY}_se")
+        made.add_row(str(baseline), *(f"{row[name].item():.4g}" for name in names), "", "")
+    return made

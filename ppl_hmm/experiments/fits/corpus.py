@@ -1,0 +1,253 @@
+"""Fit models of several sizes to a corpus, and compare them on held-out text with n-gram models."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, as_completed
+from typing import Literal
+
+import numpy as np
+import torch
+import xarray as xr
+
+from ppl_hmm import schema
+from ppl_hmm._version import __version__
+from ppl_hmm.corpus.units import Unit, as_texts, check_unit
+from ppl_hmm.corpus.vocabulary import Vocabulary
+from ppl_hmm.errors import InvalidInput, at_least, one_of
+from ppl_hmm.estimation.checks import check_fit
+from ppl_hmm.estimation.em import fit_em
+from ppl_hmm.estimation.ngrams import NGramModel
+from ppl_hmm.experiments.engine.runner import Progress
+from ppl_hmm.experiments.fits.blocks import cut, hold_out
+from ppl_hmm.inference.queries import log_likelihood
+from ppl_hmm.models import HMM
+
+Method = Literal["em"]
+
+#: Concentration of the Dirichlet prior on all laws: without it a state may forbid what held-out text does.
+CONCENTRATION = 1.01
+#: A token of the training text that occurs less often is unknown: so that what is unknown is learned, too.
+_MIN_COUNT = 2
+#: Iterations of expectation-maximisation, at most, and the gain of the last one in nats a token.
+_MAX_ITERATIONS, _GAIN = 300, 1e-5
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """A corpus as tokens: what is learned from, and what is held out."""
+
+    vocabulary: Vocabulary
+    training: torch.Tensor  # (B,T), MASK past each end
+    held_out: torch.Tensor  # (B′,T′)
+
+    @classmethod
+    def of(
+        cls, texts: Iterable[str], unit: Unit, share: float, seed: int, max_size: int | None, lowercase: bool
+    ) -> Split:
+        """Cut texts into blocks, hold some out, and number the tokens of the others."""
+        check_unit(unit)
+        blocks = cut([text.lower() if lowercase else text for text in as_texts(texts)], unit)
+        training, held_out = hold_out(blocks, share, seed)
+        vocabulary = Vocabulary.from_text(training, unit, max_size, _MIN_COUNT, lowercase)
+        return cls(vocabulary, vocabulary.encode(training)[0], vocabulary.encode(held_out)[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Size:
+    """What was fitted with one number of states."""
+
+    model: HMM
+    log_likelihood: np.ndarray  # (restart,) of the training text
+    converged: np.ndarray
+    n_reached_best: int
+
+
+def fit_corpus(
+    texts: str | Iterable[str],
+    unit: Unit = "char",
+    n_states: Sequence[int] = (2, 5, 10),
+    *,
+    method: Method = "em",
+    held_out: float = 0.1,
+    restarts: int = 4,
+    max_size: int | None = None,
+    lowercase: bool = False,
+    seed: int,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> xr.DataTree:
+    """Fit a model of each size to text, and hold them to text that they have not seen.
+
+    Texts are cut into blocks of 400 characters or 100 words. A share of them, drawn at random, is held out.
+
+    Parameters
+    ----------
+    texts
+        One text or several, as :func:`~ppl_hmm.read_text` returns them.
+    unit
+        ``'char'`` or ``'word'``: what a token is.
+    n_states
+        Numbers of hidden states K, in the order of the results.
+    method
+        ``'em'``: :func:`~ppl_hmm.fit_em`, with a Dirichlet prior of concentration :data:`CONCENTRATION`.
+    held_out
+        Share of the blocks.
+    restarts
+        Of each size.
+    max_size, lowercase
+        Of the :class:`~ppl_hmm.Vocabulary`, which is that of the training text; what occurs there once is unknown.
+    executor
+        Any ``concurrent.futures.Executor``, a job for each size; in this process by default.
+    progress
+        Called with (sizes done, sizes in all).
+
+    Returns
+    -------
+    xarray.DataTree
+        ``/model``, that of the lowest held-out perplexity, and ``/models/<K>``, all of them, their tokens labelled;
+        ``/vocabulary``; ``/perplexity``: per held-out token, by ``n_states``, and by ``baseline`` of interpolated
+        unigrams, bigrams and trigrams, with the standard error of its logarithm; ``/restarts`` by ``n_states``;
+        ``/predictive_checks``: :func:`~ppl_hmm.check_fit` of ``/model`` on the held-out text.
+
+    Raises
+    ------
+    InvalidInput
+        Bad text or sizes; too little text to hold some out.
+
+    See Also
+    --------
+    read_text : Texts of files.
+    fit_em : One model, with all options.
+    check_fit : What the checks measure.
+
+    Notes
+    -----
+    Perplexity is exp(−Σ log P / n) over the n held-out tokens, of which unknown ones are ``'<unknown>'``. Each block
+    starts anew, for all models alike. Cost that of ``fit_em`` for each size.
+
+    Examples
+    --------
+    >>> from ppl_hmm import fit_corpus
+    >>> tree = fit_corpus("banana bandana " * 100, n_states=(1, 4), restarts=1, seed=0)
+    >>> tree["perplexity/perplexity"].sel(n_states=1).round(1).item()
+    4.2
+    >>> tree["perplexity/baseline_perplexity"].sel(baseline="unigram").round(1).item()
+    4.2
+    """
+    one_of("method", method, ("em",))
+    sizes = [at_least("number of states", each, 1) for each in n_states]
+    if not sizes or len(set(sizes)) < len(sizes):
+        raise InvalidInput("n_states", "different numbers of states, at least one", str(sizes), "pass e.g. (2, 5, 10)")
+    corpus = Split.of(texts, unit, held_out, seed, max_size, lowercase)
+    fits = _fit_all(corpus, sizes, at_least("restarts", restarts, 1), seed, executor, progress)
+    return _as_tree(corpus, fits, {"unit": unit, "method": method, "held_out": held_out, "seed": seed})
+
+
+def _fit_all(
+    corpus: Split, sizes: list[int], restarts: int, seed: int, executor: Executor | None, progress: Progress | None
+) -> dict[int, _Size]:
+    """Return the fit of each size, computed here or by an executor."""
+    arguments = (corpus.training.numpy(), len(corpus.vocabulary), restarts, seed)
+    report = progress or (lambda _done, _total: None)
+    report(0, len(sizes))
+    found: dict[int, _Size] = {}
+    if executor is None:
+        for n_states in sizes:
+            found[n_states] = _fit_size(n_states, *arguments)
+            report(len(found), len(sizes))
+        return found
+    jobs = {executor.submit(_fit_size, n_states, *arguments): n_states for n_states in sizes}
+    for job in as_completed(jobs):
+        found[jobs[job]] = job.result()
+        report(len(found), len(sizes))
+    return {n_states: found[n_states] for n_states in sizes}
+
+
+def _fit_size(n_states: int, training: np.ndarray, vocabulary_size: int, restarts: int, seed: int) -> _Size:
+    fit = fit_em(
+        training,
+        n_states,
+        vocabulary_size=vocabulary_size,
+        restarts=restarts,
+        prior=CONCENTRATION,
+        max_iterations=_MAX_ITERATIONS,
+        tolerance=_GAIN * int((training >= 0).sum()),
+        seed=seed,
+    )
+    each = fit.restarts
+    return _Size(fit.model, each.log_likelihood.numpy(), each.converged.numpy(), each.n_reached_best)
+
+
+def _as_tree(corpus: Split, fits: dict[int, _Size], attributes: dict[str, object]) -> xr.DataTree:
+    """Return models, perplexities, restarts and checks, under one label for each token."""
+    named = {k: size.model.assign_names(token=corpus.vocabulary.tokens) for k, size in fits.items()}
+    perplexity = _perplexities(corpus, named)
+    best = int(perplexity[schema.PERPLEXITY].idxmin())
+    checks = check_fit(named[best], corpus.held_out, seed=int(attributes["seed"]))  # type: ignore[call-overload]
+    groups = {
+        f"/{schema.MODEL}": named[best].to_dataset(),
+        **{f"/{schema.MODELS}/{k}": model.to_dataset() for k, model in named.items()},
+        f"/{schema.VOCABULARY}": corpus.vocabulary.to_dataset(),
+        f"/{schema.PERPLEXITY}": perplexity,
+        f"/{schema.RESTARTS}": _restarts(fits),
+        **{f"/{schema.PREDICTIVE_CHECKS}{node.path}": node.to_dataset() for node in checks.descendants},
+    }
+    tree = xr.DataTree.from_dict(groups)
+    unknown = float((corpus.held_out == corpus.vocabulary.unknown).sum() / (corpus.held_out >= 0).sum())
+    tree.attrs = {
+        "kind": "fit",
+        "package": "ppl_hmm",
+        "version": __version__,
+        **attributes,
+        "best": best,
+        "n_training_tokens": int((corpus.training >= 0).sum()),
+        "n_held_out_tokens": int((corpus.held_out >= 0).sum()),
+        "unknown_share": unknown,
+    }
+    return tree
+
+
+def _perplexities(corpus: Split, models: dict[int, HMM]) -> xr.Dataset:
+    """Return perplexities per token of models and baselines, and standard errors of their logarithms."""
+    size, held_out, training = len(corpus.vocabulary), corpus.held_out, corpus.training
+    baselines = [NGramModel.fit(training, n, vocabulary_size=size) for n in range(1, len(schema.BASELINES) + 1)]
+    of_models = [_per_token(log_likelihood(model, held_out).numpy(), held_out) for model in models.values()]
+    of_baselines = [_per_token(baseline.log_likelihood(held_out), held_out) for baseline in baselines]
+    trained = [_per_token(log_likelihood(model, training).numpy(), training)[0] for model in models.values()]
+
+    def columns(name: str, dimension: str, found: list[tuple[float, float]]) -> dict[str, tuple]:
+        values = np.array(found)
+        return {name: (dimension, np.exp(values[:, 0])), f"log_{name}_se": (dimension, values[:, 1])}
+
+    return xr.Dataset(
+        {
+            **columns(schema.PERPLEXITY, schema.N_STATES, of_models),
+            **columns(f"baseline_{schema.PERPLEXITY}", schema.BASELINE, of_baselines),
+            f"training_{schema.PERPLEXITY}": (schema.N_STATES, np.exp(trained)),
+        },
+        coords={schema.N_STATES: list(models), schema.BASELINE: list(schema.BASELINES)},
+    )
+
+
+def _per_token(log_probability: np.ndarray, tokens: torch.Tensor) -> tuple[float, float]:
+    """Return −Σ log P / n, and its standard error for independent blocks."""
+    lengths = (tokens >= 0).sum(1).numpy()
+    mean = -log_probability.sum() / lengths.sum()
+    residuals, n_blocks = -log_probability - mean * lengths, len(lengths)
+    spread = np.sqrt((residuals**2).sum() * n_blocks / max(n_blocks - 1, 1)) / lengths.sum()
+    return float(mean), float(spread) if n_blocks > 1 else float("nan")
+
+
+def _restarts(fits: dict[int, _Size]) -> xr.Dataset:
+    """Return where the restarts of each size came to."""
+    dims = (schema.N_STATES, schema.RESTART)
+    return xr.Dataset(
+        {
+            "log_likelihood": (dims, np.stack([size.log_likelihood for size in fits.values()]), {"units": "nats"}),
+            "converged": (dims, np.stack([size.converged for size in fits.values()]).astype(np.int8), schema.FLAGS),
+            "n_reached_best": (schema.N_STATES, [size.n_reached_best for size in fits.values()]),
+        },
+        coords={schema.N_STATES: list(fits)},
+    )

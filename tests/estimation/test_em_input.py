@@ -1,0 +1,50 @@
+"""Bad input of fit_em: what, expected, got."""
+
+import numpy as np
+import pytest
+from comparisons import case, check
+
+from ppl_hmm import HMM, MASK, fit_em
+
+TEXT = [[0, 1, 2, 1], [2, 1, 0, 0]]
+HALVES = np.full((2, 2), 0.5)
+START = HMM([0.5, 0.5], HALVES, HALVES)
+
+
+def fit(tokens=TEXT, n_states=2, **options):
+    return fit_em(tokens, n_states, **{"seed": 0, "restarts": 2, "max_iterations": 2, **options})
+
+
+BAD = [
+    case("no states", lambda: fit(n_states=0), "n_states", "at least 1", "0"),
+    case("no restarts", lambda: fit(restarts=0), "restarts", "at least 1", "0"),
+    case("no iterations", lambda: fit(max_iterations=0), "max_iterations", "at least 1", "0"),
+    case("no batch", lambda: fit(batch_size=0), "batch_size", "at least 1", "0"),
+    case("NaN weight", lambda: fit(sample_weight=[1, np.nan]), "sample_weight[1]", "finite", "nan"),
+    case("negative weight", lambda: fit(sample_weight=[-1, 1]), "sample_weight[0]", "zero or more", "-1"),
+    case("no weight", lambda: fit(sample_weight=[0, 0]), "sample_weight", "above zero", "zeros"),
+    case("three weights", lambda: fit(sample_weight=[1, 1, 1]), "sample_weight", "(2,)", "(3,)"),
+    case("one token type", lambda: fit([[1, 1, 1]]), "tokens", "two different tokens", "only token 1"),
+    case("masks only", lambda: fit([[MASK, MASK]]), "tokens", "two different tokens", "masks only"),
+    case("one token weighs", lambda: fit([[0, 0], [1, 1]], sample_weight=[1, 0]), "tokens", "two", "only token 0"),
+    case("floats", lambda: fit([[0.5, 1.0]]), "tokens", "integers", "float"),
+    case("words", lambda: fit([["a", "b"]]), "tokens", "integers", "a"),
+    case("token beyond V", lambda: fit(vocabulary_size=2), "token out of range", "0..1", "2"),
+    case("unknown start", lambda: fit(start="best"), "unknown start", "mixed", "best"),
+    case("more states than tokens", lambda: fit(n_states=4, start="spectral"), "'spectral'", "at most 3", "4"),
+    case("start of another kind", lambda: fit(start=HALVES), "start", "an HMM", "ndarray"),
+    case("start of another V", lambda: fit(start=START, vocabulary_size=3), "start", "V = 3", "V = 2"),
+    case("unknown fixed", lambda: fit(fixed=["start"]), "fixed", "emission", "start"),
+    case("faint prior", lambda: fit(prior=0.5), "concentration of initial", "at least 1", "0.5"),
+    case("NaN prior", lambda: fit(prior=np.nan), "concentration of initial", "at least 1", "nan"),
+    case("unknown prior", lambda: fit(prior={"start": 2}), "names in prior", "emission", "start"),
+    case("prior of another shape", lambda: fit(prior={"transition": [2, 2, 2]}), "transition", "(2, 2)", "(3,)"),
+    case("unknown allowed", lambda: fit(allowed={"start": [1, 1]}), "names in allowed", "emission", "start"),
+    case("allowed of another shape", lambda: fit(allowed={"initial": [1]}), "allowed initial", "(2,)", "(1,)"),
+    case("none allowed", lambda: fit(allowed={"transition": [[1, 1], [0, 0]]}), "allowed transition[1]", "an", "none"),
+]
+
+
+@pytest.mark.parametrize(("call", "what", "expected", "got", "error"), BAD)
+def test_bad_input_is_named(call, what, expected, got, error):
+    check(call, what, expected, got, error)
