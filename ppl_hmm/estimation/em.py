@@ -135,7 +135,7 @@ def fit_em(
     fixed: Collection[str] = (),
     prior: Concentration | None = None,
     max_iterations: int = 500,
-    tolerance: float = 1e-2,
+    tolerance: float = 1e-3,
     sample_weight: ArrayLike | Tensor | None = None,
     batch_size: int | None = None,
     backend: str | None = None,
