@@ -18,6 +18,7 @@ from ppl_hmm import (
 from ppl_hmm.exact.backends import warming
 from ppl_hmm.exact.backends.compiled import passes, paths
 from ppl_hmm.exact.backends.compiled.gradient import gradient
+from ppl_hmm.exact.backends.compiled.narrow import narrow_gradient
 from ppl_hmm.inference.queries import initial_posterior
 
 KERNELS = (
@@ -27,6 +28,7 @@ KERNELS = (
     passes.smooth,
     passes.messages,
     gradient,
+    narrow_gradient,
     paths.best_path,
     paths.sample_paths,
 )

@@ -33,5 +33,6 @@ def warm_up() -> None:
         backend.filter(chain, positions=[0])
         backend.messages(chain, positions=[0])
         backend.gradient(chain, weights)
+        backend.gradient(chain.with_ids(ids.expand(1, 3, 1)), weights.expand(1, 3))  # of many texts together
         backend.best_path(chain)
         backend.sample_paths(chain, n_draws=1, generator=torch.Generator())

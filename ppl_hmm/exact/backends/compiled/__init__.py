@@ -20,6 +20,7 @@ from torch import Tensor
 from ppl_hmm.exact.algebra import safe_log
 from ppl_hmm.exact.backends.compiled import passes, paths as compiled_paths, room, threads
 from ppl_hmm.exact.backends.compiled.gradient import gradient
+from ppl_hmm.exact.backends.compiled.narrow import narrow_gradient
 from ppl_hmm.exact.backends.compiled.steps import FEW, TILE
 from ppl_hmm.exact.backends.compiled.threads import Result
 from ppl_hmm.exact.backends.compiled.vectors import lanes
@@ -111,7 +112,7 @@ class Compiled:
         ends = np.full(lost.shape, chain.ids.shape[-1]) if lengths is None else lengths.contiguous().numpy()
         texts, log_evidence = (groups.ids, ends, groups.floor, smallest_total(dtype)), groups.empty()
         arrays = (start, groups.forth, groups.back, groups.table, *texts)
-        length = groups.segment_length()
+        length, count = groups.segment_length(), narrow_gradient if groups.is_narrow else gradient
         n_segments = math.ceil(chain.ids.shape[-1] / length)
 
         def part(first: int, last: int) -> list[np.ndarray]:
@@ -119,7 +120,7 @@ class Compiled:
             sums = [np.zeros((len(chain.ids), *shape)) for shape in shapes]
             laws = (groups.work(n_segments), groups.work(1 + length), groups.work(length))
             scratch = (groups.work(4), *laws, groups.square_work())
-            gradient(first, last, *scratch, *arrays, counted, *sums, log_evidence, lost)
+            count(first, last, *scratch, *arrays, counted, *sums, log_evidence, lost)
             return sums
 
         of_initial, of_transition, of_table = (
@@ -225,6 +226,11 @@ class _Groups:
             return TILE
         per_thread = math.ceil(self.ids.shape[1] / torch.get_num_threads())
         return min(_LARGEST_GROUP, TILE * math.ceil(per_thread / TILE))
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether few texts share laws that fit one vector: then each is fastest alone."""
+        return self.ids.shape[1] <= FEW and self.forth.shape[1] == 1
 
     def segment_length(self) -> int:
         """Return how many steps of a group's predictions are kept at a time."""
