@@ -33,7 +33,7 @@ def blind_emissions(transition: np.ndarray, emission: np.ndarray, states: np.nda
 
 
 def where_to_split(cone: Cone, mixture: np.ndarray, emission: np.ndarray, blind: list[np.ndarray]) -> Split:
-    """Return where to split a cone with λ (K,J): at a blind head inside, or else where λ and what is read differ."""
+    """Return where to split a cone with λ (K,J): at a blind head inside, or else where λ has heads that read apart."""
     heads = rays(cone)
     for rows in blind:
         shares = _blind_shares(rows @ heads)
@@ -42,29 +42,34 @@ def where_to_split(cone: Cone, mixture: np.ndarray, emission: np.ndarray, blind:
             return _split(cone, i, j, Fraction(shares[i]) / Fraction(shares[j]), _FINEST)
     reads = emission @ heads
     sizes = np.linalg.norm(reads, axis=0)
-    sees = sizes > _NOTHING
-    sizes = np.where(sees, sizes, 1)
-    units = reads / sizes
+    seeing = sizes > _NOTHING
+    sizes = np.where(seeing, sizes, 1)
     shares = mixture.sum(0) * sizes
-    shares = sees * (shares / (shares.sum() or 1)).clip(_SMALLEST_SHARE)
-    worth = ((units[:, :, None] - units[:, None, :]) ** 2).sum(0) * np.sqrt(np.outer(shares, shares))
-    np.fill_diagonal(worth, -1)
-    i, j = map(int, np.unravel_index(worth.argmax(), worth.shape))
+    shares = (shares / (shares.sum() or 1)).clip(_SMALLEST_SHARE)
+    i, j = _furthest(reads / sizes, shares * seeing)
     return _split(cone, i, j, Fraction(shares[i] * sizes[j]) / Fraction(shares[j] * sizes[i]), _LARGEST_DENOMINATOR)
 
 
-def _blind_shares(reads: np.ndarray) -> np.ndarray:
-    """Return shares (J,) of the rays in a head that reads nothing, of what they read (K,J); zero where none does.
+def _furthest(reads: np.ndarray, shares: np.ndarray) -> tuple[int, int]:
+    """Return the two rays of the largest squared distance of reads (K,J) times the geometric mean of their shares."""
+    worth = ((reads[:, :, None] - reads[:, None, :]) ** 2).sum(0) * np.sqrt(np.outer(shares, shares))
+    np.fill_diagonal(worth, -1)
+    i, j = map(int, np.unravel_index(worth.argmax(), worth.shape))
+    return i, j
 
-    Rays that read nothing have no share.
+
+def _blind_shares(reads: np.ndarray) -> np.ndarray:
+    """Return shares (J,) that rays have in a blind head, of what they read (·,J); zero where none is in the cone.
+
+    Rays that are blind have no share.
     """
     shares = np.zeros(reads.shape[1])
     seeing = np.abs(reads).max(0) > _NOTHING
     if seeing.any():
-        reads = np.r_[reads[:, seeing], np.ones((1, seeing.sum()))]
-        one = np.eye(len(reads))[-1]
-        found = nearest(reads, one)
-        shares[seeing] = found * (np.linalg.norm(reads @ found - one) <= _NOTHING)
+        equations = np.r_[reads[:, seeing], np.ones((1, seeing.sum()))]
+        one = np.eye(len(equations))[-1]
+        found = nearest(equations, one)
+        shares[seeing] = found * (np.linalg.norm(equations @ found - one) <= _NOTHING)
     return shares
 
 
