@@ -207,13 +207,13 @@ def _margins(form: BilinearForm) -> tuple[float, ...]:
     return (FAINT,) if blind else (0.0, FAINT)
 
 
-def refuted(
+def branched(
     model: HMM, task: PosteriorTask, texts: torch.Tensor, tolerance: float, deadline: float
-) -> Refutation | None:
-    """Return a proof for a task with two classes, without a search for prompts before it; None if time is over."""
+) -> tuple[FoundPrompt | None, Refutation | None]:
+    """Return a prompt or a refutation for a task with two classes, by branch and bound alone; neither without time."""
     for form, claim in _claims(model, task, texts, tolerance):
-        return _branched(form, claim, _margins(form), deadline)[1]
-    return None
+        return _branched(form, claim, _margins(form), deadline)[:2]
+    return None, None
 
 
 def _decided(

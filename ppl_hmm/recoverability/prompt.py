@@ -36,7 +36,7 @@ from ppl_hmm.recoverability.arguments import require_numbers, require_pair
 from ppl_hmm.recoverability.bilinear import BilinearForm
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.covers import best_cover
-from ppl_hmm.recoverability.decision import SECONDS, refuted
+from ppl_hmm.recoverability.decision import SECONDS, branched
 from ppl_hmm.recoverability.entering import (
     prompt_to,
     task_targets,
@@ -88,7 +88,7 @@ def prompt_certificate(
     resolution
         Margins of texts that matter: the search ends once all texts with larger ones are right.
     seconds, seed
-        Of the search and, if it fails, of a refutation.
+        Of the search, half of the time, and if it fails of branch and bound.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def prompt_certificate(
     Verdict ``'undecided'`` means that neither a prompt nor a proof was found. The search for covers is exact up to
     :data:`~ppl_hmm.recoverability.covers.COVER_LIMIT` sets; each costs a singular value decomposition of at most V
     rows. The search for texts is sequential linear programming (:mod:`ppl_hmm.recoverability.search`); what it does not
-    find, branch and bound tries to refute as :func:`~ppl_hmm.refute_prompts` does.
+    find, branch and bound finds or refutes as in :func:`~ppl_hmm.refute_prompts`.
 
     Examples
     --------
@@ -144,12 +144,15 @@ def prompt_certificate(
     starts = [] if best.prompt is None else [Start(best.prompt, best.weights.numpy())]
     began = time.monotonic()
     found = find_prompt(form, starts=starts, resolution=resolution, seconds=_SEARCH_SHARE * seconds, seed=seed)
+    refutation = None
+    if found.resolution > resolution:
+        texts = as_tokens(tokens, model.vocabulary_size, lengths=lengths)
+        least = max(resolution, TOLERANCE * float(task.scale))
+        better, refutation = branched(model, task, texts, least, began + seconds)
+        if better is not None:
+            again = find_prompt(form, starts=[Start(better.prompt, better.head)], seconds=0.0, seed=seed)
+            found = min(found, again, key=lambda each: each.resolution)
     best = best.with_found(found)
-    if found.resolution <= resolution:
-        return best
-    least = max(resolution, TOLERANCE * float(task.scale))
-    texts = as_tokens(tokens, model.vocabulary_size, lengths=lengths)
-    refutation = refuted(model, task, texts, least, began + seconds)
     return best if refutation is None else best.with_refutation(refutation)
 
 

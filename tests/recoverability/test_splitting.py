@@ -7,10 +7,15 @@ import pytest
 from test_refutation import drawn, texts_up_to
 
 from ppl_hmm.base.tokens import as_tokens
+from ppl_hmm.inference.queries import initial_posterior
+from ppl_hmm.language_models.oracle import OracleLM
+from ppl_hmm.language_models.probe import probe_features
 from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.cones import halves, rays, roots
-from ppl_hmm.recoverability.decision import FAINT, refute_prompts, refuted
+from ppl_hmm.recoverability.decision import FAINT, branched, refute_prompts
+from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.recoverability.splitting import blind_emissions, where_to_split
+from ppl_hmm.schema import Verdict
 from ppl_hmm.tasks import PosteriorTask
 
 RNG = np.random.default_rng(0)
@@ -66,7 +71,7 @@ def test_models_with_blind_heads_are_refuted(seed):
     """Aliased rows or zeros: thousands of cones did not do where blind heads were in their inside."""
     model, task, texts = drawn(seed, 1500)
     tokens = as_tokens(texts, model.vocabulary_size)
-    refutation = refuted(model, task, tokens, 1e-9 * float(task.scale), time.monotonic() + 60)
+    _, refutation = branched(model, task, tokens, 1e-9 * float(task.scale), time.monotonic() + 60)
     assert refutation.margin == FAINT
     assert len(refutation.weights) < 100
     assert refutation.holds()
@@ -83,3 +88,13 @@ def test_heads_that_read_nothing_at_all():
         for margin in (0.0, None):
             decision = refute_prompts(each, task, texts, margin=margin, seconds=0.5)
             assert decision.refutation is None or decision.refutation.holds_exactly()
+
+
+def test_certificates_have_prompts_that_a_search_misses():
+    """All random starts end with texts wrong, and branch and bound finds a prompt with none."""
+    model, task, texts = drawn(1139, 1500)
+    certificate = prompt_certificate(model, task, texts, seconds=4)
+    assert certificate.verdict is Verdict.SEPARATES
+    margins = task.margins(initial_posterior(model, texts)).numpy()
+    scores = probe_features(OracleLM(model), texts, prompt=certificate.found.prompt).numpy() @ certificate.found.head
+    assert (np.sign(scores) == np.sign(margins))[np.abs(margins) > 1e-9 * float(task.scale)].all()
