@@ -14,20 +14,19 @@ those are read that some λ before had wrong.
 from __future__ import annotations
 
 import dataclasses
-import heapq
-import itertools
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
 from ppl_hmm.recoverability.bilinear import BilinearForm, Support
 from ppl_hmm.recoverability.claim import Claim
-from ppl_hmm.recoverability.cones import LEAF, Cone, Split, halves, rays, roots, size, spreads
+from ppl_hmm.recoverability.cones import LEAF, Cone, Split, halves, rays, roots, spreads
 from ppl_hmm.recoverability.farkas import alternative, shortest
 from ppl_hmm.recoverability.rounded import Rounded
+from ppl_hmm.recoverability.splitting import blind_emissions, where_to_split
 
 # Texts that are read at a time: those that λ has most wrong.
 _ADDED = 25
@@ -35,8 +34,6 @@ _ADDED = 25
 _ROUNDING = 1e-12
 # Times that prompt or head is fitted to the other.
 _ALTERNATIONS = 4
-_SMALLEST_SHARE = 0.05  # of an edge, that a split leaves on either side
-_LARGEST_DENOMINATOR = 8
 
 
 class Solution(NamedTuple):
@@ -73,6 +70,7 @@ class Branching:
     def __init__(self, form: BilinearForm, claim: Claim, support: Support, deadline: float) -> None:
         self._form, self._states, self._margin, self._deadline = form, support.states, claim.margin, deadline
         self._claim = claim
+        self._blind = blind_emissions(form.transition, form.emission, support.states)
         sizes = form.likelihoods[:, self._states].max(1)
         self._sizes = np.where(sizes > 0, sizes, 1)
         self._pool = np.unique([form.labels.argmin(), form.labels.argmax()])
@@ -82,27 +80,24 @@ class Branching:
     def run(self) -> list[Node] | Solution | None:
         """Return the roots of trees whose leaves are all refuted, a solution, or None when the time is over.
 
-        The widest of the open cones comes first.
+        Cones are looked at in the order in which they are made.
         """
         tops = [Node(cone) for cone in roots(self._form.emission.shape[1])]
-        numbers, waiting = itertools.count(), []
-        nodes: Sequence[Node] = tops
-        while True:
-            for node in nodes:
-                solution = self._look(node)
-                if solution is not None:
-                    return solution
-                if node.weights is None:
-                    heapq.heappush(waiting, (-_width(node.cone), next(numbers), node))
-            if not waiting:
-                return tops
+        waiting = deque(tops)
+        while waiting:
             if time.monotonic() > self._deadline:
                 return None
-            node = heapq.heappop(waiting)[-1]
-            assert node.mixture is not None
-            node.split = _where(node.cone, node.mixture)
-            node.parts = nodes = tuple(map(Node, halves(node.cone, node.split)))
-            node.mixture = None
+            node = waiting.popleft()
+            solution = self._look(node)
+            if solution is not None:
+                return solution
+            if node.weights is None:
+                assert node.mixture is not None
+                node.split = where_to_split(node.cone, node.mixture, self._form.emission, self._blind)
+                node.parts = tuple(map(Node, halves(node.cone, node.split)))
+                node.mixture = None
+                waiting.extend(node.parts)
+        return tops
 
     def _look(self, node: Node) -> Solution | None:
         """Make a cone a leaf if it is refuted, or else keep what is in the way; return a solution if that is one."""
@@ -176,39 +171,3 @@ def preorder(tops: Sequence[Node]) -> Iterator[Node]:
         node = waiting.pop()
         yield node
         waiting.extend(reversed(node.parts))
-
-
-def _edges(cone: Cone) -> np.ndarray:
-    """Return the squared distances (J,J) of the generators, as unit vectors."""
-    heads = rays(cone)
-    units = heads / np.linalg.norm(heads, axis=0)
-    return ((units[:, :, None] - units[:, None, :]) ** 2).sum(0)
-
-
-def _width(cone: Cone) -> float:
-    return float(_edges(cone).max())
-
-
-def _where(cone: Cone, mixture: np.ndarray) -> Split:
-    """Return where to split a cone: on its longest edge, at the mean share that λ gives the two ends.
-
-    Were edges chosen by λ alone, it could move between generators that are nearly parallel, and one edge be split for
-    ever.
-    """
-    edges = _edges(cone)
-    i, j = map(int, np.unravel_index(edges.argmax(), edges.shape))
-    sizes = np.linalg.norm(rays(cone), axis=0)
-    weights = (mixture.sum(0) * sizes)[[i, j]]
-    share = weights[0] / weights.sum() if weights.any() else 0.5
-    share = min(max(share, _SMALLEST_SHARE), 1 - _SMALLEST_SHARE)
-    ratio = Fraction(share / (1 - share) * sizes[j] / sizes[i]) * Fraction(size(cone[j]), size(cone[i]))
-    return Split(i, j, *_simple(ratio))
-
-
-def _simple(ratio: Fraction) -> tuple[int, int]:
-    """Return positive integers, one of them small, whose quotient is near a positive ratio."""
-    if ratio < 1:
-        above, below = _simple(1 / ratio)
-        return below, above
-    near = ratio.limit_denominator(_LARGEST_DENOMINATOR)
-    return near.numerator, near.denominator

@@ -20,6 +20,7 @@ from ppl_hmm.recoverability.branching import Branching, Node, Solution, preorder
 from ppl_hmm.recoverability.claim import Claim, exponents_of
 from ppl_hmm.recoverability.refutation import TOLERANCE, Refutation
 from ppl_hmm.recoverability.search import FoundPrompt, find_prompt
+from ppl_hmm.recoverability.splitting import blind_emissions
 from ppl_hmm.schema import Verdict
 from ppl_hmm.tasks import PosteriorTask, latent_posterior, require_uncertain
 
@@ -28,7 +29,7 @@ SECONDS = 10.0
 #: ε of proofs that do not close without: margins of heads that no float64 can tell from zero.
 FAINT = 1e-9
 # Random starts of the search that comes first, and the most of the time that it may take.
-_RESTARTS, _SEARCH_SHARE = 4, 0.4
+_RESTARTS, _SEARCH_SHARE = 4, 0.2
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -106,7 +107,8 @@ def refute_prompts(
     margin
         ε ≥ 0: refute heads with y_i bᵀG_i > ε Σ_w (b_w − min b) on all texts. 0 refutes all heads; a tiny positive ε
         closes proofs where heads exist that have some texts on the boundary and none wrong. By default 0, and
-        :data:`FAINT` where that takes more than half of the time; ``refutation.margin`` says which.
+        :data:`FAINT` where that takes more than half of the time, or where some head reads nothing in all states that
+        some state moves to: proofs of 0 do not close there. ``refutation.margin`` says which.
     seconds
         After which the answer is ``'undecided'``; how far it comes depends on the machine.
     seed
@@ -154,13 +156,13 @@ def refute_prompts(
     tolerance = TOLERANCE * float(task.scale) if tolerance is None else float(tolerance)
     texts = as_tokens(tokens, model.vocabulary_size, lengths=lengths)
     claims = list(_claims(model, task, texts, tolerance))
-    margins = (0.0, FAINT) if margin is None else (float(margin),)
     if not claims:
         remedy = "draw other texts, or lower the tolerance"
         raise InvalidInput("texts", f"one with a |margin| above {tolerance:g}", "none", remedy)
     n_cones = 0
     for n_left, (form, claim) in zip(range(len(claims), 0, -1), claims, strict=True):
         now = time.monotonic()
+        margins = _margins(form) if margin is None else (float(margin),)
         decision = _decided(form, claim, margins, now + (deadline - now) / n_left, seed)
         n_cones += decision.n_cones
         if decision.refutation is not None or task.n_classes == 2:
@@ -199,23 +201,30 @@ def _claims(
         )
 
 
+def _margins(form: BilinearForm) -> tuple[float, ...]:
+    """Return the ε to be tried: not 0 where heads are blind, which no weights refute."""
+    blind = any(blind_emissions(form.transition, form.emission, support.states) for support in form.supports)
+    return (FAINT,) if blind else (0.0, FAINT)
+
+
+def branched(
+    model: HMM, task: PosteriorTask, texts: torch.Tensor, tolerance: float, deadline: float
+) -> tuple[FoundPrompt | None, Refutation | None]:
+    """Return a prompt or a refutation for a task with two classes, by branch and bound alone; neither without time."""
+    for form, claim in _claims(model, task, texts, tolerance):
+        return _branched(form, claim, _margins(form), deadline)[:2]
+    return None, None
+
+
 def _decided(
     form: BilinearForm, claim: Claim, margins: Sequence[float], deadline: float, seed: int
 ) -> PromptDecision:
-    """Return what a search, and then branch and bound with one margin after another, say of texts of two classes."""
+    """Return what a search, and then branch and bound, say of texts of two classes."""
     seconds = _SEARCH_SHARE * (deadline - time.monotonic())
     found, refutation, n_cones = find_prompt(form, restarts=_RESTARTS, seconds=seconds, seed=seed), None, 0
-    for n_left, margin in zip(range(len(margins), 0, -1), margins, strict=True):
-        if found.separates or refutation is not None:
-            break
-        now = time.monotonic()
-        of_margin = dataclasses.replace(claim, margin=margin)
-        outcome, more = _branched(form, of_margin, now + (deadline - now) / n_left)
-        n_cones += more
-        if isinstance(outcome, FoundPrompt):
-            found = outcome
-        elif outcome is not None:
-            refutation = _refutation(of_margin, outcome).sharpened()
+    if not found.separates:
+        better, refutation, n_cones = _branched(form, claim, margins, deadline)
+        found = better or found
     return PromptDecision(
         tolerance=claim.tolerance,
         refutation=refutation,
@@ -224,7 +233,24 @@ def _decided(
     )
 
 
-def _branched(form: BilinearForm, claim: Claim, deadline: float) -> tuple[list[Node] | FoundPrompt | None, int]:
+def _branched(
+    form: BilinearForm, claim: Claim, margins: Sequence[float], deadline: float
+) -> tuple[FoundPrompt | None, Refutation | None, int]:
+    """Return a prompt or a refutation, with one margin after another, and the number of cones."""
+    n_cones = 0
+    for n_left, margin in zip(range(len(margins), 0, -1), margins, strict=True):
+        now = time.monotonic()
+        of_margin = dataclasses.replace(claim, margin=margin)
+        outcome, more = _covered(form, of_margin, now + (deadline - now) / n_left)
+        n_cones += more
+        if isinstance(outcome, FoundPrompt):
+            return outcome, None, n_cones
+        if outcome is not None:
+            return None, _refutation(of_margin, outcome).sharpened(), n_cones
+    return None, None, n_cones
+
+
+def _covered(form: BilinearForm, claim: Claim, deadline: float) -> tuple[list[Node] | FoundPrompt | None, int]:
     """Return complete trees of refuted cones, a prompt, or None when the time is over; and the number of cones."""
     tops: list[Node] = []
     n_cones = 0

@@ -22,7 +22,7 @@ def alternative(forms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     units = np.abs(forms).max(0)
     used = units > 0
-    solution = _solved(np.c_[(forms[:, used] / units[used]).T, np.eye(used.sum())], -np.ones(used.sum()))
+    solution = nearest(np.c_[(forms[:, used] / units[used]).T, np.eye(used.sum())], -np.ones(used.sum()))
     multipliers = solution[: len(forms)]
     residual = np.zeros(len(used))
     residual[used] = (multipliers @ forms[:, used] / units[used] + solution[len(forms) :] + 1).clip(0) / units[used]
@@ -44,14 +44,14 @@ def shortest(forms: np.ndarray, *, nonnegative: bool) -> np.ndarray | None:
     equations = np.r_[(forms / sizes / units).T, np.ones((1, len(forms)))]
     if nonnegative:
         equations = np.c_[equations, np.eye(len(equations))[:, :-1]]
-    residual = equations @ _solved(equations, np.eye(len(equations))[-1])
+    residual = equations @ nearest(equations, np.eye(len(equations))[-1])
     if residual[-1] >= 1 - _SOLVED:
         return None
     found = residual[:-1] / (1 - residual[-1]) / units
     return found.clip(0) if nonnegative else found
 
 
-def _solved(equations: np.ndarray, right: np.ndarray) -> np.ndarray:
+def nearest(equations: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return x ≥ 0 that brings equations·x nearest to a vector; zeros where the solver takes too long."""
     try:
         return nnls(equations, right, maxiter=_STEPS * equations.shape[1])[0]

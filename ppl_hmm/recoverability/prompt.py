@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.errors import at_least
 from ppl_hmm.exact.support import possible_states
 from ppl_hmm.models import HMM
@@ -35,7 +36,7 @@ from ppl_hmm.recoverability.arguments import require_numbers, require_pair
 from ppl_hmm.recoverability.bilinear import BilinearForm
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.covers import best_cover
-from ppl_hmm.recoverability.decision import SECONDS, refute_prompts
+from ppl_hmm.recoverability.decision import SECONDS, branched
 from ppl_hmm.recoverability.entering import (
     prompt_to,
     task_targets,
@@ -87,7 +88,7 @@ def prompt_certificate(
     resolution
         Margins of texts that matter: the search ends once all texts with larger ones are right.
     seconds, seed
-        Of the search and, if it fails, of a refutation.
+        Of the search, half of the time, and if it fails of branch and bound.
 
     Returns
     -------
@@ -117,7 +118,7 @@ def prompt_certificate(
     Verdict ``'undecided'`` means that neither a prompt nor a proof was found. The search for covers is exact up to
     :data:`~ppl_hmm.recoverability.covers.COVER_LIMIT` sets; each costs a singular value decomposition of at most V
     rows. The search for texts is sequential linear programming (:mod:`ppl_hmm.recoverability.search`); what it does not
-    find, :func:`~ppl_hmm.refute_prompts` tries to refute.
+    find, branch and bound finds or refutes as in :func:`~ppl_hmm.refute_prompts`.
 
     Examples
     --------
@@ -143,12 +144,16 @@ def prompt_certificate(
     starts = [] if best.prompt is None else [Start(best.prompt, best.weights.numpy())]
     began = time.monotonic()
     found = find_prompt(form, starts=starts, resolution=resolution, seconds=_SEARCH_SHARE * seconds, seed=seed)
-    best, left = best.with_found(found), began + seconds - time.monotonic()
-    if found.resolution <= resolution or left <= 0:
-        return best
-    least = max(resolution, TOLERANCE * float(task.scale))
-    decision = refute_prompts(model, task, tokens, lengths=lengths, tolerance=least, seconds=left, seed=seed)
-    return best if decision.refutation is None else best.with_refutation(decision.refutation)
+    refutation = None
+    if found.resolution > resolution:
+        texts = as_tokens(tokens, model.vocabulary_size, lengths=lengths)
+        least = max(resolution, TOLERANCE * float(task.scale))
+        better, refutation = branched(model, task, texts, least, began + seconds)
+        if better is not None:
+            again = find_prompt(form, starts=[Start(better.prompt, better.head)], seconds=0.0, seed=seed)
+            found = min(found, again, key=lambda each: each.resolution)
+    best = best.with_found(found)
+    return best if refutation is None else best.with_refutation(refutation)
 
 
 def _constructed(

@@ -345,24 +345,30 @@ def test_bad_input(options):
 
 
 @pytest.mark.slow
-def test_nearly_all_random_models_are_decided_and_no_training_contradicts_a_refutation(tmp_path):
-    """200 models, all texts of 1, 2, … tokens up to 1500, τ = 1e-9·‖μ‖_∞: decided in 2 seconds of one core each."""
+def test_nearly_all_random_models_are_decided_and_no_training_contradicts_a_refutation(tmp_path, monkeypatch):
+    """200 models, all texts of 1, 2, … tokens up to 1500, τ = 1e-9·‖μ‖_∞: decided in 2 seconds of CPU time each."""
+    monkeypatch.setattr(time, "monotonic", time.process_time)
     decided, n_refuted = 0, 0
     for seed in range(200):
         model, task, texts = drawn(seed, 1500)
         began = time.process_time()
-        decision = refute_prompts(model, task, texts, seconds=8)
-        took = time.process_time() - began
-        decided += decision.verdict is not Verdict.UNDECIDED and took <= 2
-        if decision.refutation is None:
+        decision = refute_prompts(model, task, texts, seconds=2)
+        decided += decision.verdict is not Verdict.UNDECIDED and time.process_time() - began <= 2
+        refutation = decision.refutation
+        if refutation is None:
             continue
         n_refuted += 1
-        assert decision.refutation.holds()
-        assert decision.refutation.holds_exactly()
-        decision.refutation.save(tmp_path / "proof.json")
+        assert refutation.holds()
+        assert refutation.holds_exactly()
+        refutation.save(tmp_path / "proof.json")
         assert CHECKER["check"](tmp_path / "proof.json") is None
-        assert_no_head_of_a_grid_has_a_prompt(model, task, decision.refutation)
-        form = BilinearForm.of(model, task, decision.refutation.texts)
+        flaw, flipped = next(tampered(refutation))
+        changed = dataclasses.replace(refutation, **flipped)
+        assert changed.holds().flaw is changed.holds_exactly().flaw is flaw
+        changed.save(tmp_path / "proof.json")
+        assert CHECKER["check"](tmp_path / "proof.json") is not None
+        assert_no_head_of_a_grid_has_a_prompt(model, task, refutation)
+        form = BilinearForm.of(model, task, refutation.texts)
         rng = np.random.default_rng(seed)
         for restart in range(64):
             support = form.supports[restart % len(form.supports)].states
@@ -370,4 +376,4 @@ def test_nearly_all_random_models_are_decided_and_no_training_contradicts_a_refu
             assert not form.right(point.weights, point.head).all()
     print(f"{decided} of 200 decided within 2 s, {n_refuted} refuted")  # noqa: T201
     assert n_refuted >= 20
-    assert decided >= 170  # the aim is 196: what stays open has V = 4, or heads with texts on their boundary
+    assert decided >= 196
