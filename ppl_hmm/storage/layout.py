@@ -73,7 +73,7 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
     "fit": {
         schema.MODEL: {"initial": ((schema.STATE,),), "emission": ((schema.STATE, schema.TOKEN),)},
         schema.VOCABULARY: {"unit": ((),)},
-        schema.PERPLEXITY: {
+        schema.HELD_OUT: {
             schema.PERPLEXITY: ((schema.N_STATES,),),
             f"baseline_{schema.PERPLEXITY}": ((schema.BASELINE,),),
         },
@@ -191,7 +191,7 @@ def _kinds(tree: xr.DataTree) -> Iterator[str]:
         "audit": schema.RECOVERABILITY,
         "experiment": schema.RESULTS,
         "sample": schema.LATENT,
-        "fit": schema.PERPLEXITY,
+        "fit": schema.HELD_OUT,
         "checks": schema.CHECKS,
     }
     yield from (kind for kind in telling if tree.attrs.get("kind") == kind)

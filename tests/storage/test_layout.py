@@ -79,7 +79,23 @@ def drawn():
     return as_tree(model, sample(model, 5, 6, 0), 0)
 
 
-TREES = {"audit": lambda: made("sampled"), "experiment": experiment, "sample": drawn}
+@functools.cache
+def fitted():
+    return ppl_hmm.fit_corpus("banana bandana " * 100, n_states=(1, 2), restarts=1, seed=0)
+
+
+@functools.cache
+def checked():
+    return ppl_hmm.check_fit(random_hmm("dirichlet", 3, 4, 0), [[0, 1, 2, 3]], n_replicates=2, seed=0)
+
+
+TREES = {
+    "audit": lambda: made("sampled"),
+    "experiment": experiment,
+    "sample": drawn,
+    "fit": fitted,
+    "checks": checked,
+}
 
 
 # Round trips.
