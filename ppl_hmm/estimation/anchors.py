@@ -41,7 +41,7 @@ def anchor_start(texts: WeightedTexts, n_states: int, stream: torch.Generator) -
     shares = np.zeros((size, n_states))
     for token in order:
         shares[token], _ = nnls(corners, np.append(contexts[token], _SUM_TO_ONE))
-    return laws_of(texts, (shares * counts[:, None]).T, pairs)
+    return laws_of(texts, (shares * counts[:, None]).T, pairs, stream)
 
 
 def _corners(points: np.ndarray, candidates: np.ndarray, n_corners: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from ppl_hmm.base.randomness import CPU
-from ppl_hmm.estimation.moments import leading, pair_counts, windows
+from ppl_hmm.estimation.moments import leading, noisy_frequencies, pair_counts, windows
 from ppl_hmm.estimation.texts import WeightedTexts
 from ppl_hmm.exact.baum_welch import Counts
 
@@ -17,7 +17,7 @@ _CLUSTERED, _MOVED_BY = 100_000, 20_000
 _LLOYD_STEPS = 20
 #: Coordinates of a token, at most.
 _COORDINATES = 32
-#: Share of the start that is no cluster's: the token frequencies, and uniform moves.
+#: Share of the start that is no cluster's: the token frequencies with noise, and uniform moves.
 _SMOOTHING = 0.2
 
 
@@ -36,12 +36,10 @@ def context_start(texts: WeightedTexts, n_states: int, stream: torch.Generator) 
         one = torch.ones((), dtype=torch.float64)
         emission.index_put_((block, states), one, accumulate=True)
         moves.index_put_((states[:-1], states[1:]), one, accumulate=True)
-    frequencies = texts.token_counts() + 1 / mask
-    frequencies = (frequencies / frequencies.sum())[:, None]
     return Counts(
         torch.full((1, n_states), 1 / n_states, dtype=torch.float64),
         _smoothed(moves, torch.full_like(moves, 1 / n_states), -1)[None],
-        _smoothed(emission[:-1], frequencies.expand(-1, n_states), 0)[None],
+        _smoothed(emission[:-1], noisy_frequencies(texts, n_states, stream), 0)[None],
     )
 
 

@@ -56,7 +56,7 @@ class Restarts:
     >>> model, _ = example("aliased")
     >>> fit = fit_em(sample(model, 50, length=20, seed=0).tokens, 2, restarts=4, seed=0)
     >>> fit.restarts.kinds
-    ('random', 'contexts', 'random', 'contexts')
+    ('random', 'contexts', 'spectral', 'anchors')
     """
 
     kinds: tuple[str, ...]
@@ -135,7 +135,7 @@ def fit_em(
     fixed: Collection[str] = (),
     prior: Concentration | None = None,
     max_iterations: int = 500,
-    tolerance: float = 1e-2,
+    tolerance: float = 1e-3,
     sample_weight: ArrayLike | Tensor | None = None,
     batch_size: int | None = None,
     backend: str | None = None,
@@ -155,7 +155,7 @@ def fit_em(
     restarts
         R, number of starts; all are carried to their end, side by side.
     start
-        How to start: ``'mixed'`` (``'random'`` and ``'contexts'`` in turn), or one of the kinds of
+        How to start: ``'mixed'`` (all kinds in turn), or one of the kinds of
         :mod:`ppl_hmm.estimation.starts`; or a model, or a batch of R models, to start from. A model's float type and
         device are those of the fit, and its zeros stay zero.
     allowed

@@ -6,15 +6,30 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
+from torch import Tensor
 
+from ppl_hmm.base.randomness import CPU
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.estimation.texts import WeightedTexts
 from ppl_hmm.exact.baum_welch import Counts
 
 #: Larger matrices keep their zeros out of memory.
 _DENSE = 512
-#: Share of a start that is no moment's: the token frequencies, and uniform moves.
+#: Share of a start that is no moment's: the token frequencies with noise, so that states differ, and uniform moves.
 _SMOOTHING = 0.1
+
+
+def noise(stream: torch.Generator, *shape: int) -> Tensor:
+    """Return positive numbers of an exponential law: normalised, they are uniform on the simplex."""
+    uniform = torch.rand(*shape, generator=stream, dtype=torch.float64, device=CPU)
+    return -torch.log1p(-uniform) + torch.finfo(torch.float64).eps
+
+
+def noisy_frequencies(texts: WeightedTexts, n_states: int, stream: torch.Generator) -> Tensor:
+    """Return for each state the token frequencies times noise, as laws (V,K)."""
+    frequencies = texts.token_counts() + 1 / texts.vocabulary_size
+    rows = frequencies[:, None] * noise(stream, len(frequencies), n_states)
+    return rows / rows.sum(0)
 
 
 def windows(texts: WeightedTexts, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,14 +74,13 @@ def require_kinds(texts: WeightedTexts, n_states: int, kind: str) -> None:
         )
 
 
-def laws_of(texts: WeightedTexts, emission: np.ndarray, pairs: csr_array) -> Counts:
+def laws_of(texts: WeightedTexts, emission: np.ndarray, pairs: csr_array, stream: torch.Generator) -> Counts:
     """Return a start from weights (K,V) of an emission, and the moves that explain the pairs beside it.
 
     Pairs of neighbours have the counts Wᵀ diag(n) A W, n the uses of the states: A is read off by W's pseudoinverse.
     """
     n_states = len(emission)
-    frequencies = texts.token_counts().numpy() + 1 / texts.vocabulary_size
-    emission = _smoothed(emission, frequencies / frequencies.sum())
+    emission = _smoothed(emission, noisy_frequencies(texts, n_states, stream).numpy().T)
     inverse = np.linalg.pinv(emission)  # (V,K)
     moves = _smoothed(inverse.T @ (pairs @ inverse), np.full(n_states, 1 / n_states))
     initial = np.full(n_states, 1 / n_states)

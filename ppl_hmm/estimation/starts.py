@@ -5,7 +5,11 @@
   (:mod:`ppl_hmm.estimation.contexts`); clusters are counted as if they were states.
 - ``spectral``: moments of triples of tokens (:mod:`ppl_hmm.estimation.spectral`).
 - ``anchors``: tokens that only one state emits (:mod:`ppl_hmm.estimation.anchors`).
-- ``mixed``: ``random`` and ``contexts`` in turn.
+- ``mixed``: all of them in turn; with more states than kinds of tokens, ``random`` and ``contexts``.
+
+None of them is best for all texts. Text of 20 models (K = 5, V = 20, rows from Dirichlet(0.1), 2000×50 tokens), four
+starts of each kind: the best of a kind was as likely as the truth, less its sampling error, in 17 (random), 16
+(contexts), 19 (spectral) and 16 (anchors) of 20; the best of all in 20.
 """
 
 from __future__ import annotations
@@ -17,10 +21,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm.base.arrays import as_tensor
-from ppl_hmm.base.randomness import CPU
 from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.estimation.anchors import anchor_start
 from ppl_hmm.estimation.contexts import context_start
+from ppl_hmm.estimation.moments import noise, noisy_frequencies
 from ppl_hmm.estimation.priors import LAWS
 from ppl_hmm.estimation.spectral import spectral_start
 from ppl_hmm.estimation.texts import WeightedTexts
@@ -34,14 +38,9 @@ Start = Callable[[WeightedTexts, int, torch.Generator], Counts]
 
 def random_start(texts: WeightedTexts, n_states: int, stream: torch.Generator) -> Counts:
     """Return uniform rows for the chain, and for each state the token frequencies times exponential noise."""
-
-    def noise(*shape: int) -> Tensor:
-        uniform = torch.rand(*shape, generator=stream, dtype=torch.float64, device=CPU)
-        return -torch.log1p(-uniform) + torch.finfo(torch.float64).eps
-
-    frequencies = texts.token_counts() + 1 / texts.vocabulary_size
-    rows = (noise(n_states), noise(n_states, n_states), frequencies[:, None] * noise(len(frequencies), n_states))
-    return Counts(*(row[None] / row.sum(dim, keepdim=True) for row, dim in zip(rows, (-1, -1, 0), strict=True)))
+    initial, transition = noise(stream, 1, n_states), noise(stream, 1, n_states, n_states)
+    emission = noisy_frequencies(texts, n_states, stream)[None]
+    return Counts(initial / initial.sum(-1, keepdim=True), transition / transition.sum(-1, keepdim=True), emission)
 
 
 STARTS: dict[str, Start] = {
@@ -57,7 +56,9 @@ def starting_laws(
 ) -> tuple[Counts, tuple[str, ...]]:
     """Return the starts of a kind, of R restarts, in float64, and the kind of each."""
     one_of("start", kind, (*STARTS, MIXED))
-    kinds = tuple((RANDOM, CONTEXTS)[number % 2] if kind == MIXED else kind for number in range(restarts))
+    of_moments = n_states <= int((texts.token_counts() > 0).sum())
+    several = tuple(STARTS) if of_moments else (RANDOM, CONTEXTS)
+    kinds = tuple(several[number % len(several)] if kind == MIXED else kind for number in range(restarts))
     made = [STARTS[each](texts, n_states, stream) for each in kinds]
     return Counts(*map(torch.cat, zip(*made, strict=True))), kinds
 

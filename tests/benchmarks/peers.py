@@ -142,3 +142,50 @@ def _for_jax(model: HMM, text: torch.Tensor):
 
     start = model.initial @ model.transition
     return [jnp.asarray(array.numpy()) for array in (start, model.transition, model.emission, text)]
+
+
+def hmmlearn_iteration(model: HMM, text: torch.Tensor, implementation: str):
+    """Fit for one iteration of all parameters, from this model each time; the fitted one is left as the attribute."""
+    other = model.to(torch.float64).to_hmmlearn()
+    other.implementation, other.n_iter, other.tol = implementation, 1, -np.inf
+    start = {name: getattr(other, name).copy() for name in ("startprob_", "transmat_", "emissionprob_")}
+    column, lengths = text.numpy().reshape(-1, 1), [text.shape[1]] * len(text)
+
+    def iteration():
+        for name, values in start.items():
+            setattr(other, name, values)
+        other.fit(column, lengths)
+        return other
+
+    return iteration
+
+
+def dynamax_iteration(model: HMM, text: torch.Tensor):
+    """Count with its smoother and normalise. Its own ``fit_em`` compiles anew each time, and writes tokens one-hot."""
+    import jax
+    import jax.numpy as jnp
+    from dynamax.hidden_markov_model.inference import hmm_smoother
+
+    start, transition, emission, tokens = _for_jax(model, text)
+
+    def counts(start, transition, logs, one):
+        posterior = hmm_smoother(start, transition, logs[:, one].T)
+        emitted = jnp.zeros(logs.T.shape).at[one].add(posterior.smoothed_probs)
+        return posterior.marginal_loglik, posterior.initial_probs, posterior.trans_probs, emitted.T
+
+    @jax.jit
+    def iteration(start, transition, emission, tokens):
+        logs = jnp.log(emission)
+
+        def add(total, one):
+            return jax.tree.map(jnp.add, total, counts(start, transition, logs, one)), None
+
+        if len(tokens) > 100:  # a table of counts for each text would not fit
+            first = counts(start, transition, logs, tokens[0])
+            (evidence, *uses), _ = jax.lax.scan(add, first, tokens[1:])
+        else:
+            each_text = jax.vmap(lambda one: counts(start, transition, logs, one))(tokens)
+            evidence, *uses = (each.sum(0) for each in each_text)
+        return evidence, *(each / each.sum(-1, keepdims=True) for each in uses)
+
+    return lambda: jax.block_until_ready(iteration(start, transition, emission, tokens))
