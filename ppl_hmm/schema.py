@@ -196,7 +196,8 @@ WEIGHT = "weight"
 # Groups of a fit's tree, and of the checks of a fitted model; its model is in a group called MODEL.
 MODELS = "models"  # of all sizes
 VOCABULARY = "vocabulary"
-PERPLEXITY = "perplexity"  # also its variable
+HELD_OUT = "held_out"
+PERPLEXITY = "perplexity"  # its variable
 RESTARTS = "restarts"
 PREDICTIVE_CHECKS = "predictive_checks"
 CHECKS = "checks"

@@ -19,7 +19,6 @@ from ppl_hmm.base import foreign
 from ppl_hmm.errors import InvalidInput
 
 _LARGEST = torch.iinfo(torch.int64).max
-_NUMBER_WORDS = "give each word its number first: Vocabulary.from_text(text).encode(text)"
 _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 
 
@@ -167,11 +166,12 @@ def _refuse_item(items: Any, what: str, kind: str) -> None:
     first = items[0].item() if isinstance(items, np.ndarray) else items[0]
     if isinstance(first, (list, tuple, np.ndarray)):
         raise _ragged(what, kind, "rows of different lengths or depths")
+    of_words = "give each word its number first, e.g. by a Vocabulary"
     raise InvalidInput(
         what,
         f"a rectangular array of {kind}",
         f"{type(first).__name__} {first!r}",
-        _NUMBER_WORDS if isinstance(first, str) else "convert to numbers",
+        of_words if isinstance(first, str) else "convert to numbers",
     )
 
 

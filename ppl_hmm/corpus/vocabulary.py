@@ -154,7 +154,7 @@ class Vocabulary:
             [numbers.get(part, numbers[UNKNOWN]) for part in split(_in_case(text, self.lowercase), self.unit)]
             for text in as_texts(texts)
         ]
-        lengths = torch.tensor([len(row) for row in rows])
+        lengths = torch.from_numpy(np.array([len(row) for row in rows], dtype=np.int64))
         longest = max(map(len, rows), default=0)
         if not longest:
             got = "no text" if not rows else "empty texts"

@@ -94,7 +94,7 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
     "fit": {
         schema.MODEL: {"initial": ((schema.STATE,),), "emission": ((schema.STATE, schema.TOKEN),)},
         schema.VOCABULARY: {"unit": ((),)},
-        schema.PERPLEXITY: {
+        schema.HELD_OUT: {
             schema.PERPLEXITY: ((schema.N_STATES,),),
             f"baseline_{schema.PERPLEXITY}": ((schema.BASELINE,),),
         },
@@ -213,7 +213,7 @@ def _kinds(tree: xr.DataTree) -> Iterator[str]:
         "experiment": schema.RESULTS,
         "sample": schema.LATENT,
         "probe": schema.PREFIXES,
-        "fit": schema.PERPLEXITY,
+        "fit": schema.HELD_OUT,
         "checks": schema.CHECKS,
     }
     yield from (kind for kind in telling if tree.attrs.get("kind") == kind)

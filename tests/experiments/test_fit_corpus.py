@@ -42,7 +42,7 @@ def test_blocks_hold_the_text_and_those_held_out_are_random():
 def test_the_tree(tree):
     validate(tree)
     assert tree.attrs["best"] == 2
-    assert tree["perplexity/n_states"].values.tolist() == [1, 2]
+    assert tree["held_out/n_states"].values.tolist() == [1, 2]
     assert set(tree["model"].coords["token"].values) == {*WORDS, "<unknown>"}
     vocabulary = Vocabulary.from_dataset(tree["vocabulary"].to_dataset())
     assert HMM.from_dataset(tree["model"].to_dataset()).names == vocabulary.names
@@ -57,21 +57,21 @@ def test_perplexities_are_those_of_the_held_out_text(tree):
     for n_states in (1, 2):
         model = HMM.from_dataset(tree[f"models/{n_states}"].to_dataset())
         wanted = torch.exp(-log_likelihood(model, tokens).sum() / tokens.numel())
-        assert tree["perplexity/perplexity"].sel(n_states=n_states) == pytest.approx(wanted.item())
+        assert tree["held_out/perplexity"].sel(n_states=n_states) == pytest.approx(wanted.item())
     bigram = NGramModel.fit(vocabulary.encode(training)[0], 2, vocabulary_size=len(vocabulary))
     wanted = np.exp(-bigram.log_likelihood(tokens).sum() / tokens.numel())
-    assert tree["perplexity/baseline_perplexity"].sel(baseline="bigram") == pytest.approx(wanted)
-    one, two = tree["perplexity/perplexity"].values
-    unigram = tree["perplexity/baseline_perplexity"].sel(baseline="unigram").item()
+    assert tree["held_out/baseline_perplexity"].sel(baseline="bigram") == pytest.approx(wanted)
+    one, two = tree["held_out/perplexity"].values
+    unigram = tree["held_out/baseline_perplexity"].sel(baseline="unigram").item()
     assert one == pytest.approx(unigram, rel=1e-3)  # one state is a unigram model
-    assert two < tree["perplexity/baseline_perplexity"].min()  # topics last, and n-grams forget them
+    assert two < tree["held_out/baseline_perplexity"].min()  # topics last, and n-grams forget them
 
 
 def test_unseen_words_are_unknown_and_not_impossible():
     rare = " ".join(f"{word} w{number}" if number % 40 == 0 else word for number, word in enumerate(TEXT.split()))
     found = fit_corpus(rare, "word", (2,), restarts=1, max_size=7, seed=0)
     assert 0 < found.attrs["unknown_share"] < 0.1
-    assert np.isfinite(found["perplexity/perplexity"]).all()
+    assert np.isfinite(found["held_out/perplexity"]).all()
 
 
 def test_any_executor_gives_the_same(tree):

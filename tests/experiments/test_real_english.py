@@ -42,7 +42,7 @@ def test_two_states_are_vowels_and_consonants_and_twenty_beat_bigrams(tmp_path):
     # Letters are vowels by most of their weight: rare ones may err in either direction.
     weight = np.array([float(model.emission[:, token[letter]].sum()) for letter in sorted(found & consonants)]).sum()
     assert weight < 0.05 * float(model.emission[:, [token[letter] for letter in consonants]].sum())
-    perplexity = netcdf.read(tmp_path / "fit" / "fit.nc")["perplexity"]
+    perplexity = netcdf.read(tmp_path / "fit" / "fit.nc")["held_out"]
     baselines = perplexity["baseline_perplexity"]
     two, twenty = perplexity["perplexity"].values
     assert twenty < baselines.sel(baseline="bigram")

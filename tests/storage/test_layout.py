@@ -87,7 +87,24 @@ def probe():
     return ppl_hmm.belief_probe(found.filtered, found, model, text)
 
 
-TREES = {"audit": lambda: made("sampled"), "experiment": experiment, "sample": drawn, "probe": probe}
+@functools.cache
+def fitted():
+    return ppl_hmm.fit_corpus("banana bandana " * 100, n_states=(1, 2), restarts=1, seed=0)
+
+
+@functools.cache
+def checked():
+    return ppl_hmm.check_fit(random_hmm("dirichlet", 3, 4, 0), [[0, 1, 2, 3]], n_replicates=2, seed=0)
+
+
+TREES = {
+    "audit": lambda: made("sampled"),
+    "experiment": experiment,
+    "sample": drawn,
+    "probe": probe,
+    "fit": fitted,
+    "checks": checked,
+}
 
 
 # Round trips.

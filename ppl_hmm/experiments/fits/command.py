@@ -42,7 +42,7 @@ def write(tree: xr.DataTree, out: Path) -> None:
 
 def figures(tree: xr.DataTree) -> Iterator[tuple[str, Figure]]:
     """Yield the figures of a fit by name: of each model, of perplexities, and of the checks of the best model."""
-    yield "perplexity", fits.draw_perplexity(tree[schema.PERPLEXITY].to_dataset(), tree.attrs["unit"])
+    yield "perplexity", fits.draw_perplexity(tree[schema.HELD_OUT].to_dataset(), tree.attrs["unit"])
     yield "checks", fits.draw_checks(cast(xr.DataTree, tree[schema.PREDICTIVE_CHECKS]))
     for n_states, node in tree[schema.MODELS].children.items():
         model = node.to_dataset(inherit=False)
@@ -58,7 +58,7 @@ def table(tree: xr.DataTree) -> Table:
         f"held out in random blocks ({attributes['unknown_share']:.2%} unknown)\nse: standard error of the logarithm; "
         "starts: how many reached the best"
     )
-    found, restarts = tree[schema.PERPLEXITY].to_dataset(), tree[schema.RESTARTS].to_dataset()
+    found, restarts = tree[schema.HELD_OUT].to_dataset(), tree[schema.RESTARTS].to_dataset()
     made = Table(title=f"Held-out perplexity per {attributes['unit']}", box=SIMPLE_HEAD, caption=caption)
     for heading in ("model", "perplexity", "se", "on training text", "starts"):
         made.add_column(heading, justify="right", no_wrap=True)

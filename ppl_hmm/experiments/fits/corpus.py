@@ -107,7 +107,7 @@ def fit_corpus(
     -------
     xarray.DataTree
         ``/model``, that of the lowest held-out perplexity, and ``/models/<K>``, all of them, their tokens labelled;
-        ``/vocabulary``; ``/perplexity``: per held-out token, by ``n_states``, and by ``baseline`` of interpolated
+        ``/vocabulary``; ``/held_out``: ``perplexity`` per token, by ``n_states``, and by ``baseline`` of interpolated
         unigrams, bigrams and trigrams, with the standard error of its logarithm; ``/restarts`` by ``n_states``;
         ``/predictive_checks``: :func:`~ppl_hmm.check_fit` of ``/model`` on the held-out text.
 
@@ -131,9 +131,9 @@ def fit_corpus(
     --------
     >>> from ppl_hmm import fit_corpus
     >>> tree = fit_corpus("banana bandana " * 100, n_states=(1, 4), restarts=1, seed=0)
-    >>> tree["perplexity/perplexity"].sel(n_states=1).round(1).item()
+    >>> tree["held_out/perplexity"].sel(n_states=1).round(1).item()
     4.2
-    >>> tree["perplexity/baseline_perplexity"].sel(baseline="unigram").round(1).item()
+    >>> tree["held_out/baseline_perplexity"].sel(baseline="unigram").round(1).item()
     4.2
     """
     one_of("method", method, ("em",))
@@ -190,7 +190,7 @@ def _as_tree(corpus: Split, fits: dict[int, _Size], attributes: dict[str, object
         f"/{schema.MODEL}": named[best].to_dataset(),
         **{f"/{schema.MODELS}/{k}": model.to_dataset() for k, model in named.items()},
         f"/{schema.VOCABULARY}": corpus.vocabulary.to_dataset(),
-        f"/{schema.PERPLEXITY}": perplexity,
+        f"/{schema.HELD_OUT}": perplexity,
         f"/{schema.RESTARTS}": _restarts(fits),
         **{f"/{schema.PREDICTIVE_CHECKS}{node.path}": node.to_dataset() for node in checks.descendants},
     }
