@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
@@ -46,7 +47,7 @@ class Objective:
         table = torch.cat([parameters.emission, torch.ones_like(parameters.emission[:, :1])], 1)
         n_models = len(table)
         evidence = torch.zeros(n_models, dtype=torch.float64, device=table.device)
-        total = Counts(*map(torch.zeros_like, (parameters.initial, parameters.transition, table)))
+        parts: list[Counts] = []
         for batch in batches:
             ids = batch.ids.expand(n_models, -1, -1)
             weights, lengths = (each.expand(n_models, -1) for each in (batch.weights.to(table.dtype), batch.lengths))
@@ -57,7 +58,8 @@ class Objective:
                 model, sequence = (~possible).nonzero()[0].tolist()
                 _refuse_impossible(model, int(batch.numbers[sequence]))
             evidence = evidence + (batch.weights * log_evidence.double()).sum(1)
-            total = Counts(*map(torch.add, total, counts))
+            parts.append(counts)
+        total = Counts(*(functools.reduce(torch.add, each) for each in zip(*parts, strict=True)))
         return evidence, Counts(total.initial, total.transition, total.emission[:, :-1])
 
     def log_posterior(self, log_likelihood: Tensor, parameters: Counts) -> Tensor:

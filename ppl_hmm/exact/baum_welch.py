@@ -49,5 +49,5 @@ def most_likely_law(counts: Rows, otherwise: Rows, dim: int) -> Rows:
     """Return counts over their sum along ``dim``, shares below :data:`NEGLIGIBLE` as zeros; ``otherwise`` of none."""
     total = counts.sum(dim, keepdim=True)
     kept = torch.where(counts < NEGLIGIBLE[counts.dtype] * total, 0, counts)
-    usable = total > torch.finfo(counts.dtype).tiny
-    return torch.where(usable, kept / torch.where(usable, kept.sum(dim, keepdim=True), 1), otherwise)
+    law, usable = kept / kept.sum(dim, keepdim=True), total > torch.finfo(counts.dtype).tiny
+    return law if usable.all() else torch.where(usable, law, otherwise)
