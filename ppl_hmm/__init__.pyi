@@ -11,7 +11,8 @@ from .errors import (
     PplHmmError as PplHmmError,
 )
 from .estimation.checks import check_fit as check_fit
-from .estimation.em import EMFit as EMFit, Restarts as Restarts, fit_em as fit_em
+from .estimation.em import fit_em as fit_em
+from .estimation.fit import EMFit as EMFit, Restarts as Restarts
 from .experiments.engine.store import open_results as open_results
 from .experiments.figure3.head_vs_prompt import head_vs_prompt as head_vs_prompt
 from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_vs_vanilla

@@ -37,9 +37,7 @@ app = typer.Typer(
 )
 reproduce = typer.Typer(help="Compute a figure of Wei, Xie & Ma (2021) exactly.")
 app.add_typer(reproduce, name="reproduce")
-FAILED = 1
-BAD_USAGE = 2
-INTERRUPTED = 130
+FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130  # exit statuses
 _WIDEST = 100  # columns of a report
 
 States = Annotated[str | None, typer.Option(help="Numbers of hidden states, e.g. 8,28. [default: the figure's]")]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Collection, Mapping
 
-import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm.base import foreign
 from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least, one_of
-from ppl_hmm.estimation.climb import Climb, Objective, climb, climb_online
+from ppl_hmm.estimation.climb import Objective, climb, climb_online
+from ppl_hmm.estimation.fit import EMFit
 from ppl_hmm.estimation.priors import LAWS, Concentration, Pseudocounts
 from ppl_hmm.estimation.starts import MIXED, restricted, starting_laws
 from ppl_hmm.estimation.texts import WeightedTexts
@@ -21,106 +20,10 @@ from ppl_hmm.exact.baum_welch import Counts
 from ppl_hmm.models import HMM
 from ppl_hmm.models.kinds import Text
 
-#: Restarts within so many nats of the best have reached it.
-NEAR_BEST = 2.0
 #: The kind of a start that is given as a model.
 GIVEN = "given"
 
 _log = logging.getLogger("ppl_hmm")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Restarts:
-    """Where each of R restarts came to.
-
-    Attributes
-    ----------
-    kinds
-        R names: how each was started.
-    log_likelihood, log_posterior
-        (R,): last evidence in nats, and with the log prior up to a constant.
-    iterations, converged
-        (R,): iterations taken, and whether the last one gained less than the tolerance.
-    largest_decrease
-        (R,): the most that ``log_posterior`` fell in an iteration; rounding alone, but for minibatches.
-    models
-        The fitted models, with a batch dimension (R,).
-
-    See Also
-    --------
-    ppl_hmm.fit_em : Makes them, with an example.
-
-    Examples
-    --------
-    >>> from ppl_hmm import example, fit_em, sample
-    >>> model, _ = example("aliased")
-    >>> fit = fit_em(sample(model, 50, length=20, seed=0).tokens, 2, restarts=4, seed=0)
-    >>> fit.restarts.kinds
-    ('random', 'contexts', 'spectral', 'anchors')
-    """
-
-    kinds: tuple[str, ...]
-    log_likelihood: Tensor
-    log_posterior: Tensor
-    iterations: Tensor
-    converged: Tensor
-    largest_decrease: Tensor
-    models: HMM
-
-    @property
-    def reached_best(self) -> Tensor:
-        """Whether each came within :data:`NEAR_BEST` nats of the best (R,)."""
-        return self.log_posterior >= self.log_posterior.max() - NEAR_BEST
-
-    @property
-    def n_reached_best(self) -> int:
-        """How many restarts came within :data:`NEAR_BEST` nats of the best: one says that there may be a better one."""
-        return int(self.reached_best.sum())
-
-    @property
-    def by_kind(self) -> dict[str, tuple[int, int]]:
-        """For each kind of start, how many reached the best, and of how many."""
-        reached = self.reached_best.tolist()
-        return {
-            kind: (sum(r for r, k in zip(reached, self.kinds, strict=True) if k == kind), self.kinds.count(kind))
-            for kind in dict.fromkeys(self.kinds)
-        }
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class EMFit:
-    """A model fitted by expectation-maximisation.
-
-    Attributes
-    ----------
-    model
-        The best restart's model.
-    log_likelihood, log_posterior
-        (iterations,): its evidence in nats at each iteration, that of ``model`` last; with the log prior up to a
-        constant. Without minibatches ``log_posterior`` never falls, but for rounding.
-    converged
-        Whether its last iteration gained less than the tolerance.
-    restarts
-        Where each restart came to: :class:`Restarts`.
-
-    See Also
-    --------
-    ppl_hmm.fit_em : Makes one, with an example.
-
-    Examples
-    --------
-    >>> from ppl_hmm import example, fit_em, sample
-    >>> model, _ = example("aliased")
-    >>> fit = fit_em(sample(model, 50, length=20, seed=0).tokens, 2, restarts=2, seed=0)
-    >>> bool(fit.log_likelihood.diff().min() > -1e-9)
-    True
-    """
-
-    model: HMM
-    log_likelihood: Tensor
-    log_posterior: Tensor
-    converged: bool
-    restarts: Restarts
 
 
 def fit_em(
@@ -245,7 +148,7 @@ def fit_em(
         found = climb(objective, laws, max_iterations, float(tolerance))
     else:
         found = climb_online(objective, laws, max_iterations, float(tolerance), stream)
-    return _fit(found, kinds)
+    return EMFit.of(found, kinds)
 
 
 def _matching(start: HMM, n_states: int, vocabulary_size: int | None) -> int:
@@ -287,28 +190,3 @@ def _warn_of_little_text(texts: WeightedTexts, laws: Counts, fixed: Collection[s
             "good",
             *(n_states, n_kinds),
         )
-
-
-def _fit(found: Climb, kinds: tuple[str, ...]) -> EMFit:
-    """Return the fit of the best restart, and the records of all."""
-    falls = -found.log_posterior.diff(dim=0)
-    laws = found.parameters
-    models = HMM(laws.initial, laws.transition, laws.emission.mT)
-    records = Restarts(
-        kinds,
-        found.log_likelihood[-1],
-        found.log_posterior[-1],
-        found.iterations,
-        found.converged,
-        falls.amax(0).clamp(min=0) if len(falls) else torch.zeros_like(found.log_posterior[-1]),
-        models,
-    )
-    best = int(records.log_posterior.argmax())
-    taken = int(found.iterations[best])
-    return EMFit(
-        models[best],
-        found.log_likelihood[:taken, best],
-        found.log_posterior[:taken, best],
-        bool(found.converged[best]),
-        records,
-    )
