@@ -181,7 +181,9 @@ def _of_record(beliefs: Beliefs, ends: Tensor | None) -> Tensor:
         raise InvalidInput(
             "beliefs", "those of one model, (B, T+1, K)", _written(*filtered.shape), "probe each model by itself"
         )
-    return filtered if ends is None or len(ends) != len(filtered) else filtered[torch.arange(len(ends)), ends]
+    if ends is None or len(ends) != len(filtered):
+        return filtered
+    return filtered[torch.arange(len(ends), device=CPU), ends]
 
 
 def _written(*sizes: int | str) -> str:
