@@ -15,7 +15,7 @@ from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.checks import check_distributions
 from ppl_hmm.base.labels import Order, matched, read
 from ppl_hmm.base.randomness import CPU
-from ppl_hmm.base.tokens import as_text
+from ppl_hmm.base.tokens import as_text_with_ends
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.inference.beliefs import Beliefs
 from ppl_hmm.models.kinds import Text
@@ -126,9 +126,8 @@ def prefix_rows(
     InvalidInput
         Bad tokens or lengths, beliefs of other texts, rows of beliefs that are no laws.
     """
-    text = as_text(tokens, vocabulary_size, lengths=lengths)
-    n_texts, length = text.tokens.shape
-    ends = torch.full((n_texts,), length, device=CPU) if text.lengths is None else text.lengths.cpu()
+    text, ends = as_text_with_ends(tokens, vocabulary_size, lengths=lengths, device=CPU)
+    n_texts, length = text.shape
     if isinstance(beliefs, Beliefs):
         at_ends = min(as_tensor(values, what=called(name)).ndim for name, values in activations.items()) < 3
         beliefs = _of_record(beliefs, ends if at_ends else None)
@@ -148,7 +147,7 @@ def prefix_rows(
     check_distributions("beliefs", torch.from_numpy(laws))
     if (laws == laws[0]).all():
         raise InvalidInput("beliefs", "laws that differ", "one law after every prefix", "there is nothing to probe for")
-    return PrefixRows(text.tokens.cpu().numpy(), sequence, position, laws, shape)
+    return PrefixRows(text.numpy(), sequence, position, laws, shape)
 
 
 def by_name(activations: Activations) -> dict[str, Values]:

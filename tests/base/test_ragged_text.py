@@ -42,6 +42,7 @@ FUNCTIONS = {
     "CategoricalHMM.smooth": MODEL.to_categorical_hmm().smooth,
     "CategoricalHMM.viterbi": MODEL.to_categorical_hmm().viterbi,
     "ChannelPrompts.labels": ppl_hmm.channel_prompts(MODEL, TASK).labels,
+    "ChannelPrompts.log_likelihoods": ppl_hmm.channel_prompts(MODEL, TASK).log_likelihoods,
     "ChannelPrompts.sure": ppl_hmm.channel_prompts(MODEL, TASK).sure,
     "Certificate.sign_agreement": ppl_hmm.head_certificate(MODEL, TASK).sign_agreement,
     "MemoryCertificate.coverage": ppl_hmm.memory_certificate(REMEMBERING, MEMORY_TASK).coverage,
