@@ -12,7 +12,7 @@ from torch import Tensor
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.heads.belief_checks import require_beliefs
 from ppl_hmm.heads.belief_controls import belief_controls, prefix_numbers
-from ppl_hmm.heads.prefix_rows import Activations, PrefixRows, by_name, called, prefix_rows
+from ppl_hmm.heads.prefix_rows import Activations, PrefixRows, by_name, called, controls_by_name, prefix_rows
 from ppl_hmm.heads.probe_tree import ProbeProblem, permutation, probe_tree
 from ppl_hmm.inference.beliefs import Beliefs, beliefs as exact_beliefs
 from ppl_hmm.models import HMM
@@ -57,8 +57,8 @@ def belief_probe(
         (B,T+1), (B,T) or (B,), as beliefs begin: what each prefix counts. Its probability, where prefixes are listed;
         texts that were drawn count by their number.
     groups
-        As weights: no prefix is tested by what others of its group have taught. By default a group is one prefix,
-        wherever it occurs; pass the number of the text to hold out whole texts.
+        As weights, or one for each text (B,): no prefix is tested by what others of its group have taught. By default a
+        group is one prefix, wherever it occurs; pass numbers 0..B−1 to hold out whole texts.
     controls
         More features to compare with, by name, as activations: those of an untrained network, for example.
     n_raw, order, n_future
@@ -81,7 +81,7 @@ def belief_probe(
     InvalidInput
         Arrays of different length or order (beliefs have T+1 entries), NaN (where), beliefs that are no laws, always
         the same, a token late or early, or another model's; weights that are not positive, fewer groups than folds, no
-        layer, a name that is taken.
+        layer, a name that is taken, empty texts alone.
     ImpossibleText
         Text of probability zero.
 
@@ -107,17 +107,16 @@ def belief_probe(
     1.0
     """
     require_model("belief_probe", model, HMM)
-    layers, others = by_name(activations), by_name(controls) if controls else {}
+    layers, others = by_name(activations), controls_by_name(controls)
     rows = prefix_rows(layers, beliefs, model.vocabulary_size, tokens, lengths)
-    layers, others = (
-        {name: rows.read(values, called(name)) for name, values in each.items()} for each in (layers, others)
-    )
+    layers = {name: rows.read(values, called(name)) for name, values in layers.items()}
+    others = {name: rows.read(values, f"control {name!r}") for name, values in others.items()}
     reach = {"n_raw": n_raw, "order": order, "n_future": n_future}
     exact = exact_beliefs(model, rows.tokens).filtered.detach()
     built = belief_controls(rows, model, exact, **{name: at_least(name, value, 1) for name, value in reach.items()})
     prefixes = prefix_numbers(rows.tokens)[rows.sequence, rows.position]
     require_beliefs(rows, exact.cpu().double().numpy(), prefixes)
-    folds = _folds(prefixes if groups is None else rows.read(groups, "groups", ()), n_folds, seed)
+    folds = _folds(prefixes if groups is None else rows.read_groups(groups), n_folds, seed)
     problem = ProbeProblem.of(rows, _weights(rows, weights), folds, prefixes, seed)
     return probe_tree(problem, layers, built, others)
 
