@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from ppl_hmm.exact.futures import future_laws
 from ppl_hmm.heads.prefix_rows import PrefixRows
-from ppl_hmm.inference.beliefs import beliefs
 from ppl_hmm.models import HMM
 from ppl_hmm.schema import Control
 
@@ -27,12 +27,14 @@ class ControlFeatures(NamedTuple):
 
 
 def belief_controls(
-    rows: PrefixRows, model: HMM, *, n_raw: int, order: int, n_future: int
+    rows: PrefixRows, model: HMM, exact: Tensor, *, n_raw: int, order: int, n_future: int
 ) -> dict[Control, ControlFeatures]:
     """Return features of the prefixes that need no network.
 
     Parameters
     ----------
+    exact
+        (B,T+1,K): the model's beliefs of these texts.
     n_raw
         Tokens of the past, one-hot each.
     order
@@ -44,10 +46,10 @@ def belief_controls(
 
     Notes
     -----
-    Cost O(B·T·K² + N·(V·n_raw + V^order + K·V^n_future)).
+    Cost O(N·(V·n_raw + V^order + K·V^n_future)).
     """
     order, n_future = (_affordable(wanted, model.vocabulary_size) for wanted in (order, n_future))
-    belief = beliefs(model, rows.tokens).filtered.detach()[rows.sequence, rows.position]
+    belief = exact[rows.sequence, rows.position]
     arrays = belief, model.transition.detach(), model.emission.detach()
     next_token = future_laws(*arrays, 1).cpu().double().numpy()
     future = future_laws(*arrays, n_future).cpu().double().numpy()

@@ -10,16 +10,14 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput, at_least
+from ppl_hmm.heads.belief_checks import require_beliefs
 from ppl_hmm.heads.belief_controls import belief_controls, prefix_numbers
-from ppl_hmm.heads.prefix_rows import Activations, PrefixRows, by_name, called, prefix_rows
+from ppl_hmm.heads.prefix_rows import Activations, PrefixRows, by_name, called, controls_by_name, prefix_rows
 from ppl_hmm.heads.probe_tree import ProbeProblem, permutation, probe_tree
-from ppl_hmm.inference.beliefs import Beliefs
+from ppl_hmm.inference.beliefs import Beliefs, beliefs as exact_beliefs
 from ppl_hmm.models import HMM
 from ppl_hmm.models.kinds import Text
 from ppl_hmm.recoverability.arguments import require_model
-
-# Beliefs after one prefix may differ by the rounding of float32.
-_SAME = 1e-4
 
 
 def belief_probe(
@@ -47,7 +45,8 @@ def belief_probe(
         array of any library, or one for each name of a layer.
     beliefs
         What :func:`~ppl_hmm.beliefs` returns, or laws (B,T+1,K), (B,T,K) or (B,K), one for each row of activations:
-        those of a :class:`~ppl_hmm.MealyHMM` over its own states, for example.
+        those of a :class:`~ppl_hmm.MealyHMM` over its own states, for example. They must be a linear function of the
+        model's beliefs after the same prefix, as the law of everything is that depends on the text through H_t alone.
     model
         HMM that the texts are from; the controls follow from it.
     tokens
@@ -59,8 +58,8 @@ def belief_probe(
         (B,T+1), (B,T) or (B,), as beliefs begin: what each prefix counts. Its probability, where prefixes are listed;
         texts that were drawn count by their number.
     groups
-        As weights: no prefix is tested by what others of its group have taught. By default a group is one prefix,
-        wherever it occurs; pass the number of the text to hold out whole texts.
+        As weights, or one for each text (B,): no prefix is tested by what others of its group have taught. By default a
+        group is one prefix, wherever it occurs; pass numbers 0..B−1 to hold out whole texts.
     controls
         More features to compare with, by name, as activations: those of an untrained network, for example.
     n_raw, order, n_future
@@ -81,8 +80,9 @@ def belief_probe(
     Raises
     ------
     InvalidInput
-        Arrays of different length or order (beliefs have T+1 entries), NaN (where), beliefs that are no laws or always
-        the same, weights that are not positive, fewer groups than folds, no layer, a name that is taken.
+        Arrays of different length or order (beliefs have T+1 entries), NaN (where), beliefs that are no laws, always
+        the same, a token late or early, or another model's; weights that are not positive, fewer groups than folds, no
+        layer, a name that is taken, empty texts alone.
     ImpossibleText
         Text of probability zero.
 
@@ -108,27 +108,18 @@ def belief_probe(
     1.0
     """
     require_model("belief_probe", model, HMM)
-    layers, others = by_name(activations), by_name(controls) if controls else {}
+    layers, others = by_name(activations), controls_by_name(controls)
     rows = prefix_rows(layers, beliefs, model.vocabulary_size, tokens, lengths)
-    layers, others = (
-        {name: rows.read(values, called(name)) for name, values in each.items()} for each in (layers, others)
-    )
+    layers = {name: rows.read(values, called(name)) for name, values in layers.items()}
+    others = {name: rows.read(values, f"control {name!r}") for name, values in others.items()}
     reach = {"n_raw": n_raw, "order": order, "n_future": n_future}
-    built = belief_controls(rows, model, **{name: at_least(name, value, 1) for name, value in reach.items()})
+    exact = exact_beliefs(model, rows.tokens).filtered.detach()
+    built = belief_controls(rows, model, exact, **{name: at_least(name, value, 1) for name, value in reach.items()})
     prefixes = prefix_numbers(rows.tokens)[rows.sequence, rows.position]
-    _require_functions(rows.beliefs, prefixes)
-    folds = _folds(prefixes if groups is None else rows.read(groups, "groups", ()), n_folds, seed)
+    require_beliefs(rows, exact.cpu().double().numpy(), prefixes)
+    folds = _folds(prefixes if groups is None else rows.read_groups(groups), n_folds, seed)
     problem = ProbeProblem.of(rows, _weights(rows, weights), folds, prefixes, seed)
     return probe_tree(problem, layers, built, others)
-
-
-def _require_functions(beliefs: np.ndarray, prefixes: np.ndarray) -> None:
-    """Raise :class:`InvalidInput` where beliefs (N,K) differ after the same prefix: their order cannot be right."""
-    _, first, number = np.unique(prefixes, return_index=True, return_inverse=True)
-    apart = np.abs(beliefs - beliefs[first][number]).max()
-    if apart > _SAME:
-        remedy = "give beliefs the order of the tokens: texts first, then positions"
-        raise InvalidInput("beliefs", "one law after the same prefix", f"laws that differ by {apart:.2g}", remedy)
 
 
 def _weights(rows: PrefixRows, weights: ArrayLike | Tensor | None) -> np.ndarray:

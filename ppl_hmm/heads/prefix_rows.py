@@ -46,6 +46,12 @@ class PrefixRows(NamedTuple):
         """
         return self.shape.rows(values, what, trailing, self.sequence, self.position)
 
+    def read_groups(self, groups: Values) -> np.ndarray:
+        """Return the groups (N,) of the prefixes, from one for each prefix or one for each text (B,)."""
+        of_texts = self.shape._replace(leading=self.shape.leading[:1])
+        shape = of_texts if tuple(as_tensor(groups, what="groups").shape) == of_texts.leading else self.shape
+        return shape.rows(groups, "groups", (), self.sequence, self.position)
+
 
 class RowShape(NamedTuple):
     """What arrays begin with that have an entry for each prefix."""
@@ -105,7 +111,9 @@ class RowShape(NamedTuple):
             own, beliefs = found[1], self.leading[1]
             if (own, beliefs) == (self.length, self.length + 1):
                 expected += " (these have T+1 entries, the first of them before any text)"
-                remedy = "drop that one, beliefs.filtered[:, 1:], or put what is before any text in front of the others"
+                remedy = "put what is before any text in front of the others"
+                if n_trailing:
+                    remedy = f"drop that one, beliefs.filtered[:, 1:], or {remedy}"
             elif (own, beliefs) == (self.length + 1, self.length):
                 expected += " (these lack the entry before any text: of T tokens there are T+1)"
                 remedy = f"pass all T+1 beliefs, or drop the first entry of {what}"
@@ -128,6 +136,9 @@ def prefix_rows(
     """
     text, ends = as_text_with_ends(tokens, vocabulary_size, lengths=lengths, device=CPU)
     n_texts, length = text.shape
+    if not ends.any():
+        remedy = "pass longer texts: there is nothing to probe for before any token"
+        raise InvalidInput("tokens", "a text of at least one token", "empty texts alone", remedy)
     if isinstance(beliefs, Beliefs):
         at_ends = min(as_tensor(values, what=called(name)).ndim for name, values in activations.items()) < 3
         beliefs = _of_record(beliefs, ends if at_ends else None)
@@ -166,6 +177,23 @@ def by_name(activations: Activations) -> dict[str, Values]:
         got = f"names {', '.join(map(repr, activations))}" if activations else "no layer"
         raise InvalidInput("activations", "an array, or a mapping with a name for each layer", got, "name each layer")
     return dict(activations)
+
+
+def controls_by_name(controls: Mapping[str, Values] | None) -> dict[str, Values]:
+    """Return the caller's own controls, if any.
+
+    Raises
+    ------
+    InvalidInput
+        No mapping, or a control without a name.
+    """
+    if controls is None:
+        return {}
+    if not isinstance(controls, Mapping) or not all(isinstance(name, str) for name in controls):
+        got = f"names {', '.join(map(repr, controls))}" if isinstance(controls, Mapping) else type(controls).__name__
+        remedy = "name each control: {'untrained': activations}"
+        raise InvalidInput("controls", "a mapping with a name for each control", got, remedy)
+    return dict(controls)
 
 
 def called(layer: str) -> str:

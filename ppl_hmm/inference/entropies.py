@@ -37,8 +37,10 @@ def entropies(
     length
         T ≥ 1: tokens of the longest text for block and myopic entropies.
     precision
-        The bounds of the entropy rate come from longer and longer texts until they are no farther apart, or no farther
-        than merging blurs them; texts have :data:`LONGEST` tokens, or beliefs take :data:`LARGEST_WALK` numbers.
+        The bounds of rate and excess entropy come from longer and longer texts until those of the rate are no farther
+        apart, or no farther than merging blurs them, and those of the excess entropy no farther than this and those of
+        rate and block entropies imply; or texts have :data:`LONGEST` tokens; or beliefs take :data:`LARGEST_WALK`
+        numbers. Bounds stay wide where text of that length does not make up for a state that is unknown at its start.
     tolerance
         Beliefs in one cell of this width are merged. Bounds account for it: a larger tolerance is faster, and reaches
         longer texts, with wider bounds.
@@ -124,9 +126,11 @@ def _of_stationary(machine: MealyHMM, precision: float, tolerance: float) -> tup
     for walk, from_state in itertools.islice(_longer(start, matrices, tolerance), LONGEST + 1):
         myopic, n_tokens = walk.next_token(matrices), walk.length
         rate = Bounds(max(rate.lower, from_state.next_token(matrices).lower), min(rate.upper, myopic.upper))
+        known = Bounds(block.lower - n_tokens * rate.upper, block.upper - n_tokens * rate.lower)
         told = walk.state(matrices).upper - from_state.state(matrices).lower
-        excess = Bounds(block.lower - n_tokens * rate.upper, block.upper - n_tokens * rate.lower + told)
-        if rate.upper - rate.lower <= max(precision, from_state.merged):  # merging only widens from there
+        excess = Bounds(max(excess.lower, known.lower), min(excess.upper, known.upper + told))
+        finest = max(precision, from_state.merged)  # merging only widens from there
+        if rate.upper - rate.lower <= finest and told <= max(finest, known.upper - known.lower):
             break
         block = Bounds(block.lower + myopic.lower, block.upper + myopic.upper)
-    return rate, Bounds(max(excess.lower, 0.0), excess.upper), n_tokens
+    return rate, excess, n_tokens
