@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ppl_hmm.errors import InvalidInput
+from ppl_hmm.errors import ForeignFile, InvalidInput
 
 
 @contextmanager
@@ -17,6 +17,12 @@ def waiting(what: str) -> Iterator[None]:
     """Show on a terminal that something is going on."""
     with Console(stderr=True).status(what):
         yield
+
+
+def require_new(out: Path) -> None:
+    """Raise :class:`ForeignFile` where ``--out`` exists: what is there may be somebody's."""
+    if out.exists():
+        raise ForeignFile(f"--out {out}", "a new directory", "one that exists", "remove it, or choose another name")
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from rich.console import Console
 from typer.core import TyperOption
 
 import ppl_hmm
-from ppl_hmm._terminal import dask, parse_states, show_experiment, waiting
+from ppl_hmm._terminal import dask, parse_states, require_new, show_experiment, waiting
 from ppl_hmm._version import __version__
-from ppl_hmm.errors import ForeignFile, InvalidInput, PplHmmError
+from ppl_hmm.errors import InvalidInput, PplHmmError
 from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS, Figure3Settings
 from ppl_hmm.experiments.look.progress import progress_bar
 
@@ -142,8 +142,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="New directory for models (netCDF) and figures.")] = Path("fit"),
 ) -> None:
     """Learn models of several sizes from a text file, and compare them on held-out text with n-gram models."""
-    if out.exists():
-        raise ForeignFile(f"--out {out}", "a new directory", "one that exists", "remove it, or choose another name")
+    require_new(out)
     sizes = parse_states(states)
     from ppl_hmm.corpus.files import read_text
     from ppl_hmm.experiments.fits import command
@@ -197,8 +196,8 @@ def audit(
         raise InvalidInput("ppl-hmm audit", "a model file or --example", "both" if model else "neither", "give one")
     if example is not None and task is not None:
         raise InvalidInput("ppl-hmm audit", "--task or --example", "both", "an example brings its task")
-    if out is not None and out.exists():
-        raise ForeignFile(f"--out {out}", "a new directory", "one that exists", "remove it, or choose another name")
+    if out is not None:
+        require_new(out)
     if position is not None and (example is not None or task is not None):
         raise InvalidInput("ppl-hmm audit", "--position for a random task", "a given task", "leave it out")
     from ppl_hmm.audits import command
@@ -222,19 +221,24 @@ def beliefs(
     model: Annotated[Path | None, typer.Argument(help="A model file (netCDF).")] = None,
     process: Annotated[str | None, typer.Option(help="A known process in place of a file: mess3, rrxor, …")] = None,
     depth: Annotated[int, typer.Option(help="Tokens of the longest text.")] = 10,
-    out: Annotated[Path, typer.Option(help="Directory of figure and numbers (netCDF).")] = Path("results") / "beliefs",
+    out: Annotated[
+        Path | None, typer.Option(help="New directory of figure and numbers. [default: results/beliefs-<name>]")
+    ] = None,
 ) -> None:
     """Draw the beliefs that texts leave, and print how many there are and what is lost by a perfect prediction."""
     if (model is None) == (process is None):
         raise InvalidInput("ppl-hmm beliefs", "a model file or --process", "both" if model else "neither", "give one")
+    name = process if process is not None else cast(Path, model).stem
+    out = Path("results") / f"beliefs-{name}" if out is None else out
+    require_new(out)
     from ppl_hmm.experiments.look import beliefs as look
     from ppl_hmm.storage import files
 
     source = ppl_hmm.process(process) if process is not None else files.load_process(str(model))
     with waiting("following beliefs"):
         tree = look.belief_tree(source, depth)
-    paths = look.write(tree, out, process if process is not None else str(model))
-    typer.echo(look.report(tree) + "\nwritten: " + ", ".join(map(str, paths)))
+    look.write(tree, out, name)
+    typer.echo(f"{look.report(tree)}\n\nresults: {out}")
 
 
 @app.command("warm-up")

@@ -80,6 +80,7 @@ OF_MODEL = {
     "constant_certificate": lambda model: ppl_hmm.constant_certificate(model, TASK),
     "constructed_attention": lambda model: ppl_hmm.constructed_attention(model, MEMORY_TASK),
     "chain_certificate": lambda model: ppl_hmm.chain_certificate(model, TASK, 2),
+    "check_fit": lambda model: ppl_hmm.check_fit(model, TEXT, n_replicates=2, seed=0),
     "constructed_head": lambda model: ppl_hmm.constructed_head(model, TASK),
     "masks_needed": lambda model: ppl_hmm.masks_needed(model, TASK),
     "constructed_prompt": lambda model: ppl_hmm.constructed_prompt(model, TASK),

@@ -50,6 +50,7 @@ _OPEN = {
     Cause.TOO_LARGE: "the model is too large to construct weights for it",
     Cause.CONTRADICTED: "the verdict was withdrawn, as the texts that were read contradict it",
 }
+_NO_CHANNEL = "the first token cannot come from a state that the task needs, so that none were constructed"
 
 _NO_LABEL = "nothing to learn: rounding decides the label of every text that was read"
 # Where the cause alone decides.
@@ -104,25 +105,28 @@ _ADVICE_WITH_MEMORY = {
 }
 _ADVICE_OF_CAUSAL = {
     (schema.HEAD, Cause.CONDITION_HOLDS): "constructed_head(model, task, reader='causal') is that head; it reads "
-    "next_token_features(lm, tokens)",
+    "next_token_features(lm, tokens{ends}){counted}",
     (schema.HEAD, Cause.WITNESS): "no linear head on the next-token law will do, however it is trained: see whether a "
     "prompt does, or read log-probabilities, LinearHead(features='log')",
-    (schema.HEAD, Cause.CONDITION_FAILS): "learn a head on next_token_features(lm, tokens) and test it; longer or more "
-    "text may hold a witness",
+    (schema.HEAD, Cause.CONDITION_FAILS): "learn a head on next_token_features(lm, tokens{ends}) and test it; longer "
+    "or more text may hold a witness{counted}",
     (schema.HEAD, Cause.ROUNDING): "expect no trained head to find it: see whether a prompt does better",
     (schema.PROMPT, Cause.CONDITION_HOLDS): "constructed_prompt(model, task, reader='causal'), then "
-    "constructed_head(model, task, prompt, reader='causal'); it reads next_token_features(lm, tokens, prompt)",
+    "constructed_head(model, task, prompt, reader='causal'); it reads next_token_features(lm, tokens, "
+    "template=prompt{ends}){counted}",
     (schema.PROMPT, Cause.CONDITION_FAILS): "no prompt of one token was constructed: try a template, "
     "causal_certificate(model, task, template)",
     (schema.CHANNEL, Cause.CONDITION_HOLDS): "channel_prompts(model, task).labels(tokens) compares the likelihoods",
     (schema.CHANNEL, Cause.CONDITION_FAILS): "give moves to every state that the task needs a small probability",
 }
-_ADVICE_OF_CAUSAL_ON_FIRST_STATE = {
-    (question, cause): "compare the likelihoods of channel prompts, channel_prompts(model, task), or read a masked "
-    "language model"
+# Where no head of a causal reader is known to answer a task on H₀. Likelihoods do, where there are channel prompts.
+_NOT_FOR_HEADS = tuple(
+    (question, cause)
     for question in (schema.HEAD, schema.PROMPT)
     for cause in (Cause.WITNESS, Cause.CONDITION_FAILS)
-}
+)
+_READ_MASKED = "read a masked language model"
+_COMPARE = f"compare the likelihoods of channel prompts, channel_prompts(model, task), or {_READ_MASKED}"
 _ADVICE_AT_POSITION = {
     (schema.HEAD, Cause.CONDITION_HOLDS): "constructed_head(model, task) is that head; it reads probe_features(lm, "
     "tokens, position=…, given=…), as the task says",
@@ -150,8 +154,10 @@ def sentence(audited: Audited, asked: Asked) -> str:
         n_texts = _n_proving(audited, asked, schema.WITNESS)
         answer = f"{_capital(subject)} cannot solve this task, however it is trained: {n_texts} texts prove it."
     else:
-        answer = f"It is open whether {subject} solves this task: {_OPEN[cause]}."
-    if audited.reader is Reader.CAUSAL and not asked.recoverable and not is_filtered(audited.task.place):
+        why = _NO_CHANNEL if (asked.question, cause) == (schema.CHANNEL, Cause.CONDITION_FAILS) else _OPEN[cause]
+        answer = f"It is open whether {subject} solves this task: {why}."
+    of_head = audited.reader is Reader.CAUSAL and asked.question != schema.CHANNEL
+    if of_head and not asked.recoverable and not is_filtered(audited.task.place):
         answer += " What it reads depends on the text through the law of the last state alone."
     return " ".join([answer, *_learned(audited, asked)])
 
@@ -180,15 +186,25 @@ def advice(audited: Audited, asked: Asked) -> str:
         at_position = _ADVICE_AT_POSITION if audited.latent_asked else {}
         of_causal = _ADVICE_OF_CAUSAL if audited.reader is Reader.CAUSAL else {}
         if of_causal and audited.task.place.position is None:
-            of_causal = {**of_causal, **_ADVICE_OF_CAUSAL_ON_FIRST_STATE}
+            there_are = schema.CHANNEL in audited.asked and audited.asked[schema.CHANNEL].recoverable
+            of_causal = {**of_causal, **dict.fromkeys(_NOT_FOR_HEADS, _COMPARE if there_are else _READ_MASKED)}
         of_head = question == schema.MASKS and asked.n_masks == 1
         found = {**_ADVICE, **with_memory, **at_position, **of_causal}[schema.HEAD if of_head else question, cause]
-        found = found.format(n_masks=asked.n_masks)
+        found = found.format(n_masks=asked.n_masks, **_ends(audited))
         if of_head and asked.recoverable:
             found = f"one mask is enough: {found}"
     if asked.recoverable and asked.residual > RESIDUAL_TOLERANCE:
         found += f"; pass tolerance={audited.tolerance:g}, as to this audit"
     return found
+
+
+def _ends(audited: Audited) -> dict[str, str]:
+    """Return the argument that ends texts at the position of a causal reader's task, and what it counts, in words."""
+    place = audited.task.place
+    if not is_filtered(place) or place.position == -1:
+        return {"ends": "", "counted": ""}
+    counted = f"; lengths are the numbers of tokens up to position {place.position} with it"
+    return {"ends": ", lengths=…", "counted": counted}
 
 
 def recommendation(audited: Audited) -> str:
@@ -200,7 +216,7 @@ def recommendation(audited: Audited) -> str:
     if remedy is Remedy.UNKNOWN:
         return "Nothing can be recommended: no label was clear enough to learn from."
     what = {**_REMEDIES, **_subjects(audited)}[remedy].format(masks=_masks(int(found["n_masks"])))
-    cost = _cost(int(found["n_masks"]), int(found["n_prompt_tokens"]), audited.vocabulary_size)
+    cost = _cost(int(found["n_masks"]), int(found["n_prompt_tokens"]), audited)
     if remedy is Remedy.CHANNEL:
         cost = f"It reads each text after {audited.task.n_classes} prompts of one token each."
     if basis is Basis.MEASUREMENT:
@@ -216,11 +232,12 @@ def _subjects(audited: Audited) -> dict[str, str]:
     return {**_SUBJECTS, **(_SUBJECTS_OF_CAUSAL if audited.reader is Reader.CAUSAL else {})}
 
 
-def _cost(n_masks: int, n_prompt_tokens: int, vocabulary_size: int) -> str:
-    """Say what a remedy reads of each text, and what stands in front."""
-    read = f"{n_masks * vocabulary_size} numbers of each text" if n_masks else "the whole text"
+def _cost(n_masks: int, n_prompt_tokens: int, audited: Audited) -> str:
+    """Say what a remedy reads of each text, and which prompt stands in front, or after it for a causal reader."""
+    read = f"{n_masks * audited.vocabulary_size} numbers of each text" if n_masks else "the whole text"
     tokens = f"{n_prompt_tokens} prompt token{'s' if n_prompt_tokens > 1 else ''}"
-    return f"It reads {read}{f', after {tokens}' if n_prompt_tokens else ''}."
+    with_prompt = f" and {tokens} after it" if audited.reader is Reader.CAUSAL else f", after {tokens}"
+    return f"It reads {read}{with_prompt if n_prompt_tokens else ''}."
 
 
 def _stability(found: dict) -> str:

@@ -80,10 +80,11 @@ def climb(objective: Objective, start: Counts, max_iterations: int, tolerance: f
 
     An iteration costs O(R·B·T·K²) for the R restarts that still climb.
     """
-    best, current, climbing = Counts(*(each.clone() for each in start)), start, torch.arange(len(start.initial))
+    best, current = Counts(*(each.clone() for each in start)), start
+    climbing = torch.arange(len(start.initial), device=CPU)
     traces: list[tuple[Tensor, Tensor]] = []  # log-likelihoods and log-posteriors (R,)
-    iterations = torch.zeros(len(climbing), dtype=torch.int64)
-    converged = torch.zeros(len(climbing), dtype=torch.bool)
+    iterations = torch.zeros(len(climbing), dtype=torch.int64, device=CPU)
+    converged = torch.zeros(len(climbing), dtype=torch.bool, device=CPU)
     for number in range(max_iterations):
         evidence, counts = objective.counts(current, objective.texts.batches)
         reached = objective.log_posterior(evidence, current)
@@ -114,9 +115,9 @@ def climb_online(
     batches, current, statistics, n_steps = objective.texts.batches, start, None, 0
     shares = [float(batch.weights.sum()) for batch in batches]
     traces: list[tuple[Tensor, Tensor]] = []
-    converged = torch.zeros(len(start.initial), dtype=torch.bool)
+    converged = torch.zeros(len(start.initial), dtype=torch.bool, device=CPU)
     for _ in range(max_iterations - 1):
-        evidence = torch.zeros(len(start.initial), dtype=torch.float64)
+        evidence = torch.zeros(len(start.initial), dtype=torch.float64, device=CPU)
         for number in torch.randperm(len(batches), generator=stream, device=CPU).tolist():
             of_batch, counts = objective.counts(current, [batches[number]])
             evidence += of_batch.cpu()
@@ -131,7 +132,7 @@ def climb_online(
             break
     evidence, _ = objective.counts(current, batches)
     traces.append((evidence.cpu(), objective.log_posterior(evidence, current).cpu()))
-    iterations = torch.full(converged.shape, len(traces))
+    iterations = torch.full(converged.shape, len(traces), device=CPU)
     return Climb(current, *_stacked(traces), iterations, converged)
 
 

@@ -31,13 +31,14 @@ def context_start(texts: WeightedTexts, n_states: int, stream: torch.Generator) 
     coordinates = token_coordinates(texts)
     cluster = _clusters([coordinates[block] for block in blocks], n_states, stream)
     mask = texts.vocabulary_size
-    emission, moves = torch.zeros(mask + 1, n_states).double(), torch.zeros(n_states, n_states).double()
+    emission = torch.zeros(mask + 1, n_states, dtype=torch.float64, device=CPU)
+    moves = torch.zeros(n_states, n_states, dtype=torch.float64, device=CPU)
     for block, states in zip(blocks, cluster, strict=True):
-        one = torch.ones((), dtype=torch.float64)
+        one = torch.ones((), dtype=torch.float64, device=CPU)
         emission.index_put_((block, states), one, accumulate=True)
         moves.index_put_((states[:-1], states[1:]), one, accumulate=True)
     return Counts(
-        torch.full((1, n_states), 1 / n_states, dtype=torch.float64),
+        torch.full((1, n_states), 1 / n_states, dtype=torch.float64, device=CPU),
         _smoothed(moves, torch.full_like(moves, 1 / n_states), -1)[None],
         _smoothed(emission[:-1], noisy_frequencies(texts, n_states, stream), 0)[None],
     )
@@ -71,7 +72,7 @@ def token_coordinates(texts: WeightedTexts) -> Tensor:
     """Return coordinates (V+1,D) of each token, and zeros for the mask: one each, or D leading singular vectors."""
     size = texts.vocabulary_size
     if size <= _COORDINATES:
-        own = torch.eye(size, dtype=torch.float64)
+        own = torch.eye(size, dtype=torch.float64, device=CPU)
     else:
         runs, weights = windows(texts, 2)
         pairs = pair_counts(runs, weights, size)
@@ -79,7 +80,7 @@ def token_coordinates(texts: WeightedTexts) -> Tensor:
         left, values, right = leading(csr_array(pairs / after[:, None] / before[None]), _COORDINATES // 2)
         own = np.concatenate([left * values / after[:, None], right * values / before[:, None]], 1)
         own = torch.from_numpy(own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-12))
-    return torch.cat([own, torch.zeros(1, own.shape[1], dtype=torch.float64)])
+    return torch.cat([own, torch.zeros(1, own.shape[1], dtype=torch.float64, device=CPU)])
 
 
 def _clusters(blocks: list[Tensor], n_states: int, stream: torch.Generator) -> list[Tensor]:
@@ -110,7 +111,7 @@ def _shifted(block: Tensor, by: int) -> Tensor:
 def _spread(points: Tensor, n_centres: int, stream: torch.Generator) -> Tensor:
     """Return points far from each other: each drawn by its squared distance to those before (k-means++)."""
     centres = [points[int(torch.randint(len(points), (), generator=stream, device=CPU))]]
-    distance = torch.full((len(points),), torch.inf, dtype=torch.float64)
+    distance = torch.full((len(points),), torch.inf, dtype=torch.float64, device=CPU)
     for _ in range(n_centres - 1):
         distance = torch.minimum(distance, (points - centres[-1]).square().sum(1))
         centres.append(points[int(torch.multinomial(distance.clamp(min=1e-12), 1, generator=stream))])

@@ -84,7 +84,7 @@ class WeightedTexts:
 
     def token_counts(self) -> Tensor:
         """Return how often each token occurs (V,), by weight."""
-        total = torch.zeros(self.vocabulary_size + 1, dtype=torch.float64)
+        total = torch.zeros(self.vocabulary_size + 1, dtype=torch.float64, device=CPU)
         for batch in self.batches:
             each = batch.weights.cpu()[:, None].expand(batch.ids.shape)
             total.index_add_(0, batch.ids.cpu().flatten(), each.flatten())

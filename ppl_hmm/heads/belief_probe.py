@@ -52,7 +52,8 @@ def belief_probe(
     tokens
         (B,T) in 0..V−1, or ``MASK``.
     lengths
-        (B,): prefixes that are longer than their text are left out.
+        (B,): prefixes that are longer than their text are left out. By default a text ends after its last token that is
+        not ``MASK``.
     weights
         (B,T+1), (B,T) or (B,), as beliefs begin: what each prefix counts. Its probability, where prefixes are listed;
         texts that were drawn count by their number.

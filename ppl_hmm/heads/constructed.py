@@ -18,6 +18,12 @@ from ppl_hmm.recoverability.position import position_certificate
 from ppl_hmm.schema import Reader
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, require_task
 
+# What else a reader may do, in words.
+_OTHERWISE = {
+    Reader.MASKED: "a prompt or more masks",
+    Reader.CAUSAL: "another template, which causal_prompt_certificate(model, task) may find",
+}
+
 
 def constructed_head(
     model: HMM,
@@ -38,7 +44,8 @@ def constructed_head(
     Parameters as in :func:`ppl_hmm.recoverability.head.head_certificate`; with ``n_masks`` the head is that of
     :func:`~ppl_hmm.chain_certificate`, or of :func:`~ppl_hmm.position_certificate`, and reads
     ``probe_features(…, n_masks=…)``, flattened to (B,J·V). With ``reader='causal'`` the head is that of
-    :func:`~ppl_hmm.causal_certificate`, ``prompt`` its template; it reads :func:`~ppl_hmm.next_token_features`.
+    :func:`~ppl_hmm.causal_certificate`, ``prompt`` its template; it reads :func:`~ppl_hmm.next_token_features` with
+    ``template=prompt``, of texts up to the task's position: for ``given='prefix'`` at another than −1 pass ``lengths``.
 
     Raises
     ------
@@ -81,7 +88,7 @@ def constructed_head(
     else:
         certificate = head_certificate(model, task, prompt, support_threshold=support_threshold, tolerance=tolerance)
     if not certificate.recoverable:
-        raise ConditionNotMet(certificate, "learn a head instead, or try a prompt or more masks")
+        raise ConditionNotMet(certificate, f"learn a head instead, or try {_OTHERWISE[Reader(reader)]}")
     return LinearHead.from_weights(certificate.weights.detach().cpu().numpy())
 
 

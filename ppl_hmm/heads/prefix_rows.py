@@ -15,7 +15,7 @@ from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.checks import check_distributions
 from ppl_hmm.base.labels import Order, matched, read
 from ppl_hmm.base.randomness import CPU
-from ppl_hmm.base.tokens import as_text
+from ppl_hmm.base.tokens import as_text_with_ends
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.inference.beliefs import Beliefs
 from ppl_hmm.models.kinds import Text
@@ -134,9 +134,8 @@ def prefix_rows(
     InvalidInput
         Bad tokens or lengths, beliefs of other texts, rows of beliefs that are no laws.
     """
-    text = as_text(tokens, vocabulary_size, lengths=lengths, shortest=0)
-    n_texts, length = text.tokens.shape
-    ends = torch.full((n_texts,), length, device=CPU) if text.lengths is None else text.lengths.cpu()
+    text, ends = as_text_with_ends(tokens, vocabulary_size, lengths=lengths, device=CPU)
+    n_texts, length = text.shape
     if not ends.any():
         remedy = "pass longer texts: there is nothing to probe for before any token"
         raise InvalidInput("tokens", "a text of at least one token", "empty texts alone", remedy)
@@ -159,7 +158,7 @@ def prefix_rows(
     check_distributions("beliefs", torch.from_numpy(laws))
     if (laws == laws[0]).all():
         raise InvalidInput("beliefs", "laws that differ", "one law after every prefix", "there is nothing to probe for")
-    return PrefixRows(text.tokens.cpu().numpy(), sequence, position, laws, shape)
+    return PrefixRows(text.numpy(), sequence, position, laws, shape)
 
 
 def by_name(activations: Activations) -> dict[str, Values]:
@@ -209,7 +208,9 @@ def _of_record(beliefs: Beliefs, ends: Tensor | None) -> Tensor:
         raise InvalidInput(
             "beliefs", "those of one model, (B, T+1, K)", _written(*filtered.shape), "probe each model by itself"
         )
-    return filtered if ends is None or len(ends) != len(filtered) else filtered[torch.arange(len(ends)), ends]
+    if ends is None or len(ends) != len(filtered):
+        return filtered
+    return filtered[torch.arange(len(ends), device=CPU), ends]
 
 
 def _written(*sizes: int | str) -> str:

@@ -131,9 +131,12 @@ def next_token_law(
     """Return the law (P…,B,V) of the token after text and suffix, all concepts mixed: a perfect autoregressive model's.
 
     Parameters, errors and cost as in :func:`concept_posterior`; ``suffix`` as in
-    :func:`~ppl_hmm.inference.beliefs.beliefs`, which gives the same laws.
+    :func:`~ppl_hmm.inference.beliefs.beliefs`, which gives the same laws. Without ``lengths`` a text ends after all T
+    tokens, masked ones among them.
     """
     mask, text = _checked(model, tokens, prompt, lengths, impossible)
+    if lengths is None:
+        text = text._replace(ends=torch.full_like(text.ends, text.length))
     continued = text.followed_by(model, suffix)
     laws, possible = [], []
     for each, last in zip(_each_model(model, continued.text), continued.last, strict=True):

@@ -12,6 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 from ppl_hmm import schema
+from ppl_hmm.base.randomness import CPU
 from ppl_hmm.errors import InvalidInput, at_least, within
 from ppl_hmm.exact.entropy import Bounds, Walk
 from ppl_hmm.exact.stationary import long_run_law
@@ -119,7 +120,7 @@ def _of_stationary(machine: MealyHMM, precision: float, tolerance: float) -> tup
     """Return entropy rate, excess entropy, and the length of the texts that they come from."""
     matrices = machine.matrices
     settled = long_run_law(machine.initial, matrices.sum(0))
-    start = [Walk(settled[None], settled.new_ones(1)), Walk(torch.eye(len(settled)).to(settled), settled)]
+    start = [Walk(settled[None], settled.new_ones(1)), Walk(torch.eye(len(settled), device=CPU).to(settled), settled)]
     rate, block = Bounds(0.0, math.log(machine.vocabulary_size)), Bounds(0.0, 0.0)
     excess, n_tokens = Bounds(0.0, math.inf), 0
     for walk, from_state in itertools.islice(_longer(start, matrices, tolerance), LONGEST + 1):

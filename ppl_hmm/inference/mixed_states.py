@@ -37,7 +37,7 @@ def mixed_states(model: HMM | MealyHMM, depth: int, tolerance: float = 1e-10) ->
         mixed state to which the token leads, −1 where it is impossible, or not followed as the belief is reached only
         after ``depth`` tokens. ``depth`` (mixed_state): tokens of the shortest text that leads there. ``n_beliefs``
         (length): how many beliefs texts of exactly 0..depth tokens leave. Attribute ``complete``: 1 if all beliefs
-        there are were found and followed.
+        were found and followed that differ by more than the tolerance.
 
     Raises
     ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from ppl_hmm.base.tokens import as_text_with_ends
@@ -12,6 +13,7 @@ from ppl_hmm.inference.rows import Impossible, masks
 from ppl_hmm.inference.suffixes import Suffix, template_tokens
 from ppl_hmm.language_models.protocol import CAUSAL, checked_conditionals, require_members
 from ppl_hmm.models.kinds import Prompt, Text
+from ppl_hmm.models.prompt import prompt_rows
 
 
 @runtime_checkable
@@ -134,7 +136,10 @@ def next_token_features(
     text, ends = as_text_with_ends(tokens, lm.vocabulary_size, **options)
     if template is not None:
         template_of_tokens = template_tokens("template", template, lm.vocabulary_size)
-        template = template if template_of_tokens is None else template_of_tokens
+        if template_of_tokens is None:
+            _require_soft(lm, template)
+        else:
+            template = template_of_tokens
     found = lm.law_after(text, prompt=prompt, suffix=template, lengths=ends)
     features = checked_conditionals(lm, found, (*lm.batch_shape, text.shape[-2], lm.vocabulary_size), CAUSAL)
     dead = features.detach().sum(-1) <= 0
@@ -148,3 +153,12 @@ def next_token_features(
             "drop the sequence, change the template, or pass impossible='mask' for zero rows",
         )
     return features
+
+
+def _require_soft(lm: CausalLM, template: Suffix) -> None:
+    """Raise :class:`InvalidInput`, which speaks of a template, unless these are soft tokens of a language model."""
+    require_members("next_token_features with a soft template", lm, "prompt_shape", "prompt_constraint", wanted=CAUSAL)
+    nonnegative, like = lm.prompt_constraint == "nonnegative", torch.empty(0, dtype=torch.float64)
+    names = getattr(lm, "names", None)
+    options = {"nonnegative": nonnegative, "like": like, "names": names, "what": "template"}
+    prompt_rows(template, lm.prompt_shape, lm.batch_shape, **options)

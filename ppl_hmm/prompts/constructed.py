@@ -14,6 +14,12 @@ from ppl_hmm.recoverability.prompt import prompt_certificate
 from ppl_hmm.schema import Reader
 from ppl_hmm.tasks import MemoryTask, PosteriorTask, Task
 
+# What else a reader may do, in words.
+_OTHERWISE = {
+    Reader.MASKED: "allow a support threshold",
+    Reader.CAUSAL: "try longer templates, causal_certificate(model, task, template)",
+}
+
 
 def constructed_prompt(
     model: Model,
@@ -87,5 +93,5 @@ def constructed_prompt(
     else:
         certificate = memory_prompt_certificate(model, cast(MemoryTask, task), **options)
     if not certificate.recoverable or certificate.prompt is None:
-        raise ConditionNotMet(certificate, "learn a prompt instead, or allow a support threshold")
+        raise ConditionNotMet(certificate, f"learn a prompt instead, or {_OTHERWISE[Reader(reader)]}")
     return certificate.prompt

@@ -13,7 +13,8 @@ template is possible. So it recovers the task on every text where c solves the e
 
 and MNb = μ is enough. Without a template they are necessary for the score to be the margin: where they have no solution
 every head's scores differ from the margins on some text. Its labels may be right all the same; texts that no head
-separates refute it. Nothing is asked of π₀, and the chain need not be stationary.
+separates refute it. After a template they are sufficient alone: where the margin is a constant k, b = k·1 has the score
+k after any. Nothing is asked of π₀, and the chain need not be stationary.
 
 The next-token law as features of a text is an idea of Saunshi, Malladi & Arora (2021); the theorems are ours.
 """
@@ -27,12 +28,11 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.base.tokens import as_tokens
-from ppl_hmm.errors import InvalidInput
 from ppl_hmm.inference.suffixes import Suffix
 from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.models.kinds import Text
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
-from ppl_hmm.recoverability.causal_reading import is_filtered, require_causal, template_rows
+from ppl_hmm.recoverability.causal_reading import is_filtered, possible_template, require_causal
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.recoverability.entering import smallest_row_singular_value
 from ppl_hmm.recoverability.filtered_margins import Identity, margin_identities
@@ -60,7 +60,8 @@ def causal_certificate(
     model, task
         One model and one task of the same K, no batch dimensions. ``PosteriorTask(weights, position=-1)`` asks of the
         filtered law of the last state; :meth:`PosteriorTask.of_next_state` of the predicted law of the next one; other
-        positions of ``given='prefix'`` of the filtered law there, and the head reads the law of the token after it.
+        positions of ``given='prefix'`` of the filtered law there, and the head reads the law of the token after it,
+        which depends on the text up to that position alone.
         Of an earlier state given all of the text (``given='text'``, or H₀) the head is asked to answer at the end.
     template
         What follows each text: tokens (S,), or a soft prompt, rows of likelihoods (S,K).
@@ -72,8 +73,10 @@ def causal_certificate(
     Returns
     -------
     HeadCertificate
-        Its head reads :func:`~ppl_hmm.next_token_features` with the same template. Where the verdict is
-        ``'recoverable'`` the score is the margin over the probability of the template. ``sigma_min`` is the smallest
+        Its head reads :func:`~ppl_hmm.next_token_features` with the same template; for ``given='prefix'`` at another
+        position than −1 pass ``lengths``, the number of tokens up to it, as the features are otherwise those of whole
+        texts. Where the verdict is ``'recoverable'`` the score is the margin over the probability of the template, or a
+        constant margin. ``sigma_min`` is the smallest
         singular value of AW on the laws of the last state: where it is positive, every task on that state is
         recoverable; with a template, of AW on the states that its last token allows.
 
@@ -104,7 +107,7 @@ def causal_certificate(
     undecided
     """
     model, task = checked_causal("causal_certificate", model, task, tolerance)
-    prompt = None if template is None else template_rows(model, template)
+    prompt = None if template is None else possible_template(model, task, template)
     certificate = causal_on(margin_identities(model, task), model, task, prompt, tolerance)
     if tokens is None or certificate.recoverable:
         return certificate
@@ -128,10 +131,16 @@ def causal_on(
     scale = float(task.contrasts.abs().max()) or 1.0
     matrix = read_through(model, prompt).cpu()
     weights = torch.cat([_solution(identity, matrix) for identity in identities])
-    errors = sorted(each.error(matrix @ head) for each, head in zip(identities, weights, strict=True))
-    residual = sum(errors[-2:])  # with more than two classes a margin is a difference of two scores
+    residual = _residual(identities, weights @ matrix.mT)
+    condition = _condition(task, prompt, residual)
+    if prompt is not None and residual > tolerance:
+        levels = torch.cat([_solution(identity, torch.ones_like(matrix[:, :1])) for identity in identities])
+        constant = _residual(identities, levels.expand(-1, len(matrix)))
+        if constant <= tolerance:
+            weights, residual = levels.expand_as(weights), constant
+            condition = f"b = k·1 scores k, as the margin of every text: relative margin error {residual:.3g}"
     solvable = smallest_row_singular_value(identities[0].read @ matrix) > SIGMA_ROUNDING
-    why_not = () if residual <= tolerance else _why_not(task, identities, solvable)
+    why_not = () if residual <= tolerance else _why_not(task, identities, solvable, prompt)
     weights = scale * weights.to(model.device)
     return HeadCertificate(
         theorem="causal Theorem H" if prompt is None else "causal Theorem P",
@@ -142,7 +151,7 @@ def causal_on(
         support_threshold=0.0,
         tolerance=tolerance,
         cause=Cause.of_condition(residual <= tolerance),
-        reasons=(_condition(task, prompt, residual), *why_not),
+        reasons=(condition, *why_not),
         score_error=SCORE_ROUNDING * float(weights.abs().sum(-1).max()),
         reader=Reader.CAUSAL,
         prompt=prompt,
@@ -152,24 +161,11 @@ def causal_on(
 
 
 def read_through(model: HMM, prompt: SoftPrompt | None) -> Tensor:
-    """Return MN (K,V), up to a factor: what the weights of each token add to the form in the filtered law.
-
-    Raises
-    ------
-    InvalidInput
-        A template of probability zero after every state.
-    """
+    """Return MN (K,V), up to a factor: what the weights of each token add to the form in the filtered law."""
     matrix = model.transition @ model.emission
-    for number, row in reversed([*enumerate(() if prompt is None else prompt.rows.to(model.initial))]):
+    for row in () if prompt is None else prompt.rows.to(model.initial).flip(0):
         matrix = model.transition @ (row[:, None] * matrix)
-        if not (matrix > 0).any():
-            raise InvalidInput(
-                f"token {number} of the template",
-                "one that some state allows",
-                "probability 0",
-                "change the template",
-            )
-        matrix = matrix / matrix.max()
+        matrix = matrix / matrix.max().clamp(min=torch.finfo(matrix.dtype).tiny)
     return matrix
 
 
@@ -186,6 +182,12 @@ def _solution(identity: Identity, matrix: Tensor) -> Tensor:
     return refined_least_squares(identity.read @ matrix, identity.wanted[None])
 
 
+def _residual(identities: list[Identity], forms: Tensor) -> float:
+    """Return the most that forms cᵀα (C,K) are off a margin, which is a difference of two for more than two classes."""
+    errors = sorted(each.error(form) for each, form in zip(identities, forms, strict=True))
+    return sum(errors[-2:])
+
+
 def _condition(task: PosteriorTask, prompt: SoftPrompt | None, residual: float) -> str:
     """Return the equations in words, and how far they are from solved."""
     read = "AW" if prompt is None else "MAW"
@@ -193,7 +195,9 @@ def _condition(task: PosteriorTask, prompt: SoftPrompt | None, residual: float) 
     return f"{equation}: relative margin error {residual:.3g}"
 
 
-def _why_not(task: PosteriorTask, identities: list[Identity], solvable: bool) -> Iterator[str]:
+def _why_not(
+    task: PosteriorTask, identities: list[Identity], solvable: bool, prompt: SoftPrompt | None
+) -> Iterator[str]:
     """Yield why equations have no solution, as far as float64 can tell."""
     if solvable:
         yield "a head exists on paper, as the rows are independent, but its rounding exceeds the tolerance"
@@ -202,7 +206,10 @@ def _why_not(task: PosteriorTask, identities: list[Identity], solvable: bool) ->
     else:
         if not is_filtered(task.place):
             yield f"{task.latent} is no function of the law of the last state, which a causal reader knows alone"
-        yield "to float64 the scores of every head differ from the margin on some text"
+        if prompt is None:
+            yield "to float64 the scores of every head differ from the margin on some text"
+        else:
+            yield "after a template the equations are sufficient alone: a head without a solution may be right"
 
 
 def _refuted(certificate: HeadCertificate, text: Tensor) -> HeadCertificate:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ppl_hmm import schema
 from ppl_hmm.base.tokens import as_tokens
-from ppl_hmm.errors import InvalidInput
+from ppl_hmm.errors import ImpossibleText, InvalidInput
 from ppl_hmm.exact.rounding import message_rounding
 from ppl_hmm.inference.queries import log_likelihood
 from ppl_hmm.models import HMM, SoftPrompt
@@ -67,8 +67,23 @@ class ChannelPrompts:
         return torch.stack(each, dim=-1)
 
     def labels(self, tokens: Text, lengths: Text | None = None) -> Tensor:
-        """Return the class (B,) whose prompt makes prompt and text likeliest; ties go up."""
-        return decide(self.log_likelihoods(tokens, lengths))
+        """Return the class (B,) whose prompt makes prompt and text likeliest; ties go up.
+
+        Raises
+        ------
+        ImpossibleText
+            A text that the model gives probability zero (which).
+        """
+        text = as_tokens(tokens, self.model.vocabulary_size, lengths=lengths, device=self.model.device)
+        possible = log_likelihood(self.model, text) > -torch.inf
+        if not possible.all():
+            raise ImpossibleText(
+                f"sequence {int((~possible).nonzero()[0])}",
+                "text of positive probability",
+                "probability 0",
+                "drop the sequence, or smooth the emissions",
+            )
+        return decide(self.log_likelihoods(text))
 
     def sure(self, tokens: Text, lengths: Text | None = None) -> Tensor:
         """Say of which texts (B,) the two likeliest prompts differ by more than rounding."""
@@ -94,7 +109,7 @@ class ChannelCertificate(Certificate):
         text = as_tokens(tokens, self.model.vocabulary_size, lengths=lengths, device=self.model.device)
         answers = self.task.answers(latent_posterior(self.model, self.task, text))
         decidable = answers.decidable & (answers.margins.abs() > self.margin_error) & self.prompts.sure(text)
-        agreeing = (self.prompts.labels(text) == answers.labels) & decidable
+        agreeing = (decide(self.prompts.log_likelihoods(text)) == answers.labels) & decidable
         n_decidable = int(decidable.sum())
         return SignAgreement(int(agreeing.sum()), n_decidable, len(text) - n_decidable)
 

@@ -87,7 +87,7 @@ def _of_earlier_state(model: HMM, contrast: Tensor, position: int | None) -> Ide
         rows = _joint_rows(model, contrast, position)
         basis = torch.linalg.svd(rows, full_matrices=False).Vh.mT
     except Unclear:
-        basis, clear = torch.eye(3 * n_states, dtype=contrast.dtype), False
+        basis, clear = torch.eye(3 * n_states, dtype=contrast.dtype, device=contrast.device), False
     plus, minus, of_state = basis.split(n_states)
     return Identity(of_state.mT, (plus - minus).sum(0), of_state, basis[: 2 * n_states], clear)
 

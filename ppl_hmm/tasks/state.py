@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm import schema
+from ppl_hmm.base import foreign
 from ppl_hmm.base.positions import Given, Place
 from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.errors import InvalidInput
@@ -82,7 +83,7 @@ class PosteriorTask(Task):
         Raises
         ------
         InvalidInput
-            Weights that do not fit the model, a batch of models.
+            No HMM, a batch of models, weights that do not fit the model.
 
         Examples
         --------
@@ -91,6 +92,7 @@ class PosteriorTask(Task):
         >>> PosteriorTask.of_next_state([[0, 0], [-1, 1]], model).contrast.numpy().round(2).tolist()
         [-0.8, 0.6]
         """
+        foreign.require(model, HMM, "model of PosteriorTask.of_next_state", "an HMM")
         model.require_single("PosteriorTask.of_next_state")
         task = cls(weights, position=-1, given="prefix").aligned_to(model)  # type: ignore[arg-type]
         if not task.fits(model):

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 import ppl_hmm
-from ppl_hmm import MASK, OracleLM, Vocabulary
+from ppl_hmm import MASK, CausalOracleLM, OracleLM, Vocabulary
 from ppl_hmm.base.records import Record
 
 MODEL, TASK = ppl_hmm.example("aliased")
@@ -19,7 +19,8 @@ REMEMBERING, MEMORY_TASK = ppl_hmm.example("memory")
 ROWS = [[0, 1, 2, 1], [2, 1], [1, 0, 2], [2, 2, 1, 0], [0, 2, 0]]
 LENGTHS = [4, 2, 3, 4, 3]
 FILLED = [row + [MASK] * (4 - len(row)) for row in ROWS]
-LM = OracleLM(MODEL)
+LM, CAUSAL = OracleLM(MODEL), CausalOracleLM(MODEL)
+FILTERED = ppl_hmm.beliefs(MODEL, FILLED).filtered
 
 
 def traced(program):
@@ -32,12 +33,17 @@ def traced(program):
 
 #: Public functions and methods that take text, by name: what each makes of it.
 FUNCTIONS = {
+    "CausalOracleLM.law_after": CAUSAL.law_after,
+    "CausalOracleLM.next_token_laws": CAUSAL.next_token_laws,
     "CategoricalHMM.filter": lambda text: MODEL.to_categorical_hmm().filter(text).logits,
     "CategoricalHMM.initial_posterior": MODEL.to_categorical_hmm().initial_posterior,
     "CategoricalHMM.log_prob": MODEL.to_categorical_hmm().log_prob,
     "CategoricalHMM.sample_posterior": lambda text: MODEL.to_categorical_hmm().sample_posterior(text, 2, 0),
     "CategoricalHMM.smooth": MODEL.to_categorical_hmm().smooth,
     "CategoricalHMM.viterbi": MODEL.to_categorical_hmm().viterbi,
+    "ChannelPrompts.labels": ppl_hmm.channel_prompts(MODEL, TASK).labels,
+    "ChannelPrompts.log_likelihoods": ppl_hmm.channel_prompts(MODEL, TASK).log_likelihoods,
+    "ChannelPrompts.sure": ppl_hmm.channel_prompts(MODEL, TASK).sure,
     "Certificate.sign_agreement": ppl_hmm.head_certificate(MODEL, TASK).sign_agreement,
     "MemoryCertificate.coverage": ppl_hmm.memory_certificate(REMEMBERING, MEMORY_TASK).coverage,
     "MemoryCertificate.sign_agreement": ppl_hmm.memory_certificate(REMEMBERING, MEMORY_TASK).sign_agreement,
@@ -49,7 +55,12 @@ FUNCTIONS = {
     "PosteriorTask.prior": lambda text: dataclasses.replace(TASK, position=-1).prior(MODEL, text),
     "Vocabulary.decode": Vocabulary(("a", "b", "c")).decode,
     "audit": lambda text: ppl_hmm.audit(MODEL, TASK, text, seed=0, n_prompt_tokens=0),
+    "belief_probe": lambda text: ppl_hmm.belief_probe(FILTERED, FILTERED, MODEL, text, n_folds=3, controls={}),
+    "beliefs": lambda text: ppl_hmm.beliefs(MODEL, text, suffix=[1]),
+    "causal_certificate": lambda text: ppl_hmm.causal_certificate(MODEL, TASK, tokens=text).reasons,
+    "check_fit": lambda text: ppl_hmm.check_fit(MODEL, text, n_replicates=2, seed=0),
     "exact_witness": lambda text: ppl_hmm.exact_witness(MODEL, TASK, text),
+    "fit_em": lambda text: ppl_hmm.fit_em(text, 2, restarts=2, max_iterations=3, seed=0).model,
     "fit_prompt": lambda text: (
         ppl_hmm.fit_prompt(LM, text, [0, 1, 0, 1, 0], validation=(text, [0, 1, 0, 1, 0]), restarts=1, seed=0).prompt
     ),
@@ -60,6 +71,7 @@ FUNCTIONS = {
     "masked_features": lambda text: ppl_hmm.masked_features(LM, text),
     "memory_posterior": lambda text: ppl_hmm.memory_posterior(REMEMBERING, text),
     "memory_program": traced(lambda text: ppl_hmm.memory_program(REMEMBERING, text)),
+    "next_token_features": lambda text: ppl_hmm.next_token_features(CAUSAL, text, [0]),
     "posterior": lambda text: ppl_hmm.posterior(MODEL, text),
     "probe_features": lambda text: ppl_hmm.probe_features(LM, text),
     "prompt_certificate": lambda text: ppl_hmm.prompt_certificate(MODEL, TASK, text).reasons,
@@ -70,7 +82,7 @@ FUNCTIONS = {
     "smoothed_segments": lambda text: [each.smoothed for each in ppl_hmm.smoothed_segments(MODEL, text, 2)],
     "viterbi": lambda text: ppl_hmm.viterbi(MODEL, text),
 }
-ABSTRACT = {"MaskedLM.conditionals", "MaskedLM.encode"}
+ABSTRACT = {"CausalLM.law_after", "CausalLM.next_token_laws", "MaskedLM.conditionals", "MaskedLM.encode"}
 
 
 def takes_text(function):
@@ -87,7 +99,7 @@ def test_no_public_function_is_left_out():
         members = inspect.getmembers(public) if inspect.isclass(public) else []
         found |= {f"{name}.{each}" for each, member in members if each[0] != "_" and takes_text(member)}
         found |= {name} if not inspect.isclass(public) and takes_text(public) else set()
-    writes = {"Vocabulary.encode", "Vocabulary.from_text"}  # take strings
+    writes = {"Vocabulary.encode", "Vocabulary.from_text", "fit_corpus"}  # take strings
     assert found - ABSTRACT - writes <= FUNCTIONS.keys()
 
 

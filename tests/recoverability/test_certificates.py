@@ -27,11 +27,12 @@ from ppl_hmm import (
     random_memory_hmm,
 )
 from ppl_hmm.audits import questions
+from ppl_hmm.recoverability.channel import ChannelCertificate
 from ppl_hmm.recoverability.linear import HeadCertificate
 from ppl_hmm.schema import Cause, Verdict
 from ppl_hmm.storage.layout import validate
 
-LEAVES = (HeadCertificate, MemoryCertificate)
+LEAVES = (HeadCertificate, MemoryCertificate, ChannelCertificate)
 
 
 def test_the_base_is_abstract_and_the_leaves_are_final():

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
+from ppl_hmm.base import atomic
 from ppl_hmm.errors import at_least
 from ppl_hmm.inference.entropies import entropies
 from ppl_hmm.inference.mixed_states import mixed_states
@@ -20,6 +21,7 @@ from ppl_hmm.plots.style import SETTINGS, save
 from ppl_hmm.storage import netcdf
 
 _DECIMALS = 7
+_NAME = "beliefs"  # of the files
 
 
 def belief_tree(model: HMM | MealyHMM, depth: int) -> xr.DataTree:
@@ -46,7 +48,7 @@ def report(tree: xr.DataTree) -> str:
     """Return what the command prints: how many beliefs there are, and entropies between their bounds."""
     found, measured = (tree.children[name].to_dataset() for name in (schema.MIXED_STATES, schema.ENTROPIES))
     depth, n_found = tree.attrs["depth"], found.sizes[schema.MIXED_STATE]
-    all_or_more = "all there are" if found.attrs["complete"] else "there are more"
+    all_or_more = f"all that differ by {found.attrs['tolerance']:g}" if found.attrs["complete"] else "there are more"
     behind = f"by texts of {measured.attrs['rate_length']} tokens"
     lines = {
         "states": f"{found.sizes[schema.STATE]}, of {found.sizes[schema.TOKEN]} tokens",
@@ -59,19 +61,19 @@ def report(tree: xr.DataTree) -> str:
     return "\n".join(f"{name:<16}{line}" for name, line in lines.items())
 
 
-def write(tree: xr.DataTree, out: Path, name: str) -> list[Path]:
-    """Write the figure (PNG, SVG) and the numbers (netCDF) into a directory, and return their paths."""
-    stem = out / Path(name).stem
-    out.mkdir(parents=True, exist_ok=True)
+def write(tree: xr.DataTree, out: Path, title: str) -> None:
+    """Write the figure (PNG, SVG) and the numbers (netCDF) into a new directory, all or nothing."""
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(9, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         draw_mixed_states(tree.children[schema.MIXED_STATES].to_dataset(), axes=left)
         draw_myopic_entropies(tree.children[schema.ENTROPIES].to_dataset(), axes=right)
-        figure.suptitle(f"{Path(name).stem}: beliefs after up to {tree.attrs['depth']} tokens", fontsize=11)
-    paths = [*save(figure, stem), stem.with_suffix(".nc")]
-    netcdf.write(tree, paths[-1])
-    return paths
+        figure.suptitle(f"{title}: beliefs after up to {tree.attrs['depth']} tokens", fontsize=11)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.written_aside(out, "--out") as aside:
+        aside.mkdir()
+        save(figure, aside / _NAME)
+        netcdf.write(tree, aside / f"{_NAME}.nc")
 
 
 def _between(measured: xr.Dataset, name: str) -> str:

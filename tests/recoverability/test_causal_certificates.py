@@ -21,7 +21,9 @@ from ppl_hmm import (
     latent_posterior,
     next_token_features,
     position_certificate,
+    process,
     random_hmm,
+    random_memory_hmm,
 )
 from ppl_hmm.recoverability.flattened import flattened_pair
 from ppl_hmm.schema import Cause, Reader
@@ -208,6 +210,12 @@ def test_prompts_for_three_classes():
     agreement = certificate.sign_agreement(oracle.all_texts(5, 4))
     assert agreement.share == 1
     assert agreement.decidable > 600
+
+
+@pytest.mark.parametrize("model", [process("even"), random_memory_hmm("dirichlet", 2, 2, 3, 0), "model.nc"])
+def test_the_next_state_is_that_of_an_hmm(model):
+    with pytest.raises(InvalidInput, match=r"of_next_state: expected an HMM, got"):
+        PosteriorTask.of_next_state([[0, 0], [1, -1]], model)
 
 
 def test_no_prompt_where_signs_cannot_agree():
