@@ -19,6 +19,12 @@ def waiting(what: str) -> Iterator[None]:
         yield
 
 
+def require_one(command: str, expected: str, first: object, second: object) -> None:
+    """Raise :class:`InvalidInput` unless one of two arguments is given."""
+    if (first is None) == (second is None):
+        raise InvalidInput(command, expected, "neither" if first is None else "both", "give one")
+
+
 def require_new(out: Path) -> None:
     """Raise :class:`ForeignFile` where ``--out`` exists: what is there may be somebody's."""
     if out.exists():

@@ -16,7 +16,7 @@ from rich.console import Console
 from typer.core import TyperOption
 
 import ppl_hmm
-from ppl_hmm._terminal import dask, parse_states, require_new, show_experiment, waiting
+from ppl_hmm._terminal import dask, parse_states, require_new, require_one, show_experiment, waiting
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import InvalidInput, PplHmmError
 from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS, Figure3Settings
@@ -192,8 +192,7 @@ def audit(
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
 ) -> None:
     """Say whether a head, a prompt or attention recovers a task: a verdict, why, how stable, and what to do."""
-    if (model is None) == (example is None):
-        raise InvalidInput("ppl-hmm audit", "a model file or --example", "both" if model else "neither", "give one")
+    require_one("ppl-hmm audit", "a model file or --example", model, example)
     if example is not None and task is not None:
         raise InvalidInput("ppl-hmm audit", "--task or --example", "both", "an example brings its task")
     if out is not None:
@@ -221,13 +220,10 @@ def beliefs(
     model: Annotated[Path | None, typer.Argument(help="A model file (netCDF).")] = None,
     process: Annotated[str | None, typer.Option(help="A known process in place of a file: mess3, rrxor, …")] = None,
     depth: Annotated[int, typer.Option(help="Tokens of the longest text.")] = 10,
-    out: Annotated[
-        Path | None, typer.Option(help="New directory of figure and numbers. [default: results/beliefs-<name>]")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="New directory. [default: results/beliefs-<name>]")] = None,
 ) -> None:
     """Draw the beliefs that texts leave, and print how many there are and what is lost by a perfect prediction."""
-    if (model is None) == (process is None):
-        raise InvalidInput("ppl-hmm beliefs", "a model file or --process", "both" if model else "neither", "give one")
+    require_one("ppl-hmm beliefs", "a model file or --process", model, process)
     name = process if process is not None else cast(Path, model).stem
     out = Path("results") / f"beliefs-{name}" if out is None else out
     require_new(out)

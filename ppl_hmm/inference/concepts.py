@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.checks import check_distributions
+from ppl_hmm.base.tokens import as_text
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact import concepts
 from ppl_hmm.exact.algebra import SCALED
@@ -131,11 +132,12 @@ def next_token_law(
     """Return the law (P…,B,V) of the token after text and suffix, all concepts mixed: a perfect autoregressive model's.
 
     Parameters, errors and cost as in :func:`concept_posterior`; ``suffix`` as in
-    :func:`~ppl_hmm.inference.beliefs.beliefs`, which gives the same laws. Without ``lengths`` a text ends after all T
-    tokens, masked ones among them.
+    :func:`~ppl_hmm.inference.beliefs.beliefs`, which gives the same laws. Where no lengths are known a text ends after
+    all T tokens, masked ones among them.
     """
     mask, text = _checked(model, tokens, prompt, lengths, impossible)
-    if lengths is None:
+    options = {"lengths": lengths, "batch_shape": model.batch_shape, "shortest": 0}
+    if as_text(tokens, model.vocabulary_size, **options).lengths is None:
         text = text._replace(ends=torch.full_like(text.ends, text.length))
     continued = text.followed_by(model, suffix)
     laws, possible = [], []
