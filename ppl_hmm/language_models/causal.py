@@ -7,6 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ppl_hmm.base.randomness import CPU
 from ppl_hmm.base.tokens import as_text_with_ends
 from ppl_hmm.errors import ImpossibleText
 from ppl_hmm.inference.rows import Impossible, masks
@@ -158,7 +159,7 @@ def next_token_features(
 def _require_soft(lm: CausalLM, template: Suffix) -> None:
     """Raise :class:`InvalidInput`, which speaks of a template, unless these are soft tokens of a language model."""
     require_members("next_token_features with a soft template", lm, "prompt_shape", "prompt_constraint", wanted=CAUSAL)
-    nonnegative, like = lm.prompt_constraint == "nonnegative", torch.empty(0, dtype=torch.float64)
+    nonnegative, like = lm.prompt_constraint == "nonnegative", torch.empty(0, dtype=torch.float64, device=CPU)
     names = getattr(lm, "names", None)
     options = {"nonnegative": nonnegative, "like": like, "names": names, "what": "template"}
     prompt_rows(template, lm.prompt_shape, lm.batch_shape, **options)
