@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.randomness import CPU
-from ppl_hmm.base.tokens import as_tokens
+from ppl_hmm.base.tokens import as_tokens, ends as ends_of
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.models.kinds import Text
 
@@ -70,7 +70,7 @@ class WeightedTexts:
             got = f"only token {seen[0]}" if len(seen) else "masks only"
             raise InvalidInput("tokens", "at least two different tokens", got, "there is nothing to learn from them")
         n_tokens = int(seen[-1]) + 1 if vocabulary_size is None else known
-        ends = _ends(texts)
+        ends = ends_of(torch.from_numpy(texts)).numpy()
         parts = _by_length(ends) if batch_size is None else _at_random(len(ends), batch_size, stream)
         batches = (
             _batch(texts[part], ends[part], weights[part], numbers[part], n_tokens, checked.device) for part in parts
@@ -118,12 +118,6 @@ def _merged(texts: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndar
     else:
         weights = weights[numbers]
     return texts[numbers], weights, numbers
-
-
-def _ends(texts: np.ndarray) -> np.ndarray:
-    """Return the length of each text up to its last observed token."""
-    observed = texts >= 0
-    return np.where(observed.any(1), texts.shape[1] - observed[:, ::-1].argmax(1), 0)
 
 
 def _by_length(ends: np.ndarray) -> list[np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,13 +12,13 @@ from ppl_hmm.base.tokens import as_text_with_ends
 from ppl_hmm.errors import ImpossibleText
 from ppl_hmm.inference.rows import Impossible, masks
 from ppl_hmm.inference.suffixes import Suffix, template_tokens
-from ppl_hmm.language_models.protocol import CAUSAL, checked_conditionals, require_members
+from ppl_hmm.language_models.protocol import CAUSAL, LanguageModel, checked_conditionals, require_members
 from ppl_hmm.models.kinds import Prompt, Text
 from ppl_hmm.models.prompt import prompt_rows
 
 
 @runtime_checkable
-class CausalLM(Protocol):
+class CausalLM(LanguageModel, Protocol):
     """A causal language model: P(X_{t+1} | x_1..x_t) after each prefix of a text.
 
     See Also
@@ -34,26 +34,6 @@ class CausalLM(Protocol):
     >>> isinstance(CausalOracleLM(model), CausalLM), isinstance(model, CausalLM)
     (True, False)
     """
-
-    @property
-    def vocabulary_size(self) -> int:
-        """V."""
-        ...
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        """P…: the shape of a batch of language models; empty for one."""
-        ...
-
-    @property
-    def prompt_shape(self) -> tuple[int, ...]:
-        """Shape of one soft token: (K,) for an exact HMM, (d_model,) for a trained model."""
-        ...
-
-    @property
-    def prompt_constraint(self) -> Literal["nonnegative", "real"]:
-        """Whether entries of soft tokens are likelihoods (non-negative) or embeddings (real)."""
-        ...
 
     def next_token_laws(self, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None) -> Tensor:
         """Return P(X_{t+1} | x_1..x_t) (P…,B,T+1,V) after each prefix of (B,T), t = 0..T, behind a prompt.

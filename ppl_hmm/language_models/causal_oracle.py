@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
-from ppl_hmm.base.labels import Names
 from ppl_hmm.inference.beliefs import beliefs, law_after
 from ppl_hmm.inference.rows import require_kind
 from ppl_hmm.inference.suffixes import Suffix
-from ppl_hmm.models.kinds import Model, Prompt, Text, prompt_shape
+from ppl_hmm.language_models.exact import ExactLM
+from ppl_hmm.models.kinds import Model, Prompt, Text
 
 
-class CausalOracleLM:
+class CausalOracleLM(ExactLM):
     """Exact causal language model of ``model``, or of a batch of models P….
 
     P(X_{t+1} | x_1..x_t) = WᵀAᵀα_t with the belief α_t = P(H_t | x_1..x_t). Soft tokens are likelihood rows,
@@ -40,31 +38,6 @@ class CausalOracleLM:
     def __init__(self, model: Model) -> None:
         require_kind("model of a CausalOracleLM", model)
         self.model = model
-
-    @property
-    def names(self) -> Names:
-        """Names of the model's states, which named prompts are aligned to."""
-        return self.model.names
-
-    @property
-    def vocabulary_size(self) -> int:
-        """V."""
-        return self.model.vocabulary_size
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        """P…."""
-        return self.model.batch_shape
-
-    @property
-    def prompt_shape(self) -> tuple[int, ...]:
-        """(K,), a likelihood for each state; (m,K) with a memory, for each value of the cell that it reads."""
-        return prompt_shape(self.model)
-
-    @property
-    def prompt_constraint(self) -> Literal["nonnegative", "real"]:
-        """Likelihoods are non-negative."""
-        return "nonnegative"
 
     def next_token_laws(self, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None) -> Tensor:
         """Return P(X_{t+1} | x_1..x_t) (P…,B,T+1,V), zeros for impossible prefixes; errors as of ``beliefs``.

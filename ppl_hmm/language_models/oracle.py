@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ppl_hmm.base.labels import Names
 from ppl_hmm.base.records import broadcast_shapes
 from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.exact import masks, prompted
 from ppl_hmm.inference.queries import masked_conditionals
 from ppl_hmm.inference.rows import LikelihoodRows, model_prompt, require_kind
+from ppl_hmm.language_models.exact import ExactLM
 from ppl_hmm.models.kinds import Model, Prompt, Text, by_memory_value, prompt_shape
 
 
-class OracleLM:
+class OracleLM(ExactLM):
     """Exact masked language model of ``model``, or of a batch of models P….
 
     G_i(x)[v] = Σ_h cavity_i(h) W[h,v]; prompt tokens are likelihood rows u_l, non-negative: (K,), or (m,K) for a
@@ -44,31 +43,6 @@ class OracleLM:
     def __init__(self, model: Model) -> None:
         require_kind("model of an OracleLM", model)
         self.model = model
-
-    @property
-    def names(self) -> Names:
-        """Names of the model's states, which named prompts are aligned to."""
-        return self.model.names
-
-    @property
-    def vocabulary_size(self) -> int:
-        """V."""
-        return self.model.vocabulary_size
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        """P…."""
-        return self.model.batch_shape
-
-    @property
-    def prompt_shape(self) -> tuple[int, ...]:
-        """(K,), a likelihood for each state; (m,K) with a memory, for each value of the cell that it reads."""
-        return prompt_shape(self.model)
-
-    @property
-    def prompt_constraint(self) -> Literal["nonnegative", "real"]:
-        """Likelihoods are non-negative."""
-        return "nonnegative"
 
     def encode(self, tokens: Text, lengths: Text | None = None) -> OracleText:
         """Return checked text whose backward messages are computed once, at the first use of a position."""

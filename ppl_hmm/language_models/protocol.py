@@ -31,8 +31,32 @@ class EncodedText(Protocol):
         ...
 
 
+class LanguageModel(Protocol):
+    """What masked and causal language models both say of themselves."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        ...
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """P…: the shape of a batch of language models; empty for one."""
+        ...
+
+    @property
+    def prompt_shape(self) -> tuple[int, ...]:
+        """Shape of one soft token: (K,) for an exact HMM, (d_model,) for a trained model."""
+        ...
+
+    @property
+    def prompt_constraint(self) -> Literal["nonnegative", "real"]:
+        """Whether entries of soft tokens are likelihoods (non-negative) or embeddings (real)."""
+        ...
+
+
 @runtime_checkable
-class MaskedLM(Protocol):
+class MaskedLM(LanguageModel, Protocol):
     """A masked language model: G_i(x)[v] = P(X_i=v | x_{-i}).
 
     See Also
@@ -47,26 +71,6 @@ class MaskedLM(Protocol):
     >>> isinstance(OracleLM(model), MaskedLM), isinstance(model, MaskedLM)
     (True, False)
     """
-
-    @property
-    def vocabulary_size(self) -> int:
-        """V."""
-        ...
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        """P…: the shape of a batch of language models; empty for one."""
-        ...
-
-    @property
-    def prompt_shape(self) -> tuple[int, ...]:
-        """Shape of one prompt token: (K,) for an exact HMM, (d_model,) for a trained model."""
-        ...
-
-    @property
-    def prompt_constraint(self) -> Literal["nonnegative", "real"]:
-        """Whether prompt entries are likelihoods (non-negative) or embeddings (real)."""
-        ...
 
     def encode(self, tokens: Text, lengths: Text | None = None) -> EncodedText:
         """Return the text (B,T), or (P…,B,T), with all prompt-free work done."""
