@@ -16,6 +16,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",  # formulas are read without a network, too
     "sphinx.ext.viewcode",
+    "sphinx_copybutton",
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
@@ -32,7 +33,7 @@ nb_execution_timeout = 120
 autosummary_generate = True
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_type_aliases = {name: name for name in ("ArrayLike", "Impossible", "Prompt", "Seed", "Text")}
+autodoc_type_aliases = {name: name for name in ("ArrayLike", "Concentration", "Impossible", "Prompt", "Seed", "Text")}
 autodoc_default_options = {
     "members": True,
     # Added to every estimator by scikit-learn; they link into its own manual.
@@ -45,7 +46,14 @@ numpydoc_show_class_members = False
 html_theme = "pydata_sphinx_theme"
 html_title = f"ppl_hmm {release}"
 html_show_sourcelink = False
-html_theme_options = {"navigation_with_keys": False, "show_toc_level": 2, "secondary_sidebar_items": ["page-toc"]}
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
+html_theme_options = {
+    "header_links_before_dropdown": 6,
+    "navigation_with_keys": False,
+    "show_toc_level": 2,
+    "secondary_sidebar_items": ["page-toc"],
+}
 
 
 def _plain_docstring(*event):
