@@ -230,10 +230,12 @@ DIVERGING = "diverging"
 ENERGY = "energy"
 N_STEPS = "n_steps"  # of leapfrog
 STEP_SIZE = "step_size"
+TREE_DEPTH = "tree_depth"
 # Group of a Bayesian fit's tree that says whether its chains agree; its dimensions and variables.
 MIXING = "mixing"
 QUANTITY = "quantity"  # that does not depend on the order of states
-MODE = "mode"  # chains that agree; also the variable that says which mode a chain is in
+MODE = "mode"  # chains that agree
+MODE_OF_CHAIN = "mode_of_chain"
 RHAT = "rhat"
 ESS_BULK = "ess_bulk"
 ESS_TAIL = "ess_tail"

@@ -8,11 +8,11 @@ While tuning (:mod:`ppl_hmm.estimation.bayes.tuning`),
 - the step size follows acceptance, by dual averaging, to a harmonic mean of 0.651 over chains;
 - the trajectory time τ climbs the gradient of the *change in the estimator of the expected square*,
   E (‖y′ − μ‖² − ‖y − μ‖²)²/4, by Adam, where μ is each chain's mean;
-- each chain's coordinates are divided by their deviations, over windows that double in length.
+- a linear map makes each chain's coordinates about as wide as each other, over windows that double in length.
 
-Chains keep means and deviations of their own, as their states may be numbered differently.
-Source: Hoffman, Radul & Sountsov (2021), AISTATS; windows: Carpenter et al. (2017); dual averaging: Hoffman & Gelman
-(2014).
+Chains keep means and maps of their own, as their states may be numbered differently.
+Source: Hoffman, Radul & Sountsov (2021), AISTATS; windows: Carpenter et al. (2017); dual averaging:
+Hoffman & Gelman (2014).
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ from ppl_hmm.estimation.bayes.sampler import Block, State, restored_stream, save
 from ppl_hmm.estimation.bayes.target import Target
 from ppl_hmm.estimation.bayes.tuning import Scales, Steps, Times, chees_gradient
 
+#: Harmonic mean of acceptance over chains to aim at (Hoffman, Radul & Sountsov 2021, §3).
+ACCEPTANCE = 0.651
 #: Leapfrog steps of one draw, at most.
 MOST_STEPS = 1000
 #: A trajectory whose energy grows by more has diverged (nats).
 MOST_ENERGY = 1000.0
-_FIRST_STEP, _FIRST_TIME = 0.1, 1.0  # in deviations of coordinates
+_FIRST_STEP, _FIRST_TIME = 0.3, 2.0  # in deviations of coordinates
 #: What of a state is a record.
 _RECORDS = (Density, Scales, Steps, Times)
 
@@ -67,15 +69,15 @@ class HamiltonianSampler:
         """Return the state of chains that start at laws (C,…)."""
         log_posterior = LogPosterior(target)
         points = log_posterior.coordinates.coordinates(laws)
-        one = torch.ones((), dtype=points.dtype, device=points.device)
+        steps, times = _starting(points)
         return {
             "points": points,
             "number": torch.zeros((), dtype=torch.int64, device=CPU),
             "stream": saved_stream(stream),
             **log_posterior(points)._asdict(),
             **Scales.starting(points, log_posterior.deviations(points))._asdict(),
-            **Steps.starting(_FIRST_STEP * one)._asdict(),
-            **Times.starting(_FIRST_TIME * one)._asdict(),
+            **steps._asdict(),
+            **times._asdict(),
         }
 
     def advance(self, target: Target, state: State, n: int, tuning: bool) -> tuple[State, Block]:
@@ -89,7 +91,7 @@ class HamiltonianSampler:
             step = (steps.log_step if tuning else steps.log_step_mean).exp()
             time = halton(number) * (times.log_time if tuning else times.log_time_mean).exp()
             n_steps = int((time / step).ceil().clamp(1, MOST_STEPS))
-            draw = _draw(log_posterior, points, density, scales.scale, step, n_steps, stream)
+            draw = _draw(log_posterior, points, density, scales, step, n_steps, stream)
             if tuning:
                 scales, steps, times = _tuned(points, draw, n_steps * step, scales, steps, times)
             points, density = draw.points, draw.density
@@ -109,7 +111,7 @@ def _draw(
     log_posterior: LogPosterior,
     points: Tensor,
     density: Density,
-    scale: Tensor,
+    scales: Scales,
     step: Tensor,
     n_steps: int,
     stream: torch.Generator,
@@ -118,7 +120,7 @@ def _draw(
     momentum = torch.randn(points.shape, generator=stream, dtype=points.dtype, device=CPU)
     uniform = torch.rand(len(points), generator=stream, dtype=points.dtype, device=CPU)
     energy = _energy(density, momentum)
-    proposed = _trajectory(log_posterior, points, density, momentum, scale, step, n_steps)
+    proposed = _trajectory(log_posterior, points, density, momentum, scales, step, n_steps)
     gain = torch.where(proposed.diverging, -torch.inf, energy - _energy(proposed.density, proposed.momentum))
     acceptance = gain.exp().clamp(max=1)
     accepted = uniform < acceptance
@@ -134,7 +136,7 @@ def _trajectory(
     points: Tensor,
     density: Density,
     momentum: Tensor,
-    scale: Tensor,
+    scales: Scales,
     step: Tensor,
     n_steps: int,
 ) -> Trajectory:
@@ -142,10 +144,10 @@ def _trajectory(
     before = _energy(density, momentum)
     diverging = torch.zeros_like(before, dtype=torch.bool)
     for _ in range(n_steps):
-        half = momentum + 0.5 * step * scale * density.gradient
-        there = torch.where(diverging[:, None], points, points + step * scale * half)
+        half = momentum + 0.5 * step * scales.turned(density.gradient)
+        there = torch.where(diverging[:, None], points, points + step * scales.widened(half))
         density = log_posterior(there)
-        points, momentum = there, half + 0.5 * step * scale * density.gradient
+        points, momentum = there, half + 0.5 * step * scales.turned(density.gradient)
         diverging = diverging | ~(_energy(density, momentum) - before < MOST_ENERGY)
         if diverging.all():
             break
@@ -160,11 +162,16 @@ def _tuned(
     before: Tensor, draw: Draw, time: Tensor, scales: Scales, steps: Steps, times: Times
 ) -> tuple[Scales, Steps, Times]:
     """Learn from one draw, whose trajectories took this time."""
-    from_mean, to_mean = (((at - scales.centre) / scales.scale) for at in (before, draw.proposed.points))
+    from_mean, to_mean = (scales.narrowed(at - scales.centre) for at in (before, draw.proposed.points))
     gradient = chees_gradient(from_mean, to_mean, draw.proposed.momentum, time, draw.acceptance)
-    steps, times = steps.after(draw.acceptance), times.after(gradient)
-    scales, new = scales.after(draw.points)
-    return scales, Steps.starting(steps.log_step.exp()) if new else steps, times
+    steps, times = steps.after(draw.acceptance, ACCEPTANCE), times.after(gradient)
+    scales, new = scales.after(draw.points, draw.density.gradient)
+    return (scales, *_starting(scales.centre)) if new else (scales, steps, times)
+
+
+def _starting(like: Tensor) -> tuple[Steps, Times]:
+    """Return the step size and trajectory time to begin with, where coordinates are about as wide as one."""
+    return Steps.starting(like.new_tensor(_FIRST_STEP)), Times.starting(like.new_tensor(_FIRST_TIME))
 
 
 def _statistics(draw: Draw, step: Tensor, n_steps: int) -> dict[str, Tensor]:

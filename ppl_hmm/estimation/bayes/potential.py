@@ -51,10 +51,23 @@ class LogPosterior:
             log_laws = self.coordinates.log_laws(torch.where(inside[:, None], points, 0))
         laws = {name: each.exp() for name, each in log_laws.items()}
         counts, log_evidence = self.target.counts(laws)
-        log_prior = self.target.prior.log_density(laws)
-        density = log_evidence + log_prior + self.coordinates.log_jacobian(log_laws)
+        density = log_evidence + self._log_prior(log_laws)
         gradient = self.coordinates.pulled_back({name: self._by_log_odds(name, laws[name], counts[name]) for name in laws})
         return Density(torch.where(inside, density, -torch.inf), torch.where(inside[:, None], gradient, 0))
+
+    def _log_prior(self, log_laws: Mapping[str, Tensor]) -> Tensor:
+        """Return the log density (C,) of the prior in coordinates: Σ α log x, and a constant."""
+        concentrations = self.target.prior.concentrations
+        terms = [(alpha * log_laws[name]).flatten(1).sum(-1) for name, alpha in concentrations.items()]
+        return torch.stack(terms).sum(0) + self._constant
+
+    @functools.cached_property
+    def _constant(self) -> Tensor:
+        """What does not depend on the point: of the prior, and of the Jacobian."""
+        uniform = {name: torch.full_like(a, 1 / a.shape[-1])[None] for name, a in self.target.prior.concentrations.items()}
+        logs = {name: law.log() for name, law in uniform.items()}
+        density = self.target.prior.log_density(uniform) + self.coordinates.log_jacobian(logs)
+        return density - sum((a * logs[name]).sum() for name, a in self.target.prior.concentrations.items())
 
     def _by_log_odds(self, name: str, law: Tensor, counts: Tensor) -> Tensor:
         """Return counts + α − x Σ (counts + α): α, not α − 1, with the Jacobian's."""
