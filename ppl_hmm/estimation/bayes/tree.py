@@ -118,7 +118,7 @@ def _replicates(laws: Laws, cells: Tensor | None, tokens: Tensor, stream: torch.
     most = _REPLICATED_TOKENS // (n_chains * tokens.numel())
     chosen = torch.linspace(0, n_draws - 1, max(1, min(_REPLICATES, most, n_draws))).round().long().unique()
     models = models_of({name: law[:, chosen] for name, law in laws.items()}, cells)
-    drawn = sample(models, *tokens.shape, stream).tokens
+    drawn = sample(models, tokens.shape[0], tokens.shape[1], stream).tokens
     texts = torch.where(tokens == MASK, MASK, drawn)
     dimensions = (schema.CHAIN, schema.DRAW, schema.SEQUENCE, schema.POSITION)
     coordinates = {schema.CHAIN: np.arange(n_chains), schema.DRAW: chosen.numpy()}
