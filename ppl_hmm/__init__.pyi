@@ -54,8 +54,10 @@ from .models import (
     SoftPrompt as SoftPrompt,
 )
 from .programs.distribution import CategoricalHMM as CategoricalHMM
+from .programs.guide import DirichletGuide as DirichletGuide
 from .programs.hmm import hmm_program as hmm_program
 from .programs.memory import memory_program as memory_program
+from .programs.priors import HMMPrior as HMMPrior, MemoryHMMPrior as MemoryHMMPrior
 from .prompts.constructed import constructed_prompt as constructed_prompt
 from .prompts.fitted import PromptFit as PromptFit, fit_prompt as fit_prompt
 from .recoverability.attending import MemoryCertificate as MemoryCertificate
