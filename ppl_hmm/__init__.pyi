@@ -14,6 +14,7 @@ from .estimation.bayes.fit import fit_bayes as fit_bayes
 from .estimation.checks import check_fit as check_fit
 from .estimation.em import fit_em as fit_em
 from .estimation.fit import EMFit as EMFit, Restarts as Restarts
+from .estimation.relabelling import relabel as relabel
 from .experiments.engine.store import open_results as open_results
 from .experiments.figure3.head_vs_prompt import head_vs_prompt as head_vs_prompt
 from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_vs_vanilla

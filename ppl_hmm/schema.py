@@ -214,6 +214,7 @@ TRANSITION_TRACE_SQUARED = "transition_trace_squared"  # tr A²
 LOG_EVIDENCE = "log_evidence"
 # Variables of /sample_stats and /log_likelihood.
 LP = "lp"  # log density of the prior times the evidence
+LOG_GUIDE = "log_guide"  # log density of the approximation that laws are drawn from
 TEXT = "text"
 
 # Statistics of text that a fitted model is held to.

@@ -40,7 +40,8 @@ class Laws(NamedTuple):
     def each_text(self) -> Laws:
         """The parameters with those of each text along a leading dimension, or of the only set along one of size 1."""
         by_text = self.of_text or (None,)
-        return Laws(*(part if part is None else part[by_text] for part in self[:4]), self.of_text)
+        remembered = None if self.memory_prior is None else self.memory_prior[by_text]
+        return Laws(self.initial[by_text], self.transition[by_text], self.emission[by_text], remembered, self.of_text)
 
 
 def sample_laws(
@@ -62,8 +63,8 @@ def sample_laws(
     laws = {name: _rows(name, concentration) for name, concentration in model.concentrations.items()}
     if scatter is not None:
         laws = _laws_of_groups(laws, scatter)
-    laws.setdefault("memory_prior", None)
-    return Laws(**laws, of_text=() if scatter is None else (scatter.of_text,))
+    of_text = () if scatter is None else (scatter.of_text,)
+    return Laws(laws["initial"], laws["transition"], laws["emission"], laws.get("memory_prior"), of_text)
 
 
 class Scatter(NamedTuple):
