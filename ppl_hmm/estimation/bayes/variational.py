@@ -5,9 +5,11 @@ The guide q(θ) = Π Dirichlet(row; a) maximises
 .. math:: E_q[\log P(x | θ)] - KL(q \| \mathrm{prior}),
 
 whose first term is estimated from draws θ of q and its gradient by expected counts, ∂log P(x | θ) / ∂log θ; hidden
-states are summed out, and only the rows are independent. Each chain has a guide, which starts where
-expectation-maximisation ends. Its draws are independent, and biased: rows that depend on each other in the posterior
-spread more than the guide says. Source: Figurnov, Mohamed & Mnih (2018) for gradients of draws; MacKay (1997).
+states are summed out, and only the rows are independent. Steps are along the natural gradient, which the Dirichlet law
+has in closed form: where states are known, a whole step leads to the exact posterior. Each chain has a guide, which
+starts where expectation-maximisation ends. Its draws are independent, and biased: rows that depend on each other in the
+posterior spread more than the guide says. Source: Hoffman, Blei, Wang & Paisley (2013); Figurnov, Mohamed & Mnih (2018)
+for gradients of draws.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ from ppl_hmm.estimation.bayes.target import Target
 _ITERATIONS = 100
 #: Draws of the laws for each step of a guide.
 _DRAWS = 4
-#: Step number n of Adam on log concentrations has size _RATE / (1 + n / _STEADY).
-_RATE, _STEADY = 0.05, 200.0
-_DECAY, _DECAY_OF_SQUARES, _SMALLEST = 0.9, 0.999, 1e-8
-_LOG, _MEAN, _SQUARE, _STEP, _STREAM = "log_", "mean_", "square_", "step", "stream"
+#: Step number n goes _RATE / (1 + n / _STEADY) of the way of the natural gradient, and changes no concentration by a
+#: larger factor than exp(±_LARGEST).
+_RATE, _STEADY, _LARGEST = 0.05, 100.0, 0.5
+_STEP, _STREAM = "step", "stream"
 
 
 class VariationalSampler:
@@ -44,10 +46,7 @@ class VariationalSampler:
             laws = {name: _mean(a) for name, a in _with(target.prior, counts).items()}
         counts, _ = target.counts(laws)
         state: State = {_STREAM: saved_stream(stream), _STEP: torch.zeros((), dtype=torch.int64)}
-        for name, concentration in _with(target.prior, counts).items():
-            state[_LOG + name] = concentration.log()
-            state[_MEAN + name], state[_SQUARE + name] = torch.zeros(2, *concentration.shape, dtype=torch.float64)
-        return state
+        return state | _with(target.prior, counts)
 
     def advance(self, target: Target, state: State, n: int, tuning: bool) -> tuple[State, Block]:
         """Take n steps of each guide while tuning, then draw n times from it."""
@@ -55,7 +54,7 @@ class VariationalSampler:
         if tuning:
             for _ in range(n):
                 state |= _step(target, state, stream)
-        guide = DirichletPrior({name: state[_LOG + name].exp().repeat_interleave(n, 0) for name in target.fields})
+        guide = DirichletPrior({name: state[name].repeat_interleave(n, 0) for name in target.fields})
         laws = {name: draw_dirichlet(concentration, stream) for name, concentration in guide.concentrations.items()}
         state[_STREAM] = saved_stream(stream)
         statistics = {schema.LP: target.log_density(laws), schema.LOG_GUIDE: guide.log_density(laws)}
@@ -66,20 +65,28 @@ class VariationalSampler:
 
 
 def _step(target: Target, state: State, stream: torch.Generator) -> State:
-    """Return what one step of Adam changes."""
-    logs = {name: state[_LOG + name].detach().requires_grad_() for name in target.fields}
+    """Return what one step along the natural gradient changes."""
+    guide = {name: state[name].detach().requires_grad_() for name in target.fields}
     with torch.enable_grad():
-        bound = _bound(target, {name: each.exp() for name, each in logs.items()}, stream)
-    gradients = torch.autograd.grad(bound, list(logs.values()))
-    step = state[_STEP] + 1
-    changed: State = {_STEP: step}
-    for (name, log), gradient in zip(logs.items(), gradients, strict=True):
-        mean = torch.lerp(gradient, state[_MEAN + name], _DECAY)
-        square = torch.lerp(gradient.square(), state[_SQUARE + name], _DECAY_OF_SQUARES)
-        scale = (square / (1 - _DECAY_OF_SQUARES**step)).sqrt() + _SMALLEST
-        move = _RATE / (1 + step / _STEADY) * mean / (1 - _DECAY**step) / scale
-        changed |= {_LOG + name: log.detach() + move, _MEAN + name: mean, _SQUARE + name: square}
+        bound = _bound(target, guide, stream)
+    gradients = torch.autograd.grad(bound, list(guide.values()))
+    rate = _RATE / (1 + state[_STEP] / _STEADY)
+    changed: State = {_STEP: state[_STEP] + 1}
+    for (name, concentration), gradient in zip(guide.items(), gradients, strict=True):
+        move = rate * _natural(concentration.detach(), gradient) / concentration.detach()
+        changed[name] = concentration.detach() * move.clamp(-_LARGEST, _LARGEST).exp()
     return changed
+
+
+def _natural(concentration: Tensor, gradient: Tensor) -> Tensor:
+    """Return F⁻¹ gradient for the Fisher information F = diag ψ′(a) − ψ′(Σa) 11ᵀ of each row (…,n)."""
+    if concentration.shape[-1] == 1:  # a law of one entry has nothing to learn
+        return torch.zeros_like(concentration)
+    inverse = 1 / torch.polygamma(1, concentration)
+    of_sum = torch.polygamma(1, concentration.sum(-1, keepdim=True))
+    each = inverse * gradient
+    share = of_sum * each.sum(-1, keepdim=True) / (1 - of_sum * inverse.sum(-1, keepdim=True))
+    return each + inverse * share
 
 
 def _bound(target: Target, guide: Laws, stream: torch.Generator) -> Tensor:
