@@ -14,6 +14,7 @@ from .estimation.bayes.fit import fit_bayes as fit_bayes
 from .estimation.checks import check_fit as check_fit
 from .estimation.em import fit_em as fit_em
 from .estimation.fit import EMFit as EMFit, Restarts as Restarts
+from .estimation.relabelling import relabel as relabel
 from .experiments.engine.store import open_results as open_results
 from .experiments.figure3.head_vs_prompt import head_vs_prompt as head_vs_prompt
 from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_vs_vanilla
@@ -55,8 +56,10 @@ from .models import (
     SoftPrompt as SoftPrompt,
 )
 from .programs.distribution import CategoricalHMM as CategoricalHMM
+from .programs.guide import DirichletGuide as DirichletGuide
 from .programs.hmm import hmm_program as hmm_program
 from .programs.memory import memory_program as memory_program
+from .programs.priors import HMMPrior as HMMPrior, MemoryHMMPrior as MemoryHMMPrior
 from .prompts.constructed import constructed_prompt as constructed_prompt
 from .prompts.fitted import PromptFit as PromptFit, fit_prompt as fit_prompt
 from .recoverability.attending import MemoryCertificate as MemoryCertificate

@@ -72,6 +72,18 @@ class Basis(StrEnum):
     NONE = "none"
 
 
+class DrawsOf(StrEnum):
+    """What the draws of a Bayesian fit are draws of."""
+
+    CHAIN = "chain"  # whose limit is the posterior
+    GUIDE = "guide"  # an approximation of it, which spreads too little
+
+    @classmethod
+    def of_method(cls, method: str) -> DrawsOf:
+        """Return what a method of ``fit_bayes`` draws from."""
+        return cls.GUIDE if method == "svi" else cls.CHAIN
+
+
 class Flaw(StrEnum):
     """What is wrong with a proof that does not hold."""
 
@@ -223,6 +235,8 @@ TRANSITION_TRACE_SQUARED = "transition_trace_squared"  # tr A²
 LOG_EVIDENCE = "log_evidence"
 # Variables of /sample_stats and /log_likelihood.
 LP = "lp"  # log density of the prior times the evidence
+DRAWS_OF = "draws_of"  # attribute of the tree: a DrawsOf
+LOG_GUIDE = "log_guide"  # log density of the approximation that laws are drawn from
 TEXT = "text"
 # What Hamiltonian samplers say of a draw, in /sample_stats.
 ACCEPTANCE_RATE = "acceptance_rate"

@@ -16,6 +16,10 @@ from ppl_hmm.base.records import Record
 
 MODEL, TASK = ppl_hmm.example("aliased")
 REMEMBERING, MEMORY_TASK = ppl_hmm.example("memory")
+PRIOR = ppl_hmm.HMMPrior.symmetric(MODEL.n_states, MODEL.vocabulary_size)
+MEMORY_PRIOR = ppl_hmm.MemoryHMMPrior.symmetric(
+    REMEMBERING.cell_of_state, REMEMBERING.n_memory_values, REMEMBERING.vocabulary_size
+)
 ROWS = [[0, 1, 2, 1], [2, 1], [1, 0, 2], [2, 2, 1, 0], [0, 2, 0]]
 LENGTHS = [4, 2, 3, 4, 3]
 FILLED = [row + [MASK] * (4 - len(row)) for row in ROWS]
@@ -64,11 +68,13 @@ FUNCTIONS = {
     "fit_prompt": lambda text: (
         ppl_hmm.fit_prompt(LM, text, [0, 1, 0, 1, 0], validation=(text, [0, 1, 0, 1, 0]), restarts=1, seed=0).prompt
     ),
+    "HMMPrior.updated": lambda text: PRIOR.updated(MODEL, text),
     "hmm_program": traced(lambda text: ppl_hmm.hmm_program(MODEL, text)),
     "latent_posterior": lambda text: ppl_hmm.latent_posterior(MODEL, TASK, text),
     "log_likelihood": lambda text: ppl_hmm.log_likelihood(MODEL, text),
     "masked_conditionals": lambda text: ppl_hmm.masked_conditionals(MODEL, text),
     "masked_features": lambda text: ppl_hmm.masked_features(LM, text),
+    "MemoryHMMPrior.updated": lambda text: MEMORY_PRIOR.updated(REMEMBERING, text),
     "memory_posterior": lambda text: ppl_hmm.memory_posterior(REMEMBERING, text),
     "memory_program": traced(lambda text: ppl_hmm.memory_program(REMEMBERING, text)),
     "next_token_features": lambda text: ppl_hmm.next_token_features(CAUSAL, text, [0]),

@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ppl_hmm import schema
 from ppl_hmm.base import foreign
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.randomness import Seed, derived_seed, generator
@@ -28,6 +29,7 @@ from ppl_hmm.estimation.priors import Concentration
 from ppl_hmm.estimation.texts import WeightedTexts
 from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Model, Text
+from ppl_hmm.programs.priors import DirichletRows
 
 Method = Literal["hmc", "nuts", "gibbs", "svi"]
 
@@ -39,7 +41,7 @@ def fit_bayes(
     method: Method = "hmc",
     lengths: Text | None = None,
     vocabulary_size: int | None = None,
-    prior: Concentration | DirichletPrior | None = None,
+    prior: Concentration | DirichletRows | DirichletPrior | None = None,
     chains: int = 4,
     draws: int = 1000,
     tune: int = 1000,
@@ -61,12 +63,13 @@ def fit_bayes(
     method
         ``'gibbs'``: paths given laws and laws given paths, for memory models too. ``'hmc'``: Hamiltonian Monte Carlo,
         all chains side by side. ``'nuts'``: Pyro's no-U-turn sampler. ``'svi'``: draws from a variational
-        approximation, which is biased.
+        approximation, one a chain: fast, and biased, as it spreads less than the posterior (``attrs["draws_of"]`` is
+        ``'guide'``).
     vocabulary_size
         V; by default one more than the largest token.
     prior
         Concentration α > 0 of Dirichlet priors: of all laws, or by name, as a number or an array of a law's shape; 1
-        by default, and for what is not named.
+        by default, and for what is not named. Or an :class:`~ppl_hmm.HMMPrior`, or :class:`~ppl_hmm.MemoryHMMPrior`.
     chains, draws, tune
         C; draws of each chain that are kept, and those before them that are not.
     out
@@ -143,7 +146,8 @@ def fit_bayes(
 
     after = generator(derived_seed(seed, "groups"), "groups") if isinstance(seed, int) else stream
     drawn = run(sampler, target, begin, schedule, store, progress)
-    attributes = {**settings, "seed": str(seed)} if isinstance(seed, torch.Generator) else settings
+    attributes = settings | ({"seed": str(seed)} if isinstance(seed, torch.Generator) else {})
+    attributes |= {schema.DRAWS_OF: schema.DrawsOf.of_method(method).value}
     return as_tree(target, checked, drawn, after, attributes)
 
 

@@ -12,6 +12,7 @@ from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.randomness import CPU
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.estimation.priors import Concentration
+from ppl_hmm.programs.priors import DirichletRows
 
 #: Laws by name of the model's field, chains first: rows along the last axis sum to one.
 Laws = dict[str, Tensor]
@@ -31,7 +32,9 @@ class DirichletPrior:
     concentrations: dict[str, Tensor]
 
     @classmethod
-    def of(cls, prior: Concentration | DirichletPrior | None, shapes: Mapping[str, tuple[int, ...]]) -> DirichletPrior:
+    def of(
+        cls, prior: Concentration | DirichletPrior | DirichletRows | None, shapes: Mapping[str, tuple[int, ...]]
+    ) -> DirichletPrior:
         """Return the prior of laws of these shapes: a number or an array by name, 1 for what is not named.
 
         Raises
@@ -39,7 +42,7 @@ class DirichletPrior:
         InvalidInput
             A concentration that is not positive and finite; an unknown name; a wrong shape.
         """
-        given = prior.concentrations if isinstance(prior, DirichletPrior) else prior
+        given = prior.concentrations if isinstance(prior, (DirichletPrior, DirichletRows)) else prior
         by_name = given if isinstance(given, Mapping) else dict.fromkeys(shapes, 1.0 if given is None else given)
         unknown = sorted(set(map(str, by_name)) - set(shapes))
         if unknown:
