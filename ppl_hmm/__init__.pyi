@@ -10,6 +10,7 @@ from .errors import (
     InvalidInput as InvalidInput,
     PplHmmError as PplHmmError,
 )
+from .estimation.bayes.fit import fit_bayes as fit_bayes
 from .estimation.checks import check_fit as check_fit
 from .estimation.em import fit_em as fit_em
 from .estimation.fit import EMFit as EMFit, Restarts as Restarts

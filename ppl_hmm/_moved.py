@@ -28,6 +28,7 @@ _MODULES = {
     "experiments.cells": "experiments.engine.cells",
     "experiments.cluster": "experiments.engine.cluster",
     "experiments.configurations": "experiments.figure3.configurations",
+    "experiments.engine.hashed": "base.hashed",
     "experiments.grid": "experiments.engine.grid",
     "experiments.head_vs_prompt": "experiments.figure3.head_vs_prompt",
     "experiments.labelled": "experiments.figure3.text",

@@ -203,6 +203,19 @@ PREDICTIVE_CHECKS = "predictive_checks"
 CHECKS = "checks"
 POSTERIOR_PREDICTIVE = "posterior_predictive"
 
+# Groups of a Bayesian fit's tree, as ArviZ names them; its draw of highest density is in a group called MODEL.
+POSTERIOR = "posterior"
+PRIOR = "prior"
+SAMPLE_STATS = "sample_stats"
+LOG_LIKELIHOOD = "log_likelihood"
+# Variables of /posterior and /prior that do not depend on the order of states.
+SIGMA_MIN = "sigma_min"  # the smallest singular value of the emission matrix
+TRANSITION_TRACE_SQUARED = "transition_trace_squared"  # tr A²
+LOG_EVIDENCE = "log_evidence"
+# Variables of /sample_stats and /log_likelihood.
+LP = "lp"  # log density of the prior times the evidence
+TEXT = "text"
+
 # Statistics of text that a fitted model is held to.
 TOKEN_FREQUENCY = "token_frequency"
 BIGRAM_FREQUENCY = "bigram_frequency"

@@ -17,8 +17,9 @@ import xarray as xr
 from own_experiment import Shifted, compute, expected
 
 from ppl_hmm import InvalidInput, open_results
+from ppl_hmm.base import hashed
 from ppl_hmm.errors import ForeignFile
-from ppl_hmm.experiments.engine import hashed, runner
+from ppl_hmm.experiments.engine import runner
 from ppl_hmm.experiments.engine.grid import DEFINED, Settings
 from ppl_hmm.experiments.engine.store import Store
 

@@ -20,9 +20,9 @@ import xarray as xr
 
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
-from ppl_hmm.base import atomic
+from ppl_hmm.base import atomic, hashed
 from ppl_hmm.errors import ForeignFile, PplHmmError
-from ppl_hmm.experiments.engine import defined, hashed
+from ppl_hmm.experiments.engine import defined
 from ppl_hmm.experiments.engine.gathered import cell_of, chunks, gather, is_by_cell
 from ppl_hmm.experiments.engine.grid import Cell, Settings
 from ppl_hmm.storage.layout import rename_former, with_current_names

@@ -1,0 +1,145 @@
+"""The posterior of a model's laws given texts: its density, its expected counts, and counts of drawn paths."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import torch
+from torch import Tensor
+
+from ppl_hmm.estimation.bayes.prior import DirichletPrior, Laws
+from ppl_hmm.estimation.texts import Batch, WeightedTexts
+from ppl_hmm.exact import mixture
+from ppl_hmm.exact.baum_welch import expected_counts
+from ppl_hmm.exact.mixture import MemoryText
+from ppl_hmm.exact.path_counts import PathCounts, draw_path_counts
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Target:
+    """The posterior p(laws | texts) ∝ p(laws) · ∏_b P(x_b | laws)^(weight_b).
+
+    Attributes
+    ----------
+    texts
+        Texts (B,T), shared by all chains; the rows of its batches may also be (C,B,T), a text of its own for each
+        chain.
+    prior
+        Of all laws.
+    cell_of_state
+        (K,): the memory cell that each state reads; None without a memory.
+    """
+
+    texts: WeightedTexts
+    prior: DirichletPrior
+    cell_of_state: Tensor | None = None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the laws."""
+        return tuple(self.prior.concentrations)
+
+    def log_evidence(self, laws: Laws) -> Tensor:
+        """Return Σ_b weight_b log P(x_b | laws) (C,) in nats."""
+        total = torch.zeros(len(laws["initial"]), dtype=torch.float64)
+        for batch in self.texts.batches:
+            log_joint = mixture.log_joint_memory(self.text(laws, batch))
+            total = total + (batch.weights * log_joint.logsumexp(-1)).sum(-1)
+        return total
+
+    def log_density(self, laws: Laws) -> Tensor:
+        """Return log p(laws) + log P(texts | laws) (C,) in nats."""
+        return self.prior.log_density(laws) + self.log_evidence(laws)
+
+    def counts(self, laws: Laws) -> tuple[Laws, Tensor]:
+        """Return expected numbers of uses of each entry given the texts, and the log-evidence (C,) in nats.
+
+        Over the entry, a count is the derivative of the log-evidence.
+        """
+        total = torch.zeros(len(laws["initial"]), dtype=torch.float64)
+        summed = {name: torch.zeros_like(laws[name]) for name in self.fields}
+        for batch in self.texts.batches:
+            text = self.text(laws, batch)
+            log_joint = mixture.log_joint_memory(text)  # (C,B,memories)
+            total = total + (batch.weights * log_joint.logsumexp(-1)).sum(-1)
+            weights = batch.weights[..., None] * log_joint.softmax(-1)
+            _add(summed, self._laws(_expected(text, batch.lengths, weights)))
+        return summed, total
+
+    def path_counts(self, laws: Laws, generator: torch.Generator) -> tuple[Laws, Tensor]:
+        """Return numbers of uses along one path drawn for each text given the laws, and the log-evidence (C,) in nats.
+
+        Each text has a path of its own, whether or not another one equals it.
+        """
+        total = torch.zeros(len(laws["initial"]), dtype=torch.float64)
+        summed = {name: torch.zeros_like(laws[name]) for name in self.fields}
+        for batch in self._each_text:
+            text = self.text(laws, batch)
+            log_evidence, counts = draw_path_counts(text, batch.lengths.expand(text.ids.shape[:2]), generator)
+            total = total + log_evidence.sum(-1)
+            _add(summed, self._laws(counts))
+        return summed, total
+
+    @functools.cached_property
+    def _each_text(self) -> tuple[Batch, ...]:
+        """The texts, each as often as it was given."""
+        return tuple(_repeated(batch) for batch in self.texts.batches)
+
+    def text(self, laws: Laws, batch: Batch) -> MemoryText:
+        """Return a batch of texts as rows of the tables of these laws."""
+        initial, emission = laws["initial"], laws["emission"]
+        n_chains, n_states = initial.shape
+        if self.cell_of_state is None:
+            emission, memory_prior = emission[:, None], initial.new_ones(n_chains, 1, 1)
+            cells = torch.zeros(n_chains, n_states, dtype=torch.int64)
+        else:
+            memory_prior, cells = laws["memory_prior"], self.cell_of_state.expand(n_chains, -1)
+        rows = emission.mT
+        table = torch.cat([rows, torch.ones_like(rows[..., :1, :])], -2)
+        ids = batch.ids.expand(n_chains, -1, -1)
+        return MemoryText(memory_prior, cells, initial, laws["transition"], table, ids)
+
+    def _laws(self, counts: PathCounts) -> Laws:
+        """Return counts by name and in the shape of the laws."""
+        by_value = counts.table[:, :, :-1].mT
+        emission = by_value[:, 0] if self.cell_of_state is None else by_value
+        found = {**counts._asdict(), "emission": emission}
+        return {name: found[name] for name in self.fields}
+
+
+def _add(total: Laws, part: Laws) -> None:
+    for name, counts in part.items():
+        total[name] += counts
+
+
+def _repeated(batch: Batch) -> Batch:
+    """Return each text as often as its weight says."""
+    if bool((batch.weights == 1).all()):
+        return batch
+    times = batch.weights.long()
+    rows = (each.repeat_interleave(times, 0) for each in (batch.ids, batch.lengths, batch.weights, batch.numbers))
+    ids, lengths, weights, numbers = rows
+    return Batch(ids, lengths, torch.ones_like(weights), numbers)
+
+
+def _expected(text: MemoryText, lengths: Tensor, weights: Tensor) -> PathCounts:
+    """Return expected counts of texts whose weights (C,B,memories) are shared out among the memories."""
+    n_values = text.table.shape[1]
+    held = torch.zeros_like(text.memory_prior)
+    initial, transition, table = map(torch.zeros_like, (text.initial, text.transition, text.table))
+    begin = 0
+    for block in mixture.blocks(text) if text.n_memories > 1 else (mixture.block_of(text, range(1)),):
+        own = weights[..., begin : begin + len(block.memories)].mT  # (C,M,B)
+        begin += len(block.memories)
+        ends = lengths.expand(*own.shape).flatten(1)
+        _, counts = expected_counts(block.chain, own.flatten(1), ends)
+        values = torch.nn.functional.one_hot(block.memories, n_values).to(held)  # (M,N,m)
+        held += torch.einsum("cmb,mnv->cnv", own, values)
+        initial, transition = initial + counts.initial, transition + counts.transition
+        rows = counts.emission.unflatten(1, (len(block.memories), -1))  # (C,M,R,K)
+        reads = torch.nn.functional.one_hot(text.values_read(block.memories), n_values).to(held)  # (C,M,K,m)
+        where = text.rows_of_text if text.n_memories > 1 else slice(None)
+        table[:, :, where] += torch.einsum("cmrk,cmkv->cvrk", rows, reads)
+    return PathCounts(held, initial, transition, table)
+
