@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from ppl_hmm.exact.canonical import canonical_order
 from ppl_hmm.models.hmm import HMM
 from ppl_hmm.models.kinds import Model
 from ppl_hmm.models.memory import MemoryHMM
+
+ModelT = TypeVar("ModelT", HMM, MemoryHMM)
 
 
 def state_order(model: Model) -> Tensor:
@@ -29,7 +31,7 @@ def state_order(model: Model) -> Tensor:
     return torch.from_numpy(np.array(orders)).to(model.device).reshape(model.initial.shape)
 
 
-def in_canonical_order(model: Model) -> Model:
+def in_canonical_order(model: ModelT) -> ModelT:
     """Return a model, or a batch, with the states of each in their canonical order: the same law of text.
 
     Permuting the states of a model beforehand changes no bit of the result. Names of states are dropped in a batch,
