@@ -11,9 +11,9 @@ from torch import Tensor
 from ppl_hmm.estimation.bayes.prior import DirichletPrior, Laws
 from ppl_hmm.estimation.texts import Batch, WeightedTexts
 from ppl_hmm.exact import mixture
+from ppl_hmm.exact.augmentation import MemoryCounts, draw_memory_counts
 from ppl_hmm.exact.baum_welch import expected_counts
 from ppl_hmm.exact.mixture import MemoryText
-from ppl_hmm.exact.path_counts import PathCounts, draw_path_counts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class Target:
         summed = {name: torch.zeros_like(laws[name]) for name in self.fields}
         for batch in self._each_text:
             text = self.text(laws, batch)
-            log_evidence, counts = draw_path_counts(text, batch.lengths.expand(text.ids.shape[:2]), generator)
+            log_evidence, counts = draw_memory_counts(text, batch.lengths.expand(text.ids.shape[:2]), generator)
             total = total + log_evidence.sum(-1)
             _add(summed, self._laws(counts))
         return summed, total
@@ -100,7 +100,7 @@ class Target:
         ids = batch.ids.expand(n_chains, -1, -1)
         return MemoryText(memory_prior, cells, initial, laws["transition"], table, ids)
 
-    def _laws(self, counts: PathCounts) -> Laws:
+    def _laws(self, counts: MemoryCounts) -> Laws:
         """Return counts by name and in the shape of the laws."""
         by_value = counts.table[:, :, :-1].mT
         emission = by_value[:, 0] if self.cell_of_state is None else by_value
@@ -123,7 +123,7 @@ def _repeated(batch: Batch) -> Batch:
     return Batch(ids, lengths, torch.ones_like(weights), numbers)
 
 
-def _expected(text: MemoryText, lengths: Tensor, weights: Tensor) -> PathCounts:
+def _expected(text: MemoryText, lengths: Tensor, weights: Tensor) -> MemoryCounts:
     """Return expected counts of texts whose weights (C,B,memories) are shared out among the memories."""
     n_values = text.table.shape[1]
     held = torch.zeros_like(text.memory_prior)
@@ -141,5 +141,5 @@ def _expected(text: MemoryText, lengths: Tensor, weights: Tensor) -> PathCounts:
         reads = torch.nn.functional.one_hot(text.values_read(block.memories), n_values).to(held)  # (C,M,K,m)
         where = text.rows_of_text if text.n_memories > 1 else slice(None)
         table[:, :, where] += torch.einsum("cmrk,cmkv->cvrk", rows, reads)
-    return PathCounts(held, initial, transition, table)
+    return MemoryCounts(held, initial, transition, table)
 

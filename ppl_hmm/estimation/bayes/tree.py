@@ -57,8 +57,9 @@ def as_tree(target: Target, tokens: Tensor, drawn: Block, stream: torch.Generato
 def models_of(laws: Laws, cell_of_state: Tensor | None) -> HMM | MemoryHMM:
     """Return laws (P…,…) as a batch of models."""
     if cell_of_state is None:
-        return HMM(**laws)
-    return MemoryHMM(cell_of_state=cell_of_state.expand(laws["initial"].shape), **laws)
+        return HMM(laws["initial"], laws["transition"], laws["emission"])
+    cells = cell_of_state.expand(laws["initial"].shape)
+    return MemoryHMM(laws["memory_prior"], laws["initial"], laws["transition"], cells, laws["emission"])
 
 
 def invariants(laws: Laws) -> dict[str, Tensor]:
@@ -82,7 +83,8 @@ def _draws(laws: Laws, cells: Tensor | None, log_evidence: Tensor) -> xr.Dataset
     variables = {name: ((*by_draw, *kind.dimensions[name]), law.numpy()) for name, law in laws.items()}
     numbers = {**invariants(laws), schema.LOG_EVIDENCE: log_evidence}
     variables |= {name: (by_draw, values.numpy()) for name, values in numbers.items()}
-    return _numbered(variables, *log_evidence.shape)
+    n_chains, n_draws = log_evidence.shape
+    return _numbered(variables, n_chains, n_draws)
 
 
 def _numbered(variables: dict[str, Any], n_chains: int, n_draws: int) -> xr.Dataset:
