@@ -72,14 +72,14 @@ def _of_chains(tree: xr.DataTree) -> list[str]:
         return []
     if found[schema.RHAT].isnull().all():
         return ["WARNING: a single chain, or a short one, cannot tell whether it converged. Draw several chains."]
-    worst = found.isel({schema.QUANTITY: int(found[schema.RHAT].fillna(0).argmax())})
+    worst = found.isel({schema.QUANTITY: int(found[schema.RHAT].fillna(0).values.argmax())})
     if worst[schema.RHAT] <= LARGEST_RHAT:
         return []
     name, effective = _IN_WORDS[worst[schema.QUANTITY].item()], float(found[schema.EFFECTIVE_DRAWS].min())
     return [
         f"WARNING: the chains did not converge: R-hat of {name} is {float(worst[schema.RHAT]):.3f}, above "
-        f"{LARGEST_RHAT}; at the least {effective:.0f} draws are effective. What follows is said of these draws, not of "
-        "the posterior. Draw more, or longer, and see whether chains stay apart."
+        f"{LARGEST_RHAT}; at the least {effective:.0f} draws are effective. What follows is said of these draws, not "
+        "of the posterior. Draw more, or longer, and see whether chains stay apart."
     ]
 
 
@@ -110,7 +110,7 @@ def _answers(tree: xr.DataTree) -> list[str]:
     """Return a sentence for each question."""
     drawn, lines = _drawn(tree), []
     for question in map(str, drawn[schema.QUESTION].values):
-        name = f"{NAMES[question]} of {drawn.attrs['n_masks']}" if question == schema.MASKS else NAMES[question]
+        name = f"a linear head on {drawn.attrs['n_masks']} masks" if question == schema.MASKS else NAMES[question]
         chances = ", ".join(f"{p:.2f} within {b:g}" for b, p in _probabilities(tree, question).items())
         error = float(drawn[schema.PROBABILITY_ERROR].sel({schema.QUESTION: question}).max())
         line = f"- {name}: probability of a half-range {chances} (± {error:.2f} at most)."
