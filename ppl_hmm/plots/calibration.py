@@ -16,60 +16,48 @@ from ppl_hmm.plots.style import BLUE, ORANGE, REFERENCE, SETTINGS, SMALL, VERMIL
 _BAND = 0.95  # of counts that chance alone gives
 
 
-def draw_ranks(ranks: xr.Dataset, n_bins: int = 10) -> Figure:
-    """Draw histograms of the ranks of truths among posterior draws: flat where the posterior is calibrated.
+def ranks_on(axes: Axes, ranks: np.ndarray, name: str, n_bins: int = 10) -> None:
+    """Draw the histogram of the ranks of truths among posterior draws: flat where the posterior is calibrated.
 
     Parameters
     ----------
+    axes
+        To draw on.
     ranks
-        By name of a quantity, the share (simulation,) of draws below the truth.
+        (n,): of each simulation the share of draws below its truth.
+    name
+        Of the quantity.
     n_bins
-        Bars of each histogram.
+        Bars.
     """
-    with mpl.rc_context(SETTINGS):
-        figure, panels = plt.subplots(
-            1, len(ranks.data_vars), figsize=(3.2 * len(ranks.data_vars), 2.8), layout="constrained", squeeze=False
-        )
-        for axes, (name, shares) in zip(panels[0], ranks.data_vars.items(), strict=True):
-            values = shares.dropna("simulation").values
-            low, high = binom.interval(_BAND, len(values), 1 / n_bins)
-            axes.axhspan(low, high, color="0.88", label=f"{_BAND:.0%} of bars, by chance")
-            axes.hist(values, np.linspace(0, 1, n_bins + 1), color=BLUE, edgecolor="white")
-            axes.axhline(len(values) / n_bins, **REFERENCE)
-            axes.set(title=str(shares.attrs.get("long_name", name)), xlabel="rank of the truth", xlim=(0, 1))
-        panels[0][0].set_ylabel("simulations")
-        panels[0][0].legend(fontsize=SMALL, frameon=False, loc="lower left")
-        return figure
+    low, high = binom.interval(_BAND, len(ranks), 1 / n_bins)
+    axes.axhspan(low, high, color="0.9", label=f"{_BAND:.0%} of bars, by chance")
+    axes.hist(ranks, np.linspace(0, 1, n_bins + 1), color=BLUE, edgecolor="white")
+    axes.axhline(len(ranks) / n_bins, **REFERENCE)
+    axes.set(title=name, xlabel="rank of the truth among draws", xlim=(0, 1), ylabel="simulations")
 
 
-def draw_reliability(data: xr.Dataset, n_bins: int = 5) -> Figure:
+def reliability_on(axes: Axes, probability: np.ndarray, happened: np.ndarray, n_bins: int = 6) -> None:
     """Draw how often an event happened against how probable it was said to be.
 
     Parameters
     ----------
-    data
-        ``probability`` and ``happened``, 0 or 1, of each ``simulation``.
+    axes
+        To draw on.
+    probability, happened
+        (n,): what was said of each simulation, and whether it was so.
     n_bins
-        Groups of as many simulations each, from the least probable to the most.
+        Groups of about as many simulations each, from the least probable to the most.
     """
-    with mpl.rc_context(SETTINGS):
-        figure, axes = plt.subplots(figsize=(4, 3.8), layout="constrained")
-        order = np.argsort(data[schema.PROBABILITY].values, kind="stable")
-        groups = np.array_split(order, n_bins)
-        said = np.array([data[schema.PROBABILITY].values[group].mean() for group in groups])
-        happened = np.array([data["happened"].values[group].mean() for group in groups])
-        sizes = np.array([len(group) for group in groups])
-        low, high = (np.array(each) / sizes for each in binom.interval(_BAND, sizes, said))
-        axes.plot([0, 1], [0, 1], **REFERENCE)
-        axes.errorbar(
-            said, said, np.stack([said - low, high - said]).clip(0), fmt="none", color="0.6", capsize=3,
-            label=f"{_BAND:.0%} by chance, if calibrated",
-        )  # fmt: skip
-        axes.plot(said, happened, "o-", color=BLUE, label=f"groups of {sizes.max()}")
-        axes.set(xlabel="probability that was said", ylabel="share that happened")
-        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-        axes.legend(fontsize=SMALL, frameon=False, loc="upper left")
-        return figure
+    groups = np.array_split(np.argsort(probability, kind="stable"), min(n_bins, len(probability)))
+    said, share = (np.array([values[group].mean() for group in groups]) for values in (probability, happened))
+    sizes = np.array([len(group) for group in groups])
+    low, high = (np.array(each) / sizes for each in binom.interval(_BAND, sizes, said))
+    axes.plot([0, 1], [0, 1], **REFERENCE)
+    axes.fill_between(said, low, high, color="0.9", label=f"{_BAND:.0%} of groups, by chance")
+    axes.plot(said, share, "o-", color=BLUE, label=f"groups of {sizes.max()} simulations")
+    axes.set(xlabel="probability that was said", ylabel="share that happened", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    axes.legend(fontsize=SMALL, frameon=False, loc="upper left")
 
 
 def draw_by_corpus_size(data: xr.Dataset) -> Figure:

@@ -112,7 +112,7 @@ def draw_singular_value(data: xr.Dataset) -> Figure:
     """Draw the density of σ_min(W) after the text and before."""
     figure, axes = plt.subplots(figsize=(5.4, 3.4), layout="constrained")
     top = max(float(values.max()) for values in data.data_vars.values())
-    bins = np.linspace(0, top * 1.02, 40)
+    bins = np.linspace(0, top * 1.02, 25)
     if schema.PRIOR in data:
         axes.hist(data[schema.PRIOR], bins, density=True, color="0.75", label="before the text (prior)")
     axes.hist(
