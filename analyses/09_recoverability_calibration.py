@@ -108,7 +108,7 @@ table = pd.DataFrame(rows).set_index("corpus")
 
 # %%
 print(
-    f"{N_CORPORA} corpora of {N_TEXTS} texts of {LENGTH} tokens, of models from the prior, K = {N_STATES}, V = {N_TOKENS}"
+    f"{N_CORPORA} corpora: {N_TEXTS} texts of {LENGTH} tokens; models from the prior, K = {N_STATES}, V = {N_TOKENS}"
 )
 for name in ("sigma_min", "half_range"):
     covered = table[f"{name}_covered"].mean()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from fits_of_draws import dirichlet, fit_of
 from hypothesis import given, settings, strategies as st
 
 import ppl_hmm
@@ -29,24 +30,6 @@ from ppl_hmm.audits.over_posterior.crossing import TextOfDraws
 from ppl_hmm.models.canonical import in_canonical_order
 
 TASK = next_token_class([0, 1])
-
-
-def fit_of(models, chains=2):
-    """A fit whose draws are these models."""
-    laws = {name: getattr(models, name).unflatten(0, (chains, -1)).numpy() for name in HMM.dimensions}
-    fields = {name: (("chain", "draw", *HMM.dimensions[name]), law) for name, law in laws.items()}
-    text = {"token": (("sequence", "position"), np.zeros((3, 6), int))}
-    return xr.DataTree.from_dict({"/posterior": xr.Dataset(fields), "/observed_data": xr.Dataset(text)})
-
-
-def dirichlet(n_draws, n_states=3, n_tokens=4, seed=0):
-    stream = torch.Generator().manual_seed(seed)
-
-    def laws(*shape):
-        weights = torch.rand(shape, generator=stream, dtype=torch.float64).log().neg()
-        return weights / weights.sum(-1, keepdim=True)
-
-    return HMM(laws(n_draws, n_states), laws(n_draws, n_states, n_states), laws(n_draws, n_states, n_tokens))
 
 
 def of_fit(models, task=TASK, **options):
