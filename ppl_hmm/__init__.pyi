@@ -1,6 +1,7 @@
 # Every public name, and the module that defines it. Names are imported when they are first used.
 from .audits.accessor import open_audit as open_audit
 from .audits.audit import audit as audit
+from .audits.over_posterior.posterior import recoverability_posterior as recoverability_posterior
 from .base.tokens import MASK as MASK
 from .corpus.files import read_text as read_text
 from .corpus.vocabulary import Vocabulary as Vocabulary
@@ -113,6 +114,13 @@ from .regimes.examples import example as example
 from .regimes.processes import process as process
 from .storage.files import load as load, save as save
 from .storage.layout import validate as validate
-from .tasks import MemoryTask as MemoryTask, PosteriorTask as PosteriorTask, latent_posterior as latent_posterior
+from .tasks import (
+    MemoryTask as MemoryTask,
+    PosteriorTask as PosteriorTask,
+    document_class as document_class,
+    latent_posterior as latent_posterior,
+    next_token_class as next_token_class,
+    state_of_word as state_of_word,
+)
 
 __version__: str

@@ -59,7 +59,12 @@ def show_experiment(name: str, tree, out: Path) -> None:
 
 def parse_states(text: str) -> list[int]:
     """Return numbers of states, as ``--states`` has them."""
+    return parse_numbers("--states", text)
+
+
+def parse_numbers(option: str, text: str) -> list[int]:
+    """Return the whole numbers of an option."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise InvalidInput("--states", "whole numbers separated by commas", repr(text), "write e.g. 8,28") from None
+        raise InvalidInput(option, "whole numbers separated by commas", repr(text), "write e.g. 8,28") from None

@@ -274,6 +274,29 @@ HALF_RANGE = "half_range"
 RADIUS = "radius"
 MEDIAN_RADIUS = "median_radius"
 CONDITION_RADIUS = "condition_radius"
+# Groups of the audit of a fit, a row for each draw of its posterior, or of its prior.
+RECOVERABILITY_POSTERIOR = "recoverability_posterior"
+RECOVERABILITY_PRIOR = "recoverability_prior"
+CONVERGENCE = "convergence"  # of the fit's chains
+# Their dimensions and variables, besides those of /recoverability.
+BUDGET = "budget"  # half-ranges over ‖μ‖_∞ that are afforded
+PROBABILITY = "probability"  # that the half-range is within the budget
+PROBABILITY_ERROR = "probability_error"  # its Monte Carlo standard error
+ANSWERED = "answered"  # whether the draw has the task
+MASKS_NEEDED = "masks_needed"
+MARGIN = "margin"
+MAJORITY = "majority"  # share of the more frequent label
+TRANSFER_BOUND = "transfer_bound"
+CONSTRUCTED = "constructed"  # whether the head is, or else is learned
+OWN_ACCURACY = "own_accuracy"  # of a draw's head, on text and labels of the draw itself
+CROSS_DRAW_ACCURACY = "cross_draw_accuracy"  # on those of the other draws
+CROSS_DRAW_SPREAD = "cross_draw_spread"  # standard deviation over the other draws
+# Variables of /convergence, by quantity that does not depend on the order of states; those of MIXING, too.
+MIXING = "mixing"
+QUANTITY = "quantity"
+RHAT = "rhat"
+EFFECTIVE_DRAWS = "effective_draws"
+PRIOR_DISTANCE = "prior_distance"  # Kolmogorov's, of the posterior from the prior
 # Variables of /remedy.
 RECOMMENDED = "recommended"
 BASIS = "basis"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from ppl_hmm import schema
+from ppl_hmm.audits.over_posterior.accessor import FitAuditAccessor
 from ppl_hmm.audits.report import WIDTH, report
 from ppl_hmm.audits.tree import Audited
 from ppl_hmm.errors import ForeignFile, InvalidInput
@@ -52,7 +53,8 @@ def open_audit(path: str | Path) -> xr.DataTree:
     """
     tree = with_current_names(netcdf.read(path))
     try:
-        _require_audit(tree, f"file {path}")
+        if schema.RECOVERABILITY_POSTERIOR not in tree.children:
+            _require_audit(tree, f"file {path}")
         validate(tree)
     except InvalidInput as error:
         remedy = "load reads models, tasks, prompts and heads; open_results reads experiments"
@@ -61,6 +63,12 @@ def open_audit(path: str | Path) -> xr.DataTree:
 
 
 @xr.register_datatree_accessor("ppl_hmm")
+def accessor(tree: xr.DataTree) -> AuditAccessor | FitAuditAccessor:
+    """Return what ``tree.ppl_hmm`` is: of the audit of a model, or of that of a fit."""
+    of_fit = isinstance(tree, xr.DataTree) and schema.RECOVERABILITY_POSTERIOR in tree.children
+    return FitAuditAccessor(tree) if of_fit else AuditAccessor(tree)
+
+
 class AuditAccessor:
     """Summary, verdicts and figures of the tree that :func:`ppl_hmm.audit` returns, also after a round trip to disk.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Literal, cast
 
 import torch
@@ -14,6 +15,7 @@ from ppl_hmm._version import __version__
 from ppl_hmm.audits import details, measured
 from ppl_hmm.audits.causal_questions import ask_causal, reader_of
 from ppl_hmm.audits.learning import learned_head
+from ppl_hmm.audits.over_posterior.audit import audit_fit
 from ppl_hmm.audits.questions import Effort, Readings, ask
 from ppl_hmm.audits.reading import Examples, Reading
 from ppl_hmm.audits.remedy import remedy
@@ -23,22 +25,22 @@ from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.base.records import Record
 from ppl_hmm.base.threads import threads
 from ppl_hmm.base.tokens import MASK
-from ppl_hmm.errors import at_least
+from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Model, Text, n_memories
 from ppl_hmm.recoverability.arguments import require_numbers, require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
 from ppl_hmm.schema import Reader
-from ppl_hmm.tasks import PosteriorTask, Task, on_possible_values, require_uncertain
+from ppl_hmm.tasks import PosteriorTask, Task, TaskOfModel, on_possible_values, require_uncertain
 
 # Steps B·T·K² of a posterior, of every memory, that one thread takes as soon as several that wait for each other.
 _STEPS_OF_ONE_THREAD = 20_000_000
 
 
 def audit(
-    model: Model,
-    task: Task,
+    model: Model | xr.DataTree,
+    task: Task | TaskOfModel,
     tokens: Text | None = None,
     *,
     n_sequences: int = 5000,
@@ -57,7 +59,9 @@ def audit(
     model, task
         One model and one task of its kind. :class:`~ppl_hmm.HMM` and :class:`~ppl_hmm.PosteriorTask`: questions
         ``head``, ``masks`` and ``prompt``, or ``head`` alone for a task on a position. :class:`~ppl_hmm.MemoryHMM` and
-        :class:`~ppl_hmm.MemoryTask`: questions ``head``, ``masks``, ``attention`` and ``attention-prompt``.
+        :class:`~ppl_hmm.MemoryTask`: questions ``head``, ``masks``, ``attention`` and ``attention-prompt``. Or the tree
+        of :func:`fit_bayes` and a function from a model to its task, as in :func:`recoverability_posterior`, with a
+        ``seed`` alone.
     tokens, lengths
         Text (B,T) to read. By default all texts of ``length`` tokens where there are at most ``n_sequences``, and then
         expectations are exact; else a sample of that many.
@@ -84,7 +88,8 @@ def audit(
         ``/prompt`` (weights and rows, by question; those that are learned end in ``-learned``, and those that were
         found for these texts in ``-found``), ``/remedy`` (the
         cheapest thing that works), ``/diagnostics``, and ``/draws`` (the sampled texts as draws for ArviZ).
-        ``tree.ppl_hmm`` summarises, plots and explains it.
+        ``tree.ppl_hmm`` summarises, plots and explains it. Of a fit: ``/recoverability_posterior``, the same of its
+        prior, and ``/convergence``; what is reported has probabilities, and chains that do not agree are named first.
 
     Raises
     ------
@@ -101,6 +106,7 @@ def audit(
     See Also
     --------
     open_audit : The tree of a saved audit.
+    recoverability_posterior : Of the draws of a fit.
     head_certificate, masks_needed, prompt_certificate, memory_certificate : Single theorems.
     fit_prompt : Prompts for own text and labels.
 
@@ -113,8 +119,14 @@ def audit(
     >>> tree.ppl_hmm.remedy["recommended"], tree.ppl_hmm.remedy["n_masks"]
     ('masks', 2)
     """
+    if isinstance(model, xr.DataTree):
+        given = {"tokens": tokens, "lengths": lengths, "n_sequences": n_sequences, "length": length}
+        given |= {"tolerance": tolerance, "n_prompt_tokens": n_prompt_tokens, "prompt_seconds": prompt_seconds}
+        _require_defaults({**given, "reader": reader})
+        return audit_fit(model, cast(TaskOfModel, task), seed=seed)
     if isinstance(model, Record) and isinstance(task, Task):
         task = task.aligned_to(model)
+    task = cast(Task, task)  # or refused at once
     require_pair("audit", model, task, MemoryHMM if isinstance(model, MemoryHMM) else HMM, any_position=True)
     require_uncertain("audit", model, task)
     require_thresholds(0.0, tolerance)
@@ -145,6 +157,14 @@ def audit(
         **({} if isinstance(seed, torch.Generator) else {"seed": int(seed)}),
     }
     return tree
+
+
+def _require_defaults(given: dict[str, object]) -> None:
+    """Raise :class:`InvalidInput` where the audit of a fit is given what only that of a model takes."""
+    defaults = {name: inspect.signature(audit).parameters[name].default for name in given}
+    if other := [name for name, value in given.items() if value is not defaults[name] and value != defaults[name]]:
+        remedy = "recoverability_posterior(fit, task, …) has options of its own"
+        raise InvalidInput("audit of a fit", "the fit, a question and a seed", ", ".join(other), remedy)
 
 
 def _n_threads(model: Model, texts: Texts) -> int:

@@ -15,6 +15,7 @@ Variables = dict[str, tuple[Dimensions, ...]]  # the dimensions that a variable 
 _TEXT: Dimensions = (schema.SEQUENCE, schema.POSITION)
 _OF_TEXT: Dimensions = (schema.SEQUENCE,)
 _OF_QUESTION: Dimensions = (schema.QUESTION,)
+_OF_DRAW: Dimensions = (schema.CHAIN, schema.DRAW)
 _OF_MATRIX: Dimensions = (schema.MATRIX,)
 _OF_LENGTH: Dimensions = (schema.LENGTH,)
 _OF_CELLS: Dimensions = (schema.APPROACH, schema.N_STATES, schema.SEED)
@@ -74,6 +75,13 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
         },
         f"{schema.DIAGNOSTICS}/information": {"information": (_OF_LENGTH,), "bayes_accuracy": (_OF_LENGTH,)},
         f"{schema.DIAGNOSTICS}/forgetting": {"truncation_distance": (_OF_LENGTH,), "same_label": (_OF_LENGTH,)},
+    },
+    "audit of a fit": {
+        schema.RECOVERABILITY_POSTERIOR: {
+            **dict.fromkeys((schema.ANSWERED, schema.SIGMA_MIN), (_OF_DRAW,)),
+            **dict.fromkeys((schema.HALF_RANGE, schema.VERDICT), ((*_OF_DRAW, schema.QUESTION),)),
+            schema.PROBABILITY: ((schema.QUESTION, schema.BUDGET),),
+        },
     },
     "experiment": {
         schema.RESULTS: {
@@ -149,7 +157,8 @@ def validate(tree: xr.DataTree) -> None:
     Parameters
     ----------
     tree
-        That of an audit, an experiment, a probe, a sample, a fit of a corpus, or of the checks of a fitted model.
+        That of an audit, of a model or of a fit, an experiment, a probe, a sample, a fit of a corpus, or of the checks
+        of a fitted model.
 
     Of an experiment of one's own the columns are free.
 
@@ -209,6 +218,7 @@ def kind_of(tree: xr.DataTree) -> str:
 
 def _kinds(tree: xr.DataTree) -> Iterator[str]:
     telling = {
+        "audit of a fit": schema.RECOVERABILITY_POSTERIOR,
         "audit": schema.RECOVERABILITY,
         "experiment": schema.RESULTS,
         "sample": schema.LATENT,

@@ -7,6 +7,7 @@ ours.
 """
 
 from ppl_hmm.tasks.base import Answers, Task, decide
+from ppl_hmm.tasks.families import TaskOfModel, document_class, next_token_class, state_of_word
 from ppl_hmm.tasks.latent import latent_posterior, latent_prior, on_possible_values, require_task, require_uncertain
 from ppl_hmm.tasks.memory import MemoryTask
 from ppl_hmm.tasks.state import PosteriorTask
@@ -16,10 +17,14 @@ __all__ = [
     "MemoryTask",
     "PosteriorTask",
     "Task",
+    "TaskOfModel",
     "decide",
+    "document_class",
     "latent_posterior",
     "latent_prior",
+    "next_token_class",
     "on_possible_values",
     "require_task",
     "require_uncertain",
+    "state_of_word",
 ]
