@@ -160,7 +160,7 @@ class TransformerText:
         chosen, weight = check_positions(positions, self._tokens.shape[1]), self._lm.embedding.weight
         rows = weight.new_empty(0, self._lm.width) if prompt is None else prompt.to(weight)
         with only_for(prompt):
-            prompts = rows.reshape(-1, *rows.shape[-2:])
+            prompts = rows[None] if rows.ndim == 2 else rows.flatten(end_dim=-3)
             each = [torch.stack([self._at(one, t) for t in chosen], dim=1) for one in prompts]
             return torch.stack(each).reshape(*rows.shape[:-2], *each[0].shape)
 
