@@ -38,6 +38,8 @@ from .inference.sampling import sample as sample
 from .inference.segments import SmoothedSegment as SmoothedSegment, smoothed_segments as smoothed_segments
 from .language_models.causal import CausalLM as CausalLM, next_token_features as next_token_features
 from .language_models.causal_oracle import CausalOracleLM as CausalOracleLM
+from .language_models.check import check_language_model as check_language_model
+from .language_models.checked import Checked as Checked, LanguageModelCheck as LanguageModelCheck
 from .language_models.oracle import OracleLM as OracleLM
 from .language_models.probe import (
     MaskedFeatures as MaskedFeatures,
