@@ -1,6 +1,10 @@
 # Every public name, and the module that defines it. Names are imported when they are first used.
 from .audits.accessor import open_audit as open_audit
 from .audits.audit import audit as audit
+from .audits.of_language_model import (
+    audit_features as audit_features,
+    audit_language_model as audit_language_model,
+)
 from .base.tokens import MASK as MASK
 from .corpus.files import read_text as read_text
 from .corpus.vocabulary import Vocabulary as Vocabulary

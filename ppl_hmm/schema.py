@@ -156,6 +156,8 @@ LAYER = "layer"
 CONTROL = "control"
 PREFIX = "prefix"  # of a text: its first tokens, or none of them
 FOLD = "fold"
+N_TEXTS = "n_texts"  # labelled texts that are learned from
+TARGET = "target"  # an accuracy to reach
 
 MIXED_STATE = "mixed_state"  # a belief that some text leaves
 BOUND = "bound"  # of an entropy: LOWER, UPPER
@@ -199,6 +201,14 @@ WITNESS = "witness"
 REFUTATION = "refutation"
 DIAGNOSTICS = "diagnostics"
 DRAWS = "draws"
+
+# An audit of labelled texts, which has no model and no task: its kind, groups of its diagnostics and variables.
+AUDIT_OF_LABELS = "audit of labels"
+LEARNED = "learned"
+LEARNING_CURVE = "learning-curve"
+SELECTIVITY = "selectivity"  # accuracy less that on random labels
+CONTROL_ACCURACY = "control_accuracy"
+TEXTS_NEEDED = "texts_needed"
 
 # Groups of a probe's tree.
 LAYERS = "layers"

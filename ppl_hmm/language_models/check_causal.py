@@ -28,7 +28,7 @@ def causal_rules(probe: Probe) -> list[Rule]:
             what = f"laws up to position {position} with another token there"
             require_same(found, every[..., : position + 1, :], what, "mask the future: a law reads its prefix alone")
         last = probe.laws_after(probe.tokens)
-        require_same(last, every[..., -1, :], "law_after and the last of next_token_laws", "compute both by one function")
+        require_same(last, every[..., -1, :], "law_after beside next_token_laws", "compute both by one function")
 
     def lengths() -> None:
         every = probe.next_token_laws(probe.tokens)
@@ -49,7 +49,7 @@ def causal_rules(probe: Probe) -> list[Rule]:
         one, other = (probe.prompt(seed=seed) for seed in (0, 1))
         found = probe.laws_after(probe.tokens, one)
         every = probe.next_token_laws(probe.tokens, one)[..., -1, :]
-        require_same(every, found, "law_after and the last of next_token_laws after a prompt", "use one function for both")
+        require_same(every, found, "law_after beside next_token_laws after a prompt", "use one function")
         short = probe.laws_after(probe.tokens[:, :1], one)
         if torch.equal(short, probe.laws_after(probe.tokens[:, :1], other)):
             raise Fault("two prompts give the same laws", "let the prompt's rows enter the context")
