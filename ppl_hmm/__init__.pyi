@@ -5,6 +5,7 @@ from .audits.of_language_model import (
     audit_features as audit_features,
     audit_language_model as audit_language_model,
 )
+from .audits.texts_needed import TextsNeeded as TextsNeeded, texts_needed as texts_needed
 from .base.tokens import MASK as MASK
 from .corpus.files import read_text as read_text
 from .corpus.vocabulary import Vocabulary as Vocabulary

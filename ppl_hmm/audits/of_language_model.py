@@ -169,10 +169,7 @@ def audit_language_model(
         raise InvalidInput("audit_language_model", "one language model", f"a batch {lm.batch_shape}", "pass one by one")
     text = as_text(tokens, text_vocabulary_size(lm), lengths=lengths).tokens
     with torch.no_grad():
-        if masked:
-            features = probe_features(cast(MaskedLM, lm), text)
-        else:
-            features = next_token_features(cast(CausalLM, lm), text)
+        features = probe_features(cast(MaskedLM, lm), text) if masked else next_token_features(cast(CausalLM, lm), text)
     texts = LabelledTexts.of(features, labels, groups, seed)
     prompt = _prompt(cast(MaskedLM, lm), text, texts, n_prompt_tokens, seed) if masked and n_prompt_tokens else None
     after = None

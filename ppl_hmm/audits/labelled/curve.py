@@ -28,13 +28,14 @@ def learning_curve(texts: LabelledTexts, approaches: list[Approach], seed: Seed)
     """
     sizes = _sizes(len(texts.learn), len(texts.classes))
     stream = generator(seed, "audit: learning curve")
-    parts = [
-        [texts.learn[torch.randperm(len(texts.learn), generator=stream, device=CPU).numpy()[:size]] for _ in range(_DRAWS)]
-        for size in sizes
-    ]
+
+    def part(size: int) -> np.ndarray:
+        return texts.learn[torch.randperm(len(texts.learn), generator=stream, device=CPU).numpy()[:size]]
+
+    parts = [[part(size) for _ in range(_DRAWS)] for size in sizes]
     found = np.array(
         [
-            [[accuracy_of(approach, texts.labels, part, texts.test) for part in draws] for draws in parts]
+            [[accuracy_of(approach, texts.labels, each, texts.test) for each in draws] for draws in parts]
             for approach in approaches
         ]
     )
@@ -66,9 +67,8 @@ def needed(curve: xr.Dataset, accuracy: float) -> Interval:
 
 
 def _with_targets(curve: xr.Dataset) -> xr.Dataset:
-    found = np.array(
-        [[needed(curve.isel({schema.APPROACH: row}), each) for each in TARGETS] for row in range(curve.sizes[schema.APPROACH])]
-    )
+    of_approach = (curve.isel({schema.APPROACH: row}) for row in range(curve.sizes[schema.APPROACH]))
+    found = np.array([[needed(own, each) for each in TARGETS] for own in of_approach])
     names = (schema.TEXTS_NEEDED, f"{schema.TEXTS_NEEDED}_low", f"{schema.TEXTS_NEEDED}_high")
     dimensions = (schema.APPROACH, schema.TARGET)
     columns = {name: (dimensions, found[..., part]) for part, name in enumerate(names)}

@@ -81,7 +81,7 @@ class LabelledTexts:
             together = np.unique(per_text(groups, len(rows), order, "groups"), return_inverse=True)[1]
         learn, test = _split(numbers, together, seed)
         if len(np.unique(numbers[learn])) < 2 or not len(test):
-            raise InvalidInput("groups", "some to hold out, and two classes to learn from", "fewer", "make smaller groups")
+            raise InvalidInput("groups", "some to hold out, two classes to learn from", "fewer", "make smaller groups")
         return cls(rows, numbers, classes, together, learn, test)
 
     def reading(self, features: ArrayLike | Tensor, what: str) -> np.ndarray:
@@ -128,7 +128,7 @@ def _rows(features: ArrayLike | Tensor, what: str) -> tuple[np.ndarray, Order | 
     array = read(features, (schema.SEQUENCE, schema.FEATURE), what)
     rows = as_tensor(array.values, torch.device("cpu"), what=what).detach().double().numpy()
     if rows.ndim != 2 or not rows.size:
-        raise InvalidInput(what, "shape (B, n), a row for each text", f"shape {rows.shape}", "reshape to two dimensions")
+        raise InvalidInput(what, "shape (B, n), a row a text", f"shape {rows.shape}", "reshape to two dimensions")
     if not np.isfinite(rows).all():
         text = int(np.flatnonzero(~np.isfinite(rows).all(1))[0])
         raise InvalidInput(what, "finite numbers", f"NaN or infinity in text {text}", "drop the texts")

@@ -26,9 +26,9 @@ _BASELINES = (Remedy.BAG_OF_TOKENS,)
 
 
 def approaches(features: np.ndarray, prompted: np.ndarray | None, counts: np.ndarray | None) -> list[Approach]:
-    """Return what heads are learned on, the cheapest first: counts, features, their logarithms, features after a prompt.
+    """Return what heads are learned on, the cheapest first.
 
-    Logarithms only of probabilities: features without a negative entry.
+    Counts of tokens, features, their logarithms, features after a prompt. Logarithms only of probabilities: features without a negative entry.
     """
     found = [] if counts is None else [Approach(Remedy.BAG_OF_TOKENS, counts)]
     found.append(Approach(schema.HEAD, features))
