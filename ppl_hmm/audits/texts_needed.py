@@ -109,7 +109,7 @@ def texts_needed(
     one_of("value of 'scale'", scale, ("probability", "log"))
     texts = LabelledTexts.of(features, labels, groups, seed)
     if scale == "log" and texts.features.min() < 0:
-        raise InvalidInput("features with scale='log'", "probabilities", "a negative number", "pass scale='probability'")
+        raise InvalidInput("features of scale='log'", "probabilities", "a negative number", "take scale='probability'")
     approach = Approach(schema.HEAD, texts.features, scale)
     curve = learning_curve(texts, [approach], seed).sel({schema.APPROACH: approach.name})
     return TextsNeeded(float(accuracy), *needed(curve, accuracy), len(texts.learn), curve)

@@ -28,7 +28,7 @@ _BASELINES = (Remedy.BAG_OF_TOKENS,)
 def approaches(features: np.ndarray, prompted: np.ndarray | None, counts: np.ndarray | None) -> list[Approach]:
     """Return what heads are learned on, the cheapest first.
 
-    Counts of tokens, features, their logarithms, features after a prompt. Logarithms only of probabilities: features without a negative entry.
+    Counts of tokens, features, logarithms of features without a negative entry, and features after a prompt.
     """
     found = [] if counts is None else [Approach(Remedy.BAG_OF_TOKENS, counts)]
     found.append(Approach(schema.HEAD, features))
