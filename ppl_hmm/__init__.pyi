@@ -47,6 +47,8 @@ from .language_models.causal_oracle import CausalOracleLM as CausalOracleLM
 from .language_models.check import check_language_model as check_language_model
 from .language_models.checked import Checked as Checked, LanguageModelCheck as LanguageModelCheck
 from .language_models.checkpoints import load_language_model as load_language_model
+from .language_models.hugging_face_causal import from_causal_lm as from_causal_lm
+from .language_models.hugging_face_masked import from_masked_lm as from_masked_lm
 from .language_models.oracle import OracleLM as OracleLM
 from .language_models.probe import (
     MaskedFeatures as MaskedFeatures,
