@@ -15,6 +15,7 @@ from ppl_hmm.models.prompt import prompt_rows
 
 # Scores that are computed at a time: each text has its length times the vocabulary of them.
 _SCORES_AT_ONCE = 2**26
+_OFFSET = 2  # positions that some models do not use
 _SMALLEST_VOCABULARY = 2**12  # below it layers take more memory than scores
 
 
@@ -97,8 +98,10 @@ class HuggingFaceLM:
     def _scores(self, embeddings: Tensor, present: Tensor) -> Tensor:
         try:
             return self.model(inputs_embeds=embeddings, attention_mask=present.to(torch.long)).logits
-        except IndexError:
-            n_positions = getattr(self.model.config, "max_position_embeddings", "so many")
+        except (IndexError, RuntimeError):
+            n_positions = getattr(self.model.config, "max_position_embeddings", None)
+            if n_positions is None or embeddings.shape[1] <= n_positions - _OFFSET:
+                raise
             raise InvalidInput(
                 f"text of {type(self.model).__name__}",
                 f"at most {n_positions} positions, special tokens and prompt among them",
