@@ -1,7 +1,12 @@
 # Every public name, and the module that defines it. Names are imported when they are first used.
 from .audits.accessor import open_audit as open_audit
 from .audits.audit import audit as audit
+from .audits.of_language_model import (
+    audit_features as audit_features,
+    audit_language_model as audit_language_model,
+)
 from .audits.over_posterior.posterior import recoverability_posterior as recoverability_posterior
+from .audits.texts_needed import TextsNeeded as TextsNeeded, texts_needed as texts_needed
 from .base.tokens import MASK as MASK
 from .corpus.files import read_text as read_text
 from .corpus.vocabulary import Vocabulary as Vocabulary
@@ -44,7 +49,11 @@ from .language_models.causal import CausalLM as CausalLM, next_token_features as
 from .language_models.causal_gru import CausalGRU as CausalGRU
 from .language_models.causal_oracle import CausalOracleLM as CausalOracleLM
 from .language_models.causal_transformer import CausalTransformer as CausalTransformer
+from .language_models.check import check_language_model as check_language_model
+from .language_models.checked import Checked as Checked, LanguageModelCheck as LanguageModelCheck
 from .language_models.checkpoints import load_language_model as load_language_model
+from .language_models.hugging_face_causal import from_causal_lm as from_causal_lm
+from .language_models.hugging_face_masked import from_masked_lm as from_masked_lm
 from .language_models.oracle import OracleLM as OracleLM
 from .language_models.probe import (
     MaskedFeatures as MaskedFeatures,

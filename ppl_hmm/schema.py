@@ -61,6 +61,7 @@ class Remedy(StrEnum):
     ATTENTION_PROMPT = "attention-prompt"
     CHANNEL = "channel"  # the likelihoods of prompts
     LOG_PROBABILITIES = "log-probabilities"  # a head on them
+    BAG_OF_TOKENS = "bag-of-tokens"  # a head on how often each token occurs: no language model
     UNKNOWN = "unknown"  # nothing could be measured
 
 
@@ -112,6 +113,32 @@ class Control(StrEnum):
     FUTURE = "k-token law"  # the joint law of the next few
 
 
+class Outcome(StrEnum):
+    """What came of one check of a language model."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"  # what it rests on failed, or does not apply
+
+
+class Requirement(StrEnum):
+    """What heads and prompts require of a language model."""
+
+    MEMBERS = "members"
+    SIZES = "sizes"  # vocabulary_size, batch_shape, prompt_shape and prompt_constraint
+    LAWS = "laws"  # shape, dtype, no NaN, no logits, rows that sum to one
+    REPEATABLE = "repeatable"  # the same call, the same laws
+    POSITIONS = "positions"  # some positions are those of all
+    LEAVE_ONE_OUT = "leave one out"  # the law at a position does not depend on its token
+    CAUSAL = "causal"  # the law after a prefix does not depend on what follows
+    LENGTHS = "lengths"  # no token past the end is read
+    TEXTS_APART = "texts apart"  # a text has the same laws in any batch
+    ENCODE = "encode"  # encoded text has the same laws
+    SUFFIX = "suffix"  # tokens behind a text have the same law as a longer text
+    PROMPT = "prompt"  # soft tokens are accepted, one or many prompts at a time, and change laws
+    PROMPT_GRADIENT = "prompt gradient"
+
+
 # Dimensions.
 SEQUENCE = "sequence"
 POSITION = "position"
@@ -150,6 +177,8 @@ LAYER = "layer"
 CONTROL = "control"
 PREFIX = "prefix"  # of a text: its first tokens, or none of them
 FOLD = "fold"
+N_TEXTS = "n_texts"  # labelled texts that are learned from
+TARGET = "target"  # an accuracy to reach
 STEP = "step"  # of training
 
 MIXED_STATE = "mixed_state"  # a belief that some text leaves
@@ -194,6 +223,14 @@ WITNESS = "witness"
 REFUTATION = "refutation"
 DIAGNOSTICS = "diagnostics"
 DRAWS = "draws"
+
+# An audit of labelled texts, which has no model and no task: its kind, groups of its diagnostics and variables.
+AUDIT_OF_LABELS = "audit of labels"
+LEARNED = "learned"
+LEARNING_CURVE = "learning-curve"
+SELECTIVITY = "selectivity"  # accuracy less that on random labels
+CONTROL_ACCURACY = "control_accuracy"
+TEXTS_NEEDED = "texts_needed"
 
 # Groups of a probe's tree.
 LAYERS = "layers"

@@ -129,5 +129,5 @@ class AuditAccessor:
 
 def _require_audit(tree: xr.DataTree, what: str) -> None:
     kind = kind_of(tree)
-    if kind != "audit":
+    if kind not in ("audit", schema.AUDIT_OF_LABELS):
         raise InvalidInput(what, "the tree of an audit", f"that of: {kind}", "pass what audit returns")

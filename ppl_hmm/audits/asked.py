@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import xarray as xr
 
@@ -78,3 +79,40 @@ class Asked:
     def recoverable(self) -> bool:
         """Whether the verdict is ``'recoverable'``."""
         return self.verdict is Verdict.RECOVERABLE
+
+
+class Answer(NamedTuple):
+    """The answer to one question, each part in sentences.
+
+    Attributes
+    ----------
+    question, name
+        Of the question, as in the tree and in words.
+    verdict, cause
+        The answer, and what decided it.
+    sentence
+        Both, and what was measured, in plain words.
+    why
+        The theorem's condition and the witness, in formulas.
+    measured
+        How stable the answer is, in plain words that the sentence does not have.
+    quantities
+        The rest: what the sentence says, and formulas.
+    advice
+        What to do.
+    """
+
+    question: str
+    name: str
+    verdict: Verdict
+    cause: Cause
+    sentence: str
+    why: list[str]
+    measured: list[str]
+    quantities: list[str]
+    advice: str
+
+    @property
+    def stability(self) -> list[str]:
+        """How stable the answer is: :attr:`measured` and :attr:`quantities`."""
+        return [*self.measured, *self.quantities]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from ppl_hmm import schema
-from ppl_hmm.audits.asked import Asked
+from ppl_hmm.audits.asked import Answer, Asked
+from ppl_hmm.audits.labelled import words as of_labels
 from ppl_hmm.audits.tree import Audited
 from ppl_hmm.audits.words import ILL_CONDITIONED, NAMES, OF_ATTENTION, accuracy, advice, recommendation, sentence
 from ppl_hmm.recoverability.witness import SEPARATION
-from ppl_hmm.schema import Cause, Reader, Verdict
+from ppl_hmm.schema import Cause, Reader
 
 #: Columns of a report.
 WIDTH = 80
@@ -27,47 +28,11 @@ _ROWS_IN_FRONT = "W on the states that enter the mask"
 _ROWS_AT_POSITION = "the rows that the head reads, restricted to the laws that some text leads to,"
 
 
-class Answer(NamedTuple):
-    """The answer to one question, each part in sentences.
-
-    Attributes
-    ----------
-    question, name
-        Of the question, as in the tree and in words.
-    verdict, cause
-        The answer, and what decided it.
-    sentence
-        Both, and what was measured, in plain words.
-    why
-        The theorem's condition and the witness, in formulas.
-    measured
-        How stable the answer is, in plain words that the sentence does not have.
-    quantities
-        The rest: what the sentence says, and formulas.
-    advice
-        What to do.
-    """
-
-    question: str
-    name: str
-    verdict: Verdict
-    cause: Cause
-    sentence: str
-    why: list[str]
-    measured: list[str]
-    quantities: list[str]
-    advice: str
-
-    @property
-    def stability(self) -> list[str]:
-        """How stable the answer is: :attr:`measured` and :attr:`quantities`."""
-        return [*self.measured, *self.quantities]
-
-
 def answers(tree: xr.DataTree) -> list[Answer]:
     """Return the answers of an audit's tree."""
     audited = Audited(tree)
-    return [_answer(audited, asked) for asked in audited.asked.values()]
+    answer = of_labels.answer if audited.of_labels else _answer
+    return [answer(audited, asked) for asked in audited.asked.values()]
 
 
 def report(tree: xr.DataTree, *, verbose: bool = False, width: int = WIDTH) -> str:
@@ -90,7 +55,8 @@ def report(tree: xr.DataTree, *, verbose: bool = False, width: int = WIDTH) -> s
             titles = [title, *[""] * len(sentences)]
             lines += [_fold(text, width, f"  {own:<12}") for own, text in zip(titles, sentences, strict=False)]
     if audited.has(schema.REMEDY):
-        lines += ["", _fold(recommendation(audited), width)]
+        recommended = of_labels.recommendation if audited.of_labels else recommendation
+        lines += ["", _fold(recommended(audited), width)]
     return "\n".join(lines)
 
 

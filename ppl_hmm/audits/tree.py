@@ -61,6 +61,11 @@ class Audited:
         return {str(name): value for name, value in self.tree.attrs.items()}
 
     @property
+    def of_labels(self) -> bool:
+        """Whether it is of labelled texts, without a model."""
+        return self.tree.attrs.get("kind") == schema.AUDIT_OF_LABELS
+
+    @property
     def tolerance(self) -> float:
         """Largest residual that counts as solved."""
         return float(self.tree.attrs["tolerance"])

@@ -12,7 +12,13 @@ from ppl_hmm.base.tokens import as_text_with_ends
 from ppl_hmm.errors import ImpossibleText
 from ppl_hmm.inference.rows import Impossible, masks
 from ppl_hmm.inference.suffixes import Suffix, template_tokens
-from ppl_hmm.language_models.protocol import CAUSAL, LanguageModel, checked_conditionals, require_members
+from ppl_hmm.language_models.protocol import (
+    CAUSAL,
+    LanguageModel,
+    checked_conditionals,
+    require_members,
+    text_vocabulary_size,
+)
 from ppl_hmm.models.kinds import Prompt, Text
 from ppl_hmm.models.prompt import prompt_rows
 
@@ -114,9 +120,9 @@ def next_token_features(
     require_members("next_token_features", lm, wanted=CAUSAL)
     mask = masks(impossible)
     options = {"lengths": lengths, "batch_shape": lm.batch_shape}
-    text, ends = as_text_with_ends(tokens, lm.vocabulary_size, **options)
+    text, ends = as_text_with_ends(tokens, text_vocabulary_size(lm), **options)
     if template is not None:
-        template_of_tokens = template_tokens("template", template, lm.vocabulary_size)
+        template_of_tokens = template_tokens("template", template, text_vocabulary_size(lm))
         if template_of_tokens is None:
             _require_soft(lm, template)
         else:

@@ -17,7 +17,7 @@ from ppl_hmm.base.positions import Given, Place
 from ppl_hmm.base.tokens import MASK, as_text, as_tokens
 from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.inference.queries import Impossible
-from ppl_hmm.language_models.protocol import MaskedLM, checked_conditionals, require_members
+from ppl_hmm.language_models.protocol import MaskedLM, checked_conditionals, require_members, text_vocabulary_size
 from ppl_hmm.models.kinds import Prompt, Text
 
 _DIMENSIONS = {
@@ -29,7 +29,7 @@ _DIMENSIONS = {
 
 def probe_input(lm: MaskedLM, tokens: Text, lengths: Text | None = None) -> Tensor:
     """Return raw text (B,T), or (P…,B,T), with one mask in front and ``MASK`` past each length: (…,B,1+T)."""
-    text = as_tokens(tokens, lm.vocabulary_size, lengths=lengths, batch_shape=lm.batch_shape)
+    text = as_tokens(tokens, text_vocabulary_size(lm), lengths=lengths, batch_shape=lm.batch_shape)
     return Place().probe(text).inputs
 
 
@@ -92,7 +92,7 @@ def probe_features(
     array([[0.661, 0.339]])
     """
     require_members("probe_features", lm)
-    text = as_tokens(tokens, lm.vocabulary_size, lengths=lengths, batch_shape=lm.batch_shape)
+    text = as_tokens(tokens, text_vocabulary_size(lm), lengths=lengths, batch_shape=lm.batch_shape)
     probe = Place(position, given).probe(text, 1 if n_masks is None else n_masks)
 
     def conditionals(positions: list[int]) -> Tensor:
@@ -236,7 +236,7 @@ def masked_features(
     require_members("masked_features", lm)
     if lm.batch_shape:
         raise InvalidInput("masked_features", "one language model", f"a batch {lm.batch_shape}", "pass them one by one")
-    text, ends = as_text(tokens, lm.vocabulary_size, lengths=lengths)
+    text, ends = as_text(tokens, text_vocabulary_size(lm), lengths=lengths)
     conditionals = checked_conditionals(lm, lm.conditionals(text, prompt=prompt), (*text.shape, lm.vocabulary_size))
     if ends is None:
         ends = torch.full_like(text[:, 0], text.shape[1])

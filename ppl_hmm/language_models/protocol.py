@@ -101,6 +101,15 @@ MASKED = Wanted("MaskedLM", "language model", "conditionals")
 CAUSAL = Wanted("CausalLM", "causal language model", "law_after")
 
 
+def text_vocabulary_size(lm: LanguageModel) -> int:
+    """Return how many different tokens texts may hold: V, unless the laws are of some of them, the label words.
+
+    A language model whose laws are of V label words says how many tokens its texts are made of by a member
+    ``text_vocabulary_size``.
+    """
+    return getattr(lm, "text_vocabulary_size", lm.vocabulary_size)
+
+
 def require_members(function: str, lm: object, *more: str, wanted: Wanted = MASKED) -> None:
     """Raise :class:`InvalidInput` unless a language model has what ``function`` asks of it: sizes, and ``more``.
 

@@ -34,6 +34,23 @@ def _probed(each: str) -> Variables:
     }
 
 
+_RECOVERABILITY: Variables = dict.fromkeys(
+    (
+        "verdict",
+        "theorem",
+        "reasons",
+        "residual",
+        "margin_error",
+        "sigma_min",
+        "agreeing",
+        "decidable",
+        "undecidable",
+        "separation_margin",
+        "learned_accuracy",
+    ),
+    (_OF_QUESTION,),
+)
+
 #: Groups that all trees of a kind have. Groups and variables beyond these are allowed.
 LAYOUTS: dict[str, dict[str, Variables]] = {
     "audit": {
@@ -46,22 +63,7 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
         schema.OBSERVED_DATA: {"tokens": (_TEXT,)},
         schema.EXACT_POSTERIOR: {"label": (_OF_TEXT,), "margin": (_OF_TEXT,), "decidable": (_OF_TEXT,)},
         schema.FEATURES: {"conditionals": (_CONDITIONALS,)},
-        schema.RECOVERABILITY: dict.fromkeys(
-            (
-                "verdict",
-                "theorem",
-                "reasons",
-                "residual",
-                "margin_error",
-                "sigma_min",
-                "agreeing",
-                "decidable",
-                "undecidable",
-                "separation_margin",
-                "learned_accuracy",
-            ),
-            (_OF_QUESTION,),
-        ),
+        schema.RECOVERABILITY: _RECOVERABILITY,
         f"{schema.DIAGNOSTICS}/conditioning": {
             "singular_values": ((schema.MATRIX, schema.SINGULAR_VALUE),),
             "sigma_min": (_OF_MATRIX,),
@@ -81,6 +83,18 @@ LAYOUTS: dict[str, dict[str, Variables]] = {
             **dict.fromkeys((schema.ANSWERED, schema.SIGMA_MIN), (_OF_DRAW,)),
             **dict.fromkeys((schema.HALF_RANGE, schema.VERDICT), ((*_OF_DRAW, schema.QUESTION),)),
             schema.PROBABILITY: ((schema.QUESTION, schema.BUDGET),),
+        },
+    },
+    schema.AUDIT_OF_LABELS: {
+        schema.OBSERVED_DATA: {"label": (_OF_TEXT,), schema.HELD_OUT: (_OF_TEXT,)},
+        schema.FEATURES: {"features": ((schema.SEQUENCE, schema.FEATURE),)},
+        schema.RECOVERABILITY: _RECOVERABILITY,
+        f"{schema.DIAGNOSTICS}/{schema.LEARNED}": dict.fromkeys(
+            (schema.ACCURACY, schema.CONTROL_ACCURACY, schema.SELECTIVITY), ((schema.APPROACH,),)
+        ),
+        f"{schema.DIAGNOSTICS}/{schema.LEARNING_CURVE}": {
+            schema.ACCURACY: ((schema.APPROACH, schema.N_TEXTS, schema.DRAW),),
+            schema.TEXTS_NEEDED: ((schema.APPROACH, schema.TARGET),),
         },
     },
     "experiment": {
@@ -226,7 +240,7 @@ def _kinds(tree: xr.DataTree) -> Iterator[str]:
         "fit": schema.HELD_OUT,
         "checks": schema.CHECKS,
     }
-    yield from (kind for kind in telling if tree.attrs.get("kind") == kind)
+    yield from (kind for kind in (*telling, schema.AUDIT_OF_LABELS) if tree.attrs.get("kind") == kind)
     if {schema.RESULTS, schema.SETTINGS} <= tree.children.keys() and (
         tree[schema.SETTINGS].attrs.get("experiment") not in (schema.HEAD_VS_PROMPT, schema.MEMORY_VS_VANILLA, None)
     ):

@@ -9,7 +9,7 @@ import matplotlib as mpl
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ppl_hmm.audits.figures import answers_data, answers_drawing, model_data, model_drawing
+from ppl_hmm.audits.figures import answers_data, answers_drawing, labelled, model_data, model_drawing
 from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.plots.style import SETTINGS
 
@@ -30,6 +30,8 @@ AUDIT_FIGURES = {
     "attention": AuditFigure(answers_data.attention, answers_drawing.draw_attention_along_text),
     "lengths": AuditFigure(model_data.lengths, model_drawing.draw_lengths),
     "transfer": AuditFigure(answers_data.transfer, answers_drawing.draw_transfer),
+    "learned": AuditFigure(labelled.learned, labelled.draw_learned),
+    "learning-curve": AuditFigure(labelled.learning_curve, labelled.draw_learning_curve),
 }
 
 
