@@ -228,6 +228,12 @@ BASIS = "basis"
 HEAD_VS_PROMPT = "head-vs-prompt"
 MEMORY_VS_VANILLA = "memory-vs-vanilla"
 
+# Dimensions and variables of fine-tuning, and values of STAGE.
+STAGE = "stage"
+STAGES = BEFORE, LINEAR, AFTER = "before", "linear", "after"  # LINEAR: the first-order expansion at where it went
+LINEARIZATION = "linearization"
+DISTANCE = "distance"
+
 # Groups of an experiment's tree.
 RESULTS = "results"
 PUBLISHED = "published"
