@@ -129,6 +129,7 @@ LAYER = "layer"
 CONTROL = "control"
 PREFIX = "prefix"  # of a text: its first tokens, or none of them
 FOLD = "fold"
+STEP = "step"  # of training
 
 MIXED_STATE = "mixed_state"  # a belief that some text leaves
 BOUND = "bound"  # of an entropy: LOWER, UPPER
@@ -271,3 +272,8 @@ CHANNEL = "channel"
 # Values of yes-or-no results; some questions are not asked of some methods.
 NO, YES, NOT_ASKED = 0, 1, -1
 FLAGS = {"flag_values": [NOT_ASKED, NO, YES], "flag_meanings": "not_asked no yes"}
+
+# Variables of a training's log, beside EXCESS.
+LOSS = "loss"
+EXCESS_AT_READ_POSITION = "excess_at_read_position"
+TOTAL_VARIATION = "total_variation"
