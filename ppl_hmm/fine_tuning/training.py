@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,12 +17,35 @@ from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least, one_of, within
 from ppl_hmm.fine_tuning.functions import Function, Read, ScoreFunction, as_inputs
 from ppl_hmm.fine_tuning.subspaces import Parameters, Tensors
+from ppl_hmm.heads.adam import Adam
 from ppl_hmm.heads.logistic import decide
 
 Optimizer = Literal["sgd", "sign", "adam"]
 Loss = Literal["logistic", "squared"]
 
-_OPTIMIZERS = {"sgd": torch.optim.SGD, "sign": torch.optim.SGD, "adam": torch.optim.Adam}
+Gradients = Sequence[Tensor]
+
+
+class _Descent:
+    """Moves parameters against their gradients."""
+
+    def __init__(self, parameters: Gradients, learning_rate: float) -> None:
+        self._parameters, self._learning_rate = parameters, learning_rate
+
+    @torch.no_grad()
+    def step(self, gradients: Gradients) -> None:
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.sub_(gradient, alpha=self._learning_rate)
+
+
+class _SignDescent(_Descent):
+    """Moves parameters against the signs of their gradients."""
+
+    def step(self, gradients: Gradients) -> None:
+        super().step([gradient.sign() for gradient in gradients])
+
+
+_OPTIMIZERS = {"sgd": _Descent, "sign": _SignDescent, "adam": Adam}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,7 +123,7 @@ def fine_tune(
     inputs, labels
         Examples (N,…) and their classes (N,).
     optimizer
-        ``'sgd'``; ``'sign'``, steps along the sign of each batch's gradient; ``'adam'``, with PyTorch's other defaults.
+        ``'sgd'``; ``'sign'``, steps along the sign of each batch's gradient, which clipping would not change; ``'adam'``.
     learning_rate, steps
         Constant; and how many steps.
     batch_size
@@ -141,7 +164,7 @@ def fine_tune(
     classes, numbers = _numbered(labels, len(examples))
     _require_classes(function, examples, classes)
     z = {name: part.clone().requires_grad_() for name, part in function.space.start.items()}
-    stepping = _OPTIMIZERS[optimizer](z.values(), lr=rate)
+    stepping = _OPTIMIZERS[optimizer](list(z.values()), rate)
     losses = []
     for batch in _batches(len(examples), batch_size, at_least("steps", steps, 0), seed):
         value = _loss(function.apply(z, examples[batch]), numbers[batch], loss)
@@ -151,13 +174,7 @@ def fine_tune(
         if not torch.isfinite(value):
             raise InvalidInput(f"loss at step {len(losses)}", "a finite number", f"{value:g}", "lower learning_rate")
         losses.append(value.detach())
-        stepping.zero_grad()
-        value.backward()
-        if optimizer == "sign":
-            for part in z.values():
-                if part.grad is not None:
-                    part.grad.sign_()
-        stepping.step()
+        stepping.step(torch.autograd.grad(value, list(z.values()), materialize_grads=True))
     after = {name: part.detach() for name, part in z.items()}
     return FineTuning(function, after, classes, torch.stack(losses) if losses else torch.zeros(0))
 
