@@ -123,7 +123,7 @@ def fine_tune(
     inputs, labels
         Examples (N,…) and their classes (N,).
     optimizer
-        ``'sgd'``; ``'sign'``, steps along the sign of each batch's gradient, which clipping would not change; ``'adam'``.
+        ``'sgd'``; ``'sign'``, steps along the sign of the gradient, which clipping would not change; ``'adam'``.
     learning_rate, steps
         Constant; and how many steps.
     batch_size
