@@ -52,7 +52,9 @@ from .inference.sampling import sample as sample
 from .inference.segments import SmoothedSegment as SmoothedSegment, smoothed_segments as smoothed_segments
 from .language_models.bidirectional import BidirectionalLM as BidirectionalLM
 from .language_models.causal import CausalLM as CausalLM, next_token_features as next_token_features
+from .language_models.causal_gru import CausalGRU as CausalGRU
 from .language_models.causal_oracle import CausalOracleLM as CausalOracleLM
+from .language_models.causal_transformer import CausalTransformer as CausalTransformer
 from .language_models.checkpoints import load_language_model as load_language_model
 from .language_models.oracle import OracleLM as OracleLM
 from .language_models.probe import (
@@ -62,6 +64,7 @@ from .language_models.probe import (
 )
 from .language_models.protocol import MaskedLM as MaskedLM
 from .language_models.training import Training as Training, train as train
+from .language_models.transformer import TransformerLM as TransformerLM
 from .models import (
     HMM as HMM,
     ConceptHMM as ConceptHMM,

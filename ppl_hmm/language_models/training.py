@@ -64,6 +64,7 @@ def train(
     length: int = 40,
     learning_rate: float = 4e-3,
     seed: int,
+    lengths: Text | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Training:
@@ -85,6 +86,8 @@ def train(
         Tokens of sampled texts; given texts have their own.
     learning_rate
         At its peak; it falls to zero on a cosine.
+    lengths
+        (B,), of given texts: what lies past them is not read.
     seed
         Same seed, same batches and, on the CPU with as many threads, the same parameters.
     out
@@ -132,7 +135,7 @@ def train(
         within("learning_rate", learning_rate, 0.0, 1.0),
         _integer_seed(seed),
     )
-    corpus = Corpus.of(source, lm.vocabulary_size, plan.batch_size, plan.length, plan.seed)
+    corpus = Corpus.of(source, lm.vocabulary_size, plan.batch_size, plan.length, plan.seed, lengths)
     if plan.objective is Objective.EXACT and corpus.model is None:
         remedy = "train on objective='tokens', or pass the model"
         raise InvalidInput("source of objective 'exact'", "a model, whose laws are exact", "tokens", remedy)
