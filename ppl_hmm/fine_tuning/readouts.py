@@ -19,6 +19,7 @@ from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.heads.logistic import fit_logistic
 from ppl_hmm.language_models.bidirectional import BidirectionalLM
+from ppl_hmm.language_models.transformer import TransformerLM
 
 _FRESH_SCALE = 0.02  # standard deviation of a new head's weights, as of BERT
 
@@ -46,6 +47,14 @@ def _(lm: BidirectionalLM, tokens: Tensor, prompt: Tensor | None = None) -> Tens
     return lm.join.hidden(before, behind)
 
 
+@hidden_at_mask.register
+def _(lm: TransformerLM, tokens: Tensor, prompt: Tensor | None = None) -> Tensor:
+    mask = lm.embedding.weight[-1].expand(len(tokens), 1, -1)
+    before = mask[:, :0] if prompt is None else prompt.expand(len(tokens), -1, -1)
+    inputs = torch.cat([before, mask, lm.embedded(tokens)], dim=1)
+    return lm.network.bert(inputs_embeds=inputs).last_hidden_state[:, before.shape[1]]
+
+
 @functools.singledispatch
 def scores_of(lm: Any, hidden: Tensor) -> Tensor:
     """Return the scores (B,V) of tokens from what :func:`hidden_at_mask` returns."""
@@ -55,6 +64,11 @@ def scores_of(lm: Any, hidden: Tensor) -> Tensor:
 @scores_of.register
 def _(lm: BidirectionalLM, hidden: Tensor) -> Tensor:
     return lm.join.out(hidden)
+
+
+@scores_of.register
+def _(lm: TransformerLM, hidden: Tensor) -> Tensor:
+    return lm.network.cls(hidden)[..., : lm.vocabulary_size]
 
 
 class ClozeHead(nn.Module):

@@ -28,6 +28,7 @@ from ppl_hmm.language_models.bidirectional import BidirectionalLM
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.probe import probe_features
 from ppl_hmm.language_models.training import Training, train
+from ppl_hmm.language_models.transformer import TransformerLM
 from ppl_hmm.models import HMM
 from ppl_hmm.regimes import random_hmm
 from ppl_hmm.regimes.tasks import random_task
@@ -81,6 +82,7 @@ def network(settings: KernelView, n_states: int, architecture: str) -> tuple[HMM
 
 _NETWORKS = {
     schema.BIDIRECTIONAL: lambda n_tokens, width: BidirectionalLM(n_tokens, width=width, seed=0),
+    schema.TRANSFORMER: lambda n_tokens, width: TransformerLM(n_tokens, width=width, seed=0),
 }
 
 
