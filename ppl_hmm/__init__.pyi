@@ -25,6 +25,20 @@ from .experiments.engine.store import open_results as open_results
 from .experiments.figure3.head_vs_prompt import head_vs_prompt as head_vs_prompt
 from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_vs_vanilla
 from .experiments.fits.corpus import fit_corpus as fit_corpus
+from .experiments.kernels.kernel_view import kernel_view as kernel_view
+from .fine_tuning.alignment import kernel_alignment as kernel_alignment, label_kernel as label_kernel
+from .fine_tuning.dynamics import (
+    fixed_features_score as fixed_features_score,
+    linearization_score as linearization_score,
+)
+from .fine_tuning.exact import fisher_kernel as fisher_kernel, posterior_kernel as posterior_kernel
+from .fine_tuning.kernel import tangent_kernel as tangent_kernel
+from .fine_tuning.regression import (
+    AsymmetricSVM as AsymmetricSVM,
+    KernelLogistic as KernelLogistic,
+    KernelRegression as KernelRegression,
+)
+from .fine_tuning.training import FineTuning as FineTuning, fine_tune as fine_tune
 from .heads.attention import AttentionHead as AttentionHead
 from .heads.belief_probe import belief_probe as belief_probe
 from .heads.constructed import constructed_attention as constructed_attention, constructed_head as constructed_head

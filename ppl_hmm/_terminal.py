@@ -44,15 +44,15 @@ def dask(scheduler: str | None) -> Iterator[Executor | None]:
 
 
 def show_experiment(name: str, tree, out: Path) -> None:
-    """Write the figure of a finished experiment and print its table."""
-    from ppl_hmm.experiments.look import drawing, tables
+    """Write the figures of a finished experiment and print its table."""
+    from ppl_hmm.experiments.look import shown
     from ppl_hmm.plots import style
 
     console = Console()
     try:
-        paths = style.save(drawing.draw(name, tree), out / name)
+        paths = [path for stem, figure in shown.figures(name, tree) for path in style.save(figure, out / stem)]
     finally:
-        console.print(tables.table(name, tree))
+        console.print(shown.table(name, tree))
         console.print(f"results: {out}", soft_wrap=True)
     console.print("figure:  " + ", ".join(map(str, paths)), soft_wrap=True)
 

@@ -20,21 +20,21 @@ from ppl_hmm._terminal import dask, parse_states, require_new, require_one, show
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import InvalidInput, PplHmmError
 from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS, Figure3Settings
+from ppl_hmm.experiments.kernels.configuration import KernelView
 from ppl_hmm.experiments.look.progress import progress_bar
 
 # Commands import what they need: help and shell completion must not wait for torch.
 if TYPE_CHECKING:
     from ppl_hmm.corpus.units import Unit
 
-# Plain messages: the package's errors are one line, and so must be bad usage.
 app = typer.Typer(
     help="When do head tuning and prompt tuning recover a downstream label? Exact answers.",
     epilog="Shell completion: ppl-hmm --install-completion",
     rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+    pretty_exceptions_enable=False,  # the package's errors are one line, and so must be bad usage
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-reproduce = typer.Typer(help="Compute a figure of Wei, Xie & Ma (2021) exactly.")
+reproduce = typer.Typer(help="Compute what a paper shows, exactly where that is possible.")
 app.add_typer(reproduce, name="reproduce")
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130  # exit statuses
 
@@ -62,7 +62,7 @@ def _help_without_command(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-def _add_reproduction(configuration: type[Figure3Settings]) -> None:
+def _add_reproduction(configuration: type[Figure3Settings | KernelView]) -> None:
     name = configuration.experiment
 
     @reproduce.command(name, help=configuration.title)
@@ -83,7 +83,7 @@ def _add_reproduction(configuration: type[Figure3Settings]) -> None:
         show_experiment(name, tree, out)
 
 
-for _configuration in CONFIGURATIONS.values():
+for _configuration in (*CONFIGURATIONS.values(), KernelView):
     _add_reproduction(_configuration)
 
 

@@ -341,6 +341,23 @@ BASIS = "basis"
 # Experiments of this package.
 HEAD_VS_PROMPT = "head-vs-prompt"
 MEMORY_VS_VANILLA = "memory-vs-vanilla"
+KERNEL_VIEW = "kernel-view"
+
+# Dimensions and variables of fine-tuning, and values of STAGE.
+STAGE = "stage"
+STAGES = BEFORE, LINEAR, AFTER = "before", "linear", "after"  # LINEAR: the first-order expansion at where it went
+LINEARIZATION = "linearization"
+DISTANCE = "distance"
+READOUT = "readout"  # what the network is read by
+OPTIMIZER = "optimizer"
+KERNEL = "kernel"
+EXACT_KERNEL = "exact_kernel"
+TARGET = "target"  # what a kernel is aligned with
+SHOTS = "shots"  # examples of each class
+RANK = "rank"
+N_DIMENSIONS = "n_dimensions"
+ARCHITECTURE = "architecture"
+ARCHITECTURES = BIDIRECTIONAL, TRANSFORMER = "bidirectional", "transformer"
 
 # Groups of an experiment's tree.
 RESULTS = "results"

@@ -64,6 +64,7 @@ FUNCTIONS = {
     "causal_certificate": lambda text: ppl_hmm.causal_certificate(MODEL, TASK, tokens=text).reasons,
     "check_fit": lambda text: ppl_hmm.check_fit(MODEL, text, n_replicates=2, seed=0),
     "exact_witness": lambda text: ppl_hmm.exact_witness(MODEL, TASK, text),
+    "fisher_kernel": lambda text: ppl_hmm.fisher_kernel(MODEL, text),
     "fit_em": lambda text: ppl_hmm.fit_em(text, 2, restarts=2, max_iterations=3, seed=0).model,
     "fit_prompt": lambda text: (
         ppl_hmm.fit_prompt(LM, text, [0, 1, 0, 1, 0], validation=(text, [0, 1, 0, 1, 0]), restarts=1, seed=0).prompt
@@ -78,6 +79,7 @@ FUNCTIONS = {
     "memory_posterior": lambda text: ppl_hmm.memory_posterior(REMEMBERING, text),
     "memory_program": traced(lambda text: ppl_hmm.memory_program(REMEMBERING, text)),
     "next_token_features": lambda text: ppl_hmm.next_token_features(CAUSAL, text, [0]),
+    "posterior_kernel": lambda text: ppl_hmm.posterior_kernel(MODEL, text),
     "posterior": lambda text: ppl_hmm.posterior(MODEL, text),
     "probe_features": lambda text: ppl_hmm.probe_features(LM, text),
     "prompt_certificate": lambda text: ppl_hmm.prompt_certificate(MODEL, TASK, text).reasons,

@@ -1,0 +1,199 @@
+"""What the experiment computes for one network and one task."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from ppl_hmm import schema
+from ppl_hmm.base.randomness import derived_seed, generator
+from ppl_hmm.experiments.engine.grid import Cell
+from ppl_hmm.experiments.kernels.configuration import KernelView
+from ppl_hmm.fine_tuning.alignment import kernel_alignment, label_kernel
+from ppl_hmm.fine_tuning.dynamics import explained, kernel_distance
+from ppl_hmm.fine_tuning.exact import fisher_kernel, posterior_kernel
+from ppl_hmm.fine_tuning.functions import ScoreFunction
+from ppl_hmm.fine_tuning.kernel import kernel_of
+from ppl_hmm.fine_tuning.readouts import ClozeHead, LinearReadout, words_for
+from ppl_hmm.fine_tuning.regression import AsymmetricSVM, KernelClassifier, KernelRegression
+from ppl_hmm.fine_tuning.subspaces import LowRank, RandomProjection
+from ppl_hmm.fine_tuning.training import FineTuning, fine_tune
+from ppl_hmm.inference.sampling import sample
+from ppl_hmm.language_models.bidirectional import BidirectionalLM
+from ppl_hmm.language_models.oracle import OracleLM
+from ppl_hmm.language_models.probe import probe_features
+from ppl_hmm.language_models.training import Training, train
+from ppl_hmm.language_models.transformer import TransformerLM
+from ppl_hmm.models import HMM
+from ppl_hmm.regimes import random_hmm
+from ppl_hmm.regimes.tasks import random_task
+from ppl_hmm.tasks import PosteriorTask, latent_posterior
+
+#: The kernel that each optimiser's first steps follow, and what regresses on it.
+KIND_OF = {"sgd": "sgd", "sign": "asymmetric-sign", "adam": "sign"}
+_SOLVERS: dict[str, KernelClassifier] = {
+    "sgd": KernelRegression(penalty=0.01),
+    "sign": KernelRegression(penalty=0.01),
+    "asymmetric-sign": AsymmetricSVM(gamma=10.0),
+}
+RANKS, PROJECTIONS = (1, 2, 4, 8, 16), (10, 100, 400)
+_POOL = 2000  # labelled texts that few-shot examples are drawn from
+
+
+class Data(NamedTuple):
+    """A task: texts to draw from, those to test on, and the words that tell its classes."""
+
+    task: PosteriorTask
+    tokens: Tensor  # (pool,T)
+    labels: Tensor
+    test: Tensor  # (N,T)
+    test_labels: np.ndarray
+    words: list[int]
+
+    @classmethod
+    def draw(cls, model: HMM, settings: KernelView, number: int) -> Data:
+        """Return the task of a number, its texts, and the two tokens whose exact laws at the mask tell it best."""
+        text = sample(model, _POOL + settings.n_test, settings.length, derived_seed(number, "texts")).tokens
+        task = random_task(model, derived_seed(number, "kernel view"), text)
+        labels = task.labels(latent_posterior(model, task, text))
+        words = words_for(probe_features(OracleLM(model), text[:_POOL]), labels[:_POOL])
+        return cls(task, text[:_POOL], labels[:_POOL], text[_POOL:], labels[_POOL:].numpy(), words)
+
+    def few(self, shots: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Return ``shots`` examples of each class, or as many as there are."""
+        order = torch.randperm(len(self.labels), generator=generator(seed, "few shots"))
+        chosen = torch.cat([order[self.labels[order] == c][:shots] for c in (0, 1)])
+        return self.tokens[chosen], self.labels[chosen]
+
+
+@functools.lru_cache(maxsize=4)
+def network(settings: KernelView, n_states: int, architecture: str) -> tuple[HMM, Training]:
+    """Return the model and the network that was trained on its text, once for all tasks in a process."""
+    model = random_hmm(settings.regime, n_states, settings.vocabulary_size, n_states)
+    lm = _NETWORKS[architecture](settings.vocabulary_size, settings.width)
+    options = {"objective": settings.objective, "steps": settings.training_steps, "length": settings.length}
+    return model, train(lm, model, seed=0, **options)
+
+
+_NETWORKS = {
+    schema.BIDIRECTIONAL: lambda n_tokens, width: BidirectionalLM(n_tokens, width=width, seed=0),
+    schema.TRANSFORMER: lambda n_tokens, width: TransformerLM(n_tokens, width=width, seed=0),
+}
+
+
+def compute(settings: KernelView, cell: Cell) -> xr.Dataset:
+    """Return the columns of one network and one task."""
+    model, training = network(settings, cell[schema.N_STATES], cell[schema.ARCHITECTURE])
+    data = Data.draw(model, settings, cell[schema.TASK])
+    last = training.log.isel({schema.STEP: -1})
+    each = []
+    for seed in cell.seeds:
+        of_shots = [_of_draw(settings, model, training.lm, data, seed, k) for k in settings.shots]
+        found = xr.concat(of_shots, xr.DataArray(list(settings.shots), dims=schema.SHOTS, name=schema.SHOTS))
+        found = found.merge(_of_subspaces(training.lm, data, seed, settings.shots[0]))
+        each.append(found.assign({name: last[name].item() for name in ("excess_at_read_position", "total_variation")}))
+    return xr.concat(each, xr.DataArray(list(cell.seeds), dims=schema.SEED, name=schema.SEED))
+
+
+def _of_draw(settings: KernelView, model: HMM, lm: nn.Module, data: Data, seed: int, shots: int) -> xr.Dataset:
+    """Return what few-shot examples lead to, of all heads."""
+    tokens, labels = data.few(shots, seed)
+    heads = {
+        "cloze": ClozeHead(data.words),
+        "fresh": LinearReadout(settings.width, seed=seed),
+        "probed": LinearReadout.probed(lm, tokens, labels),
+    }
+    exact = {"fisher": fisher_kernel(model, tokens), "posterior": posterior_kernel(model, tokens, task=data.task)}
+    exact["labels"] = label_kernel(labels)
+    by_head = [_of_head(settings, lm, head, data, tokens, labels, exact) for head in heads.values()]
+    found = xr.concat(by_head, xr.DataArray(list(heads), dims=schema.READOUT, name=schema.READOUT))
+    rows = {
+        "fisher": fisher_kernel(model, data.test, tokens),
+        "posterior": posterior_kernel(model, data.test, tokens, task=data.task),
+    }
+    solver = _SOLVERS["sgd"]
+    accuracy = [solver.fit(exact[name], labels.numpy()).score(rows[name], data.test_labels) for name in rows]
+    found["exact_accuracy"] = xr.DataArray(accuracy, {schema.EXACT_KERNEL: list(rows)}, schema.EXACT_KERNEL)
+    return found
+
+
+def _of_head(
+    settings: KernelView,
+    lm: nn.Module,
+    head: nn.Module,
+    data: Data,
+    tokens: Tensor,
+    labels: Tensor,
+    exact: dict[str, Tensor],
+) -> xr.Dataset:
+    """Return kernels and fine-tuning of one head."""
+    function, n = ScoreFunction.of(lm, head, "all"), len(tokens)
+    both = torch.cat([tokens, data.test])
+    before = function.scores(function.space.start, both).numpy()
+    kernels = {kind: kernel_of(function, both, tokens, kind) for kind in _SOLVERS}
+    kernel_accuracy, alignment = [], []
+    for kind, solver in _SOLVERS.items():
+        rows = kernels[kind].double().numpy()
+        solver.fit(rows[:n], labels.numpy(), before[:n])
+        kernel_accuracy.append(np.mean(solver.predict(rows[n:], before[n:]) == data.test_labels))
+        alignment.append([kernel_alignment(rows[:n], target) for target in exact.values()])
+    size = torch.linalg.eigvalsh(kernels["sgd"][:n].double())[-1].item() / n
+    rates = {"sgd": settings.sgd_rate / size, "sign": settings.sign_rate, "adam": settings.adam_rate}
+    accuracy, r2, distance = [], [], []
+    for optimizer, rate in rates.items():
+        run = fine_tune(lm, tokens, labels, read=head, optimizer=optimizer, learning_rate=rate, steps=settings.steps)
+        scores = run.scores_before(data.test), run.linear_scores(data.test), run.scores(data.test)
+        accuracy.append([_accuracy(run, each, data) for each in scores])
+        r2.append(explained(*scores))
+        distance.append(kernel_distance(run, tokens[:: max(n // 32, 1)], KIND_OF[optimizer]))
+    return xr.Dataset(
+        {
+            schema.ACCURACY: ((schema.OPTIMIZER, schema.STAGE), accuracy),
+            schema.R2: (schema.OPTIMIZER, r2),
+            schema.DISTANCE: (schema.OPTIMIZER, distance),
+            "kernel_accuracy": (schema.KERNEL, kernel_accuracy),
+            "alignment": ((schema.KERNEL, schema.TARGET), alignment),
+        },
+        coords={
+            schema.OPTIMIZER: list(rates),
+            schema.STAGE: list(schema.STAGES),
+            schema.KERNEL: list(_SOLVERS),
+            schema.TARGET: list(exact),
+        },
+    )
+
+
+def _accuracy(run: FineTuning, scores: Tensor, data: Data) -> float:
+    return float(np.mean(run.classify(scores) == data.test_labels))
+
+
+def _of_subspaces(lm: nn.Module, data: Data, seed: int, shots: int) -> xr.Dataset:
+    """Return how far the cloze head's kernel is preserved by low-rank updates and by random projections."""
+    tokens, _ = data.few(shots, seed)
+    head = ClozeHead(data.words)
+    full = kernel_of(ScoreFunction.of(lm, head, "all"), tokens, None, "sgd").double()
+
+    def within(subspace: LowRank | RandomProjection) -> Tensor:
+        return kernel_of(ScoreFunction.of(lm, head, subspace), tokens, None, "sgd").double()
+
+    projected = [within(RandomProjection(n_dimensions, seed)) for n_dimensions in PROJECTIONS]
+    size = full.square().sum()
+    return xr.Dataset(
+        {
+            "low_rank_alignment": (schema.RANK, [kernel_alignment(within(LowRank(r, seed)), full) for r in RANKS]),
+            "projection_distance": (
+                schema.N_DIMENSIONS,
+                [((each - full).square().sum() / size).sqrt().item() for each in projected],
+            ),
+            "projection_expected": (
+                schema.N_DIMENSIONS,
+                [((full.trace() ** 2 / size + 1) / d).sqrt().item() for d in PROJECTIONS],
+            ),
+        },
+        coords={schema.RANK: list(RANKS), schema.N_DIMENSIONS: list(PROJECTIONS)},
+    )

@@ -1,0 +1,92 @@
+"""The settings of the experiment on the kernel view of fine-tuning."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from ppl_hmm import schema
+from ppl_hmm.errors import at_least, one_of
+from ppl_hmm.experiments.engine.axes import Axis
+from ppl_hmm.experiments.engine.grid import Cell, Settings
+from ppl_hmm.experiments.figure3.configurations import Extent
+
+_LITTLE = {"n_tasks": 1, "shots": (4,), "width": 8, "length": 8, "training_steps": 60, "steps": 10, "n_test": 50}
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelView(Settings):
+    """Settings of ``kernel-view``.
+
+    Attributes
+    ----------
+    states, n_seeds
+        Numbers of hidden states; seeds 0..n_seeds−1, each one draw of few-shot examples, fresh head and order.
+    architectures
+        Among ``'bidirectional'`` (two GRU streams) and ``'transformer'``: one is trained for each number of states.
+    n_tasks
+        Random tasks on the initial state.
+    shots
+        Examples of each class.
+    regime, vocabulary_size, length
+        Of the models and their text.
+    objective, width, training_steps
+        Of the training of the networks: ``'tokens'``, or ``'exact'`` for distillation of the exact laws.
+    steps, sgd_rate, sign_rate, adam_rate
+        Of fine-tuning, all examples in each step. The rate of SGD is ``sgd_rate``·N/λ, λ the largest eigenvalue of the
+        kernel of N examples.
+    n_test
+        Test texts.
+
+    Raises
+    ------
+    InvalidInput
+        A number that is too small, an unknown architecture or objective, equal values.
+    """
+
+    experiment: ClassVar[str] = schema.KERNEL_VIEW
+    title: ClassVar[str] = "Fine-tuning of trained networks against its tangent kernel: Malladi et al. (2023)."
+    figure: ClassVar[Extent] = Extent((8,), 5, {})
+    smoke: ClassVar[Extent] = Extent((3,), 2, _LITTLE)
+
+    states: tuple[int, ...]
+    n_seeds: int
+    architectures: tuple[str, ...] = schema.ARCHITECTURES
+    n_tasks: int = 2
+    shots: tuple[int, ...] = (16, 64)
+    regime: str = "wei2021"
+    vocabulary_size: int = 10
+    length: int = 20
+    objective: str = "tokens"
+    width: int = 64
+    training_steps: int = 600
+    steps: int = 40
+    sgd_rate: float = 4.0
+    sign_rate: float = 3e-4
+    adam_rate: float = 1e-3
+    n_test: int = 200
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if field.type == "int":
+                at_least(field.name, getattr(self, field.name), 1)
+        for size in self.states:
+            at_least("states", size, 2)
+        for architecture in self.architectures:
+            one_of("architecture", architecture, schema.ARCHITECTURES)
+        one_of("objective", self.objective, ("tokens", "exact"))
+        Axis(schema.SHOTS, self.shots)
+        self.axes()  # checks them
+
+    def axes(self) -> tuple[Axis, ...]:
+        """Return numbers of states, architectures and tasks."""
+        return (
+            Axis(schema.N_STATES, self.states, label="states"),
+            Axis(schema.ARCHITECTURE, self.architectures),
+            Axis(schema.TASK, tuple(range(self.n_tasks))),
+        )
+
+    def cost(self, cell: Cell) -> float:
+        """Return the number of hidden states."""
+        return cell[schema.N_STATES]

@@ -1,0 +1,175 @@
+"""Which parameters are tuned: some of them, or a low-dimensional subspace through where they are.
+
+A subspace maps coordinates z to parameters θ(z), with θ(z₀) those of the network. Kernels and fine-tuning see z alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ppl_hmm.base.randomness import CPU, Seed, generator
+from ppl_hmm.errors import InvalidInput, at_least, one_of
+
+Tensors = dict[str, Tensor]
+Chosen = Literal["all", "no-embeddings", "biases"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LowRank:
+    """Updates B·A of rank r of each matrix but embeddings, as in LoRA: A (r,in) is fixed and B (out,r) is tuned from 0.
+
+    Entries of A are normal of variance 1/r, so that the kernel is right on average. In LoRA A is tuned, too, but its
+    gradient is zero where B is.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> coordinates = LowRank(2, seed=0).of(nn.Linear(5, 3))
+    >>> {name: tuple(part.shape) for name, part in coordinates.start.items()}
+    {'weight': (3, 2)}
+    """
+
+    rank: int
+    seed: Seed = 0
+
+    def of(self, network: nn.Module) -> Subspace:
+        """Return the subspace of a network's matrices."""
+        rank, embeddings = at_least("rank", self.rank, 1), _embeddings(network)
+        matrices = {
+            name: parameter
+            for name, parameter in network.named_parameters()
+            if parameter.ndim == 2 and name not in embeddings
+        }
+        theta, stream = _detached(matrices, "parameters of rank r"), generator(self.seed, "low rank")
+        inward = {name: _normal((rank, matrix.shape[1]), rank, stream, matrix) for name, matrix in theta.items()}
+
+        def parameters(z: Tensors) -> Tensors:
+            return {name: matrix + z[name] @ inward[name] for name, matrix in theta.items()}
+
+        start = {name: matrix.new_zeros(len(matrix), rank) for name, matrix in theta.items()}
+        return Subspace(start, parameters, _size(theta))
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomProjection:
+    """Updates R·z of all parameters together, z of D dimensions; entries of R (P,D) are normal of variance 1/D.
+
+    Source: Johnson & Lindenstrauss (1984). The kernel is right on average, with ‖K′ − K‖² of mean
+    ((tr K)² + ‖K‖²)/D in the Frobenius norm.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> coordinates = RandomProjection(4, seed=0).of(nn.Linear(5, 3))
+    >>> {name: tuple(part.shape) for name, part in coordinates.start.items()}
+    {'projection': (4,)}
+    """
+
+    n_dimensions: int
+    seed: Seed = 0
+
+    def of(self, network: nn.Module) -> Subspace:
+        """Return the subspace of a network's parameters. Cost O(P·D) memory."""
+        n_dimensions = at_least("n_dimensions", self.n_dimensions, 1)
+        theta = _detached(dict(network.named_parameters()), "parameters to project")
+        stream = generator(self.seed, "random projection")
+        outward = {
+            name: _normal((*part.shape, n_dimensions), n_dimensions, stream, part) for name, part in theta.items()
+        }
+
+        def parameters(z: Tensors) -> Tensors:
+            return {name: part + outward[name] @ z["projection"] for name, part in theta.items()}
+
+        first = next(iter(theta.values()))
+        return Subspace({"projection": first.new_zeros(n_dimensions)}, parameters, _size(theta))
+
+
+@dataclasses.dataclass(frozen=True)
+class Subspace:
+    """Coordinates z of tuned parameters."""
+
+    start: Tensors  # z₀
+    parameters: Callable[[Tensors], Tensors]  # θ(z), of those that change
+    n_parameters: int  # P, the number of entries of θ
+
+    @property
+    def n_coordinates(self) -> int:
+        """The number D of entries of z."""
+        return _size(self.start)
+
+
+Parameters = Chosen | Sequence[str] | LowRank | RandomProjection
+
+
+def subspace(network: nn.Module, parameters: Parameters) -> Subspace:
+    """Return the coordinates of chosen parameters of a network.
+
+    Raises
+    ------
+    InvalidInput
+        An unknown choice, a name that the network does not have (with those it has), no parameters, some that require
+        no gradient, or half precision.
+    """
+    if isinstance(parameters, (LowRank, RandomProjection)):
+        return parameters.of(network)
+    return coordinates({name: dict(network.named_parameters())[name] for name in _names(network, parameters)})
+
+
+def coordinates(parameters: Mapping[str, Tensor]) -> Subspace:
+    """Return the subspace of parameters themselves."""
+    theta = _detached(parameters, "parameters")
+    return Subspace(theta, lambda z: z, _size(theta))
+
+
+def _names(network: nn.Module, parameters: Chosen | Sequence[str]) -> list[str]:
+    names, embeddings = [name for name, _ in network.named_parameters()], _embeddings(network)
+    if isinstance(parameters, str):
+        one_of("choice of parameters", parameters, ("all", "no-embeddings", "biases"))
+        return {
+            "all": names,
+            "no-embeddings": [name for name in names if name not in embeddings],
+            "biases": [name for name in names if "bias" in name.rpartition(".")[2]],
+        }[parameters]
+    if not isinstance(parameters, Sequence) or not all(isinstance(each, str) for each in parameters):
+        expected = "'all', 'no-embeddings', 'biases', names, LowRank or RandomProjection"
+        raise InvalidInput("parameters", expected, repr(parameters), "choose one")
+    chosen = [name for name in names if any(f"{name}.".startswith(f"{each}.") for each in parameters)]
+    for each in parameters:
+        if not any(f"{name}.".startswith(f"{each}.") for name in names):
+            raise InvalidInput(f"parameter {each!r}", f"one of {', '.join(names)}", "none of them", "name one")
+    return chosen
+
+
+def _embeddings(network: nn.Module) -> set[str]:
+    """Return the names of tables of embeddings."""
+    of = {id(module.weight) for module in network.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))}
+    return {name for name, parameter in network.named_parameters() if id(parameter) in of}
+
+
+def _detached(parameters: Mapping[str, Tensor], what: str) -> Tensors:
+    if not parameters:
+        raise InvalidInput(what, "at least one", "none", "choose others, or pass a module that has parameters")
+    for name, parameter in parameters.items():
+        if not isinstance(parameter, Tensor) or parameter.dtype not in (torch.float32, torch.float64):
+            got = str(getattr(parameter, "dtype", type(parameter).__name__))
+            raise InvalidInput(f"parameter {name!r}", "float32 or float64", got, "convert the network: .float()")
+    frozen = [name for name, parameter in parameters.items() if not parameter.requires_grad]
+    if frozen:
+        got = f"{len(frozen)} frozen: {', '.join(frozen[:3])}{', …' if len(frozen) > 3 else ''}"
+        remedy = "name the others in parameters=, or call .requires_grad_()"
+        raise InvalidInput(what, "parameters that require gradients", got, remedy)
+    return {name: parameter.detach() for name, parameter in parameters.items()}
+
+
+def _size(tensors: Tensors) -> int:
+    return sum(part.numel() for part in tensors.values())
+
+
+def _normal(shape: tuple[int, ...], n_dimensions: int, stream: torch.Generator, like: Tensor) -> Tensor:
+    drawn = torch.randn(shape, generator=stream, dtype=torch.float64, device=CPU)
+    return (drawn / n_dimensions**0.5).to(like)
