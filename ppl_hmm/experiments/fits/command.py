@@ -4,20 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import xarray as xr
 from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
 from ppl_hmm import schema
 from ppl_hmm.base import atomic
+from ppl_hmm.corpus.files import read_text
+from ppl_hmm.corpus.units import Unit
 from ppl_hmm.errors import ForeignFile
+from ppl_hmm.experiments.fits.corpus import fit_corpus
+from ppl_hmm.experiments.look.progress import progress_bar
 from ppl_hmm.plots import fits, style
 from ppl_hmm.storage import files, netcdf
 
 _TREE = "fit.nc"
+
+
+def run(corpus: Path, unit: Unit, encoding: str, out: Path, **options: Any) -> None:
+    """Fit models to a text file, write them to a new directory, and print their table.
+
+    What a long fit has done is kept beside ``out`` until it is written: the same command goes on from there.
+    """
+    texts = read_text(corpus, unit, encoding=encoding)
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    with progress_bar("fit", "models" if options["method"] == "em" else "draws") as report:
+        tree = fit_corpus(texts, unit, out=unfinished, progress=report, **options)
+    tree.attrs["corpus"] = str(corpus)
+    write(tree, out)
+    atomic.remove(unfinished)
+    console = Console()
+    console.print(table(tree))
+    best = out / f"model-{tree.attrs['best']}.nc"
+    console.print(f"results: {out}; lowest perplexity: {best}, which audit and sample read", soft_wrap=True)
 
 
 def write(tree: xr.DataTree, out: Path) -> None:
@@ -31,7 +54,10 @@ def write(tree: xr.DataTree, out: Path) -> None:
     try:
         with atomic.written_aside(out, "--out") as aside:
             aside.mkdir(parents=True)
-            files.save_tree(tree, aside / _TREE)
+            draws = tree.children.get(schema.DRAWS)
+            files.save_tree(tree.filter(lambda node: schema.DRAWS not in node.path.split("/")), aside / _TREE)
+            for n_states, fit in (draws.children if draws is not None else {}).items():
+                files.save_tree(cast(xr.DataTree, fit), aside / f"draws-{n_states}.nc")
             for n_states, model in tree[schema.MODELS].children.items():
                 netcdf.write(model.to_dataset(inherit=False), aside / f"model-{n_states}.nc")
             for name, figure in figures(tree):

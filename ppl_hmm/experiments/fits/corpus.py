@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, as_completed
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -20,11 +22,12 @@ from ppl_hmm.estimation.checks import check_fit
 from ppl_hmm.estimation.em import fit_em
 from ppl_hmm.estimation.ngrams import NGramModel
 from ppl_hmm.experiments.engine.runner import Progress
+from ppl_hmm.experiments.fits import posterior
 from ppl_hmm.experiments.fits.blocks import cut, hold_out
 from ppl_hmm.inference.queries import log_likelihood
 from ppl_hmm.models import HMM
 
-Method = Literal["em"]
+Method = Literal["em", "hmc", "nuts", "gibbs", "svi"]
 
 #: Concentration of the Dirichlet prior on all laws: without it a state may forbid what held-out text does.
 CONCENTRATION = 1.01
@@ -59,9 +62,18 @@ class _Size:
     """What was fitted with one number of states."""
 
     model: HMM
-    log_likelihood: np.ndarray  # (restart,) of the training text
+    predicting: HMM  # a batch, whose mean predicts: that model alone, or draws of a posterior
+    log_likelihood: np.ndarray  # (restart,), or (chain,), of the training text
     converged: np.ndarray
     n_reached_best: int
+    draws: xr.DataTree | None = None
+
+    @classmethod
+    def of_draws(cls, tree: xr.DataTree) -> _Size:
+        """Return what draws of a posterior say: chains in place of restarts."""
+        model = HMM.from_dataset(tree[schema.MODEL].to_dataset())
+        evidence, reached = posterior.of_chains(tree)
+        return cls(model, posterior.some_models(tree), evidence, reached, int(reached.sum()), tree)
 
 
 def fit_corpus(
@@ -72,9 +84,12 @@ def fit_corpus(
     method: Method = "em",
     held_out: float = 0.1,
     restarts: int = 4,
+    chains: int = 4,
+    draws: int = 500,
     max_size: int | None = None,
     lowercase: bool = False,
     seed: int,
+    out: str | Path | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> xr.DataTree:
@@ -91,17 +106,23 @@ def fit_corpus(
     n_states
         Numbers of hidden states K, in the order of the results.
     method
-        ``'em'``: :func:`~ppl_hmm.fit_em`, with a Dirichlet prior of concentration :data:`CONCENTRATION`.
+        ``'em'``: :func:`~ppl_hmm.fit_em`, with a Dirichlet prior of concentration :data:`CONCENTRATION`. A method of
+        :func:`~ppl_hmm.fit_bayes`: draws of the posterior, with the prior
+        :data:`~ppl_hmm.experiments.fits.posterior.PRIOR`; held-out text is predicted by their average.
     held_out
         Share of the blocks.
     restarts
-        Of each size.
+        Of each size, by expectation-maximisation.
+    chains, draws
+        Of each size, by the other methods; as many draws again come before them, and are not kept.
     max_size, lowercase
         Of the :class:`~ppl_hmm.Vocabulary`, which is that of the training text; what occurs there once is unknown.
+    out
+        Directory where draws are kept as they come: the same call goes on where it was interrupted.
     executor
         Any ``concurrent.futures.Executor``, a job for each size; in this process by default.
     progress
-        Called with (sizes done, sizes in all).
+        Called with (sizes done, sizes in all); of draws, with (draws of each chain done, draws in all).
 
     Returns
     -------
@@ -109,7 +130,8 @@ def fit_corpus(
         ``/model``, that of the lowest held-out perplexity, and ``/models/<K>``, all of them, their tokens labelled;
         ``/vocabulary``; ``/held_out``: ``perplexity`` per token, by ``n_states``, and by ``baseline`` of interpolated
         unigrams, bigrams and trigrams, with the standard error of its logarithm; ``/restarts`` by ``n_states``;
-        ``/predictive_checks``: :func:`~ppl_hmm.check_fit` of ``/model`` on the held-out text.
+        ``/predictive_checks``: :func:`~ppl_hmm.check_fit` of ``/model`` on the held-out text. Of draws, ``/model`` is
+        the one of highest posterior density, ``/restarts`` are chains, and ``/draws/<K>`` is the tree of ``fit_bayes``.
 
     Raises
     ------
@@ -136,12 +158,18 @@ def fit_corpus(
     >>> tree["held_out/baseline_perplexity"].sel(baseline="unigram").round(1).item()
     4.2
     """
-    one_of("method", method, ("em",))
+    one_of("method", method, get_args(Method))
     sizes = [at_least("number of states", each, 1) for each in n_states]
     if not sizes or len(set(sizes)) < len(sizes):
         raise InvalidInput("n_states", "different numbers of states, at least one", str(sizes), "pass e.g. (2, 5, 10)")
     corpus = Split.of(texts, unit, held_out, seed, max_size, lowercase)
-    fits = _fit_all(corpus, sizes, at_least("restarts", restarts, 1), seed, executor, progress)
+    if method == "em":
+        fits = _fit_all(corpus, sizes, at_least("restarts", restarts, 1), seed, executor, progress)
+    else:
+        settings = posterior.Settings(method, chains, draws, seed, out)
+        training = corpus.training.numpy()
+        drawn = posterior.draw_all(training, len(corpus.vocabulary), sizes, settings, executor, progress)
+        fits = {n_states: _Size.of_draws(tree) for n_states, tree in drawn.items()}
     return _as_tree(corpus, fits, {"unit": unit, "method": method, "held_out": held_out, "seed": seed})
 
 
@@ -177,13 +205,14 @@ def _fit_size(n_states: int, training: np.ndarray, vocabulary_size: int, restart
         seed=seed,
     )
     each = fit.restarts
-    return _Size(fit.model, each.log_likelihood.numpy(), each.converged.numpy(), each.n_reached_best)
+    models = HMM.stack([fit.model])
+    return _Size(fit.model, models, each.log_likelihood.numpy(), each.converged.numpy(), each.n_reached_best)
 
 
 def _as_tree(corpus: Split, fits: dict[int, _Size], attributes: dict[str, object]) -> xr.DataTree:
     """Return models, perplexities, restarts and checks, under one label for each token."""
     named = {k: size.model.assign_names(token=corpus.vocabulary.tokens) for k, size in fits.items()}
-    perplexity = _perplexities(corpus, named)
+    perplexity = _perplexities(corpus, fits)
     best = int(perplexity[schema.PERPLEXITY].idxmin())
     checks = check_fit(named[best], corpus.held_out, seed=int(attributes["seed"]))  # type: ignore[call-overload]
     groups = {
@@ -194,6 +223,9 @@ def _as_tree(corpus: Split, fits: dict[int, _Size], attributes: dict[str, object
         f"/{schema.RESTARTS}": _restarts(fits),
         **{f"/{schema.PREDICTIVE_CHECKS}{node.path}": node.to_dataset() for node in checks.descendants},
     }
+    for k, size in fits.items():
+        if size.draws is not None:
+            groups |= posterior.groups(size.draws, f"/{schema.DRAWS}/{k}", corpus.vocabulary)
     tree = xr.DataTree.from_dict(groups)
     unknown = float((corpus.held_out == corpus.vocabulary.unknown).sum() / (corpus.held_out >= 0).sum())
     tree.attrs = {
@@ -209,13 +241,13 @@ def _as_tree(corpus: Split, fits: dict[int, _Size], attributes: dict[str, object
     return tree
 
 
-def _perplexities(corpus: Split, models: dict[int, HMM]) -> xr.Dataset:
+def _perplexities(corpus: Split, fits: dict[int, _Size]) -> xr.Dataset:
     """Return perplexities per token of models and baselines, and standard errors of their logarithms."""
     size, held_out, training = len(corpus.vocabulary), corpus.held_out, corpus.training
     baselines = [NGramModel.fit(training, n, vocabulary_size=size) for n in range(1, len(schema.BASELINES) + 1)]
-    of_models = [_per_token(log_likelihood(model, held_out).numpy(), held_out) for model in models.values()]
+    of_models = [_per_token(_log_predictive(size.predicting, held_out), held_out) for size in fits.values()]
     of_baselines = [_per_token(baseline.log_likelihood(held_out), held_out) for baseline in baselines]
-    trained = [_per_token(log_likelihood(model, training).numpy(), training)[0] for model in models.values()]
+    trained = [_per_token(log_likelihood(size.model, training).numpy(), training)[0] for size in fits.values()]
 
     def columns(name: str, dimension: str, found: list[tuple[float, float]]) -> dict[str, tuple]:
         values = np.array(found)
@@ -227,8 +259,14 @@ def _perplexities(corpus: Split, models: dict[int, HMM]) -> xr.Dataset:
             **columns(f"baseline_{schema.PERPLEXITY}", schema.BASELINE, of_baselines),
             f"training_{schema.PERPLEXITY}": (schema.N_STATES, np.exp(trained)),
         },
-        coords={schema.N_STATES: list(models), schema.BASELINE: list(schema.BASELINES)},
+        coords={schema.N_STATES: list(fits), schema.BASELINE: list(schema.BASELINES)},
     )
+
+
+def _log_predictive(models: HMM, tokens: torch.Tensor) -> np.ndarray:
+    """Return the logarithm of the mean probability of each text (B,) under a batch of models."""
+    each = log_likelihood(models, tokens)
+    return (each.logsumexp(0) - math.log(len(each))).numpy()
 
 
 def _per_token(log_probability: np.ndarray, tokens: torch.Tensor) -> tuple[float, float]:
