@@ -149,12 +149,9 @@ def fit(
 
     texts = read_text(corpus, cast("Unit", unit), encoding=encoding)
     options = {"method": method, "held_out": held_out, "restarts": restarts, "max_size": vocabulary, "seed": seed}
+    options |= {"lowercase": lowercase, "source": str(corpus)}
     with progress_bar("fit", "models") as report:
-        tree = ppl_hmm.fit_corpus(
-            texts, cast("Unit", unit), sizes, lowercase=lowercase, progress=report, **cast(Any, options)
-        )
-    tree.attrs["corpus"] = str(corpus)
-    command.write(tree, out)
+        tree = command.fit(texts, cast("Unit", unit), sizes, out, progress=report, **cast(Any, options))
     console = Console()
     console.print(command.table(tree))
     best = out / f"model-{tree.attrs['best']}.nc"
@@ -286,7 +283,8 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(error.format_message(), BAD_USAGE)  # type: ignore[attr-defined]
     else:
         if status == INTERRUPTED:  # what Typer makes of Ctrl-C
-            _fail("interrupted; an experiment goes on where it stopped when the same command is run again", INTERRUPTED)
+            how = "an experiment or a fit goes on where it stopped when the same command is run again"
+            _fail(f"interrupted; {how}", INTERRUPTED)
         sys.exit(status if isinstance(status, int) else 0)
 
 

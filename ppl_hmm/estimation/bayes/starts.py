@@ -38,8 +38,6 @@ def _maxima(target: Target, n: int, stream: torch.Generator) -> Laws:
     """Return laws of n models at maxima of the evidence."""
     texts, n_states = target.texts, target.prior.concentrations["initial"].shape[-1]
     start, _ = starting_laws(texts, n_states, MIXED, n, stream)
-    like = start.initial
-    prior = Pseudocounts.of(_CONCENTRATION, n_states, texts.vocabulary_size, like.dtype, like.device)
-    objective = Objective(texts, prior, frozenset(), None)
+    objective = Objective(texts, Pseudocounts.of(_CONCENTRATION, start), frozenset(), None)
     found: Counts = climb(objective, start, _ITERATIONS, _GAIN * texts.n_observed).parameters
     return {"initial": found.initial, "transition": found.transition, "emission": found.emission.mT.contiguous()}

@@ -1,10 +1,10 @@
-"""What ``ppl-hmm fit`` does around the fit: its table, and files of models and figures."""
+"""What ``ppl-hmm fit`` does around the fit: what goes on after Ctrl-C, its table, and files of models and figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import xarray as xr
 from matplotlib.figure import Figure
@@ -13,11 +13,35 @@ from rich.table import Table
 
 from ppl_hmm import schema
 from ppl_hmm.base import atomic
+from ppl_hmm.corpus.units import Unit
 from ppl_hmm.errors import ForeignFile
+from ppl_hmm.experiments.fits.corpus import fit_corpus
 from ppl_hmm.plots import fits, style
 from ppl_hmm.storage import files, netcdf
 
 _TREE = "fit.nc"
+
+
+def fit(
+    texts: Sequence[str], unit: Unit, n_states: Sequence[int], out: Path, *, source: str, **options: Any
+) -> xr.DataTree:
+    """Fit models of each size, write them with their figures to ``out``, and return the tree.
+
+    Until all are there, finished sizes are kept in ``<out>.unfinished``, from which the same call goes on.
+
+    Parameters
+    ----------
+    source
+        Where the texts are from.
+    options
+        Of :func:`~ppl_hmm.fit_corpus`.
+    """
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    tree = fit_corpus(texts, unit, n_states, store=unfinished, **options)
+    tree.attrs["corpus"] = source
+    write(tree, out)
+    atomic.remove(unfinished)
+    return tree
 
 
 def write(tree: xr.DataTree, out: Path) -> None:
