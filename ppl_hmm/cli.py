@@ -147,11 +147,16 @@ def fit(
     """Learn models of several sizes from a text file, and compare them on held-out text with n-gram models."""
     require_new(out)
     sizes = parse_states(states)
+    from ppl_hmm.corpus.files import read_text
     from ppl_hmm.experiments.fits import command
 
-    options = {"n_states": sizes, "method": method, "restarts": restarts, "chains": chains, "draws": draws}
-    options |= {"held_out": held_out, "max_size": vocabulary, "lowercase": lowercase, "seed": seed}
-    command.run(corpus, cast("Unit", unit), encoding, out, **options)
+    texts = read_text(corpus, cast("Unit", unit), encoding=encoding)
+    options = {"method": method, "held_out": held_out, "restarts": restarts, "max_size": vocabulary, "seed": seed}
+    options |= {"lowercase": lowercase, "source": str(corpus)}
+    options |= {"chains": chains, "draws": draws}
+    with progress_bar("fit", "models" if method == "em" else "draws") as report:
+        tree = command.fit(texts, cast("Unit", unit), sizes, out, progress=report, **cast(Any, options))
+    command.show(tree, out)
 
 
 @app.command()
@@ -279,7 +284,8 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(error.format_message(), BAD_USAGE)  # type: ignore[attr-defined]
     else:
         if status == INTERRUPTED:  # what Typer makes of Ctrl-C
-            _fail("interrupted; an experiment goes on where it stopped when the same command is run again", INTERRUPTED)
+            how = "an experiment or a fit goes on where it stopped when the same command is run again"
+            _fail(f"interrupted; {how}", INTERRUPTED)
         sys.exit(status if isinstance(status, int) else 0)
 
 

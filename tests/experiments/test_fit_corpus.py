@@ -75,7 +75,7 @@ def test_unseen_words_are_unknown_and_not_impossible():
 
 
 def test_draws_predict_by_their_average(tree, tmp_path):
-    options = {"method": "gibbs", "chains": 2, "draws": 20, "seed": 0, "out": tmp_path / "work"}
+    options = {"method": "gibbs", "chains": 2, "draws": 20, "seed": 0, "store": tmp_path / "work"}
     done = []
     found = fit_corpus(TEXT, "word", (2,), progress=lambda *each: done.append(each), **options)
     validate(found)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import xarray as xr
+from torch import Tensor
 
 from ppl_hmm import schema
 from ppl_hmm.corpus.vocabulary import Vocabulary
-from ppl_hmm.errors import at_least
 from ppl_hmm.estimation.bayes.fit import Method, fit_bayes
 from ppl_hmm.experiments.engine.runner import Progress
+from ppl_hmm.experiments.fits.store import Size
+from ppl_hmm.inference.queries import log_likelihood
 from ppl_hmm.models import HMM
 
 #: Concentrations of Dirichlet priors: a state emits few of many tokens.
@@ -33,7 +36,7 @@ class Settings:
     chains: int
     draws: int
     seed: int
-    out: str | Path | None
+    store: Path | None
 
 
 def draw_all(
@@ -43,16 +46,19 @@ def draw_all(
     settings: Settings,
     executor: Executor | None,
     progress: Progress | None,
-) -> dict[int, xr.DataTree]:
-    """Return the tree of :func:`~ppl_hmm.fit_bayes` of each size, computed here or by an executor."""
-    each = 2 * at_least("draws", settings.draws, 1)
+) -> dict[int, Size]:
+    """Return the fit of each size by draws, computed here or by an executor."""
+    each = 2 * settings.draws
     report = progress or (lambda _done, _total: None)
     arguments = (training, vocabulary_size, settings)
     report(0, each * len(sizes))
+    found: dict[int, Size] = {}
     if executor is not None:
         jobs = {n_states: executor.submit(_draw, n_states, *arguments) for n_states in sizes}
-        return {n_states: job.result() for n_states, job in jobs.items()}
-    found: dict[int, xr.DataTree] = {}
+        for n_states, job in jobs.items():
+            found[n_states] = job.result()
+            report(len(found) * each, len(sizes) * each)
+        return found
     for number, n_states in enumerate(sizes):
         found[n_states] = _draw(n_states, *arguments, _Shifted(report, number * each, len(sizes) * each))
     return found
@@ -72,8 +78,9 @@ class _Shifted:
 
 def _draw(
     n_states: int, training: np.ndarray, vocabulary_size: int, settings: Settings, progress: Progress | None = None
-) -> xr.DataTree:
-    return fit_bayes(
+) -> Size:
+    """Return the draws of one size, chains in place of restarts."""
+    tree = fit_bayes(
         training,
         n_states,
         method=cast(Method, settings.method),
@@ -82,13 +89,16 @@ def _draw(
         chains=settings.chains,
         draws=settings.draws,
         tune=settings.draws,
-        out=None if settings.out is None else Path(settings.out) / f"states-{n_states}",
+        out=None if settings.store is None else settings.store / f"draws-{n_states}",
         seed=settings.seed,
         progress=progress,
     )
+    evidence, reached = _of_chains(tree)
+    model = HMM.from_dataset(tree[schema.MODEL].to_dataset())
+    return Size(model, evidence, reached, int(reached.sum()), tree)
 
 
-def of_chains(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
+def _of_chains(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean log-evidence of each chain (C,), and whether it is near that of the best one."""
     evidence = tree[schema.POSTERIOR][schema.LOG_EVIDENCE]
     means = evidence.mean(schema.DRAW).values
@@ -96,7 +106,15 @@ def of_chains(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
     return means, means >= means[best] - _NEAR * float(evidence[best].std())
 
 
-def some_models(tree: xr.DataTree) -> HMM:
+def log_predictive(size: Size, tokens: Tensor) -> np.ndarray:
+    """Return log P(x_b) (B,) of the model, or of the mean over draws of its posterior."""
+    if size.draws is None:
+        return log_likelihood(size.model, tokens).numpy()
+    each = log_likelihood(_some_models(size.draws), tokens)
+    return (each.logsumexp(0) - math.log(len(each))).numpy()
+
+
+def _some_models(tree: xr.DataTree) -> HMM:
     """Return some draws as a batch (D,) of models: of all chains, evenly spaced."""
     draws = tree[schema.POSTERIOR].to_dataset()
     laws = [draws[name].values.reshape(-1, *draws[name].shape[2:]) for name in HMM.dimensions]
