@@ -93,6 +93,7 @@ def fit_em(
     See Also
     --------
     ppl_hmm.HMM.from_hmmlearn : A model fitted elsewhere.
+    ppl_hmm.fit_bayes : Draws of the posterior in place of its highest point.
     ppl_hmm.log_likelihood : Evidence of held-out text.
 
     Notes

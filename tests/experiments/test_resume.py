@@ -169,7 +169,7 @@ def test_a_command_that_is_interrupted_and_then_killed_is_continued(tmp_path, un
     assert process.returncode == 130
     assert (
         errors.splitlines()[-1]
-        == "ppl-hmm: interrupted; an experiment goes on where it stopped when the same command is run again"
+        == "ppl-hmm: interrupted; an experiment or a fit goes on where it stopped when the same command is run again"
     )
     assert "Traceback" not in errors
     process = OfThePackage.start(out)
