@@ -15,10 +15,12 @@ from ppl_hmm import (
     sample_posterior,
     viterbi,
 )
+from ppl_hmm.exact.augmentation import draw_path_counts
 from ppl_hmm.exact.backends import warming
 from ppl_hmm.exact.backends.compiled import passes, paths
 from ppl_hmm.exact.backends.compiled.gradient import gradient
 from ppl_hmm.exact.backends.compiled.narrow import narrow_gradient
+from ppl_hmm.exact.recursion import Chain
 from ppl_hmm.inference.queries import initial_posterior
 
 KERNELS = (
@@ -31,6 +33,7 @@ KERNELS = (
     narrow_gradient,
     paths.best_path,
     paths.sample_paths,
+    paths.path_counts,
 )
 
 
@@ -54,6 +57,9 @@ def test_nothing_is_left_to_compile(monkeypatch):
         initial_posterior(model, text)
         viterbi(model, text)
         sample_posterior(model, text, 3, seed=0)
+        laws = (model.initial, model.transition, model.emission.mT)
+        chain = Chain(*(law[None] for law in laws), torch.tensor([text]))
+        draw_path_counts(chain, torch.tensor([[2, 2]]), torch.Generator())
         table = model.emission.clone().requires_grad_()
         log_likelihood(HMM(model.initial, model.transition, table), text).sum().backward()
     assert {kernel: set(kernel.signatures) for kernel in KERNELS} == before

@@ -6,11 +6,11 @@ rule. A step costs one pass each way through the texts for all chains together: 
 While tuning (:mod:`ppl_hmm.estimation.bayes.tuning`),
 
 - the step size follows acceptance, by dual averaging, to a harmonic mean of 0.651 over chains;
-- the trajectory time τ climbs the gradient of the *change in the estimator of the expected square*,
-  E (‖y′ − μ‖² − ‖y − μ‖²)²/4, by Adam, where μ is each chain's mean;
-- a linear map makes each chain's coordinates about as wide as each other, over windows that double in length.
+- the trajectory time τ climbs the gradient of the *change in the estimator of the expected square* by unit of time,
+  E (‖y′ − μ‖² − ‖y − μ‖²)²/4τ, by Adam, where μ is each chain's mean;
+- each chain's coordinates are divided by their deviations, over windows that double in length.
 
-Chains keep means and maps of their own, as their states may be numbered differently.
+Chains keep means and deviations of their own, as their states may be numbered differently.
 Source: Hoffman, Radul & Sountsov (2021), AISTATS; windows: Carpenter et al. (2017); dual averaging:
 Hoffman & Gelman (2014).
 """
@@ -37,7 +37,7 @@ ACCEPTANCE = 0.651
 MOST_STEPS = 1000
 #: A trajectory whose energy grows by more has diverged (nats).
 MOST_ENERGY = 1000.0
-_FIRST_STEP, _FIRST_TIME = 0.3, 2.0  # in deviations of coordinates
+_FIRST_STEP, _FIRST_TIME = 0.03, 0.5
 #: What of a state is a record.
 _RECORDS = (Density, Scales, Steps, Times)
 
@@ -69,15 +69,14 @@ class HamiltonianSampler:
         """Return the state of chains that start at laws (C,…)."""
         log_posterior = LogPosterior(target)
         points = log_posterior.coordinates.coordinates(laws)
-        steps, times = _starting(points)
         return {
             "points": points,
             "number": torch.zeros((), dtype=torch.int64, device=CPU),
             "stream": saved_stream(stream),
             **log_posterior(points)._asdict(),
-            **Scales.starting(points, log_posterior.deviations(points))._asdict(),
-            **steps._asdict(),
-            **times._asdict(),
+            **Scales.starting(points)._asdict(),
+            **Steps.starting(points.new_tensor(_FIRST_STEP))._asdict(),
+            **Times.starting(points.new_tensor(_FIRST_TIME))._asdict(),
         }
 
     def advance(self, target: Target, state: State, n: int, tuning: bool) -> tuple[State, Block]:
@@ -144,10 +143,10 @@ def _trajectory(
     before = _energy(density, momentum)
     diverging = torch.zeros_like(before, dtype=torch.bool)
     for _ in range(n_steps):
-        half = momentum + 0.5 * step * scales.turned(density.gradient)
-        there = torch.where(diverging[:, None], points, points + step * scales.widened(half))
+        half = momentum + 0.5 * step * scales.scale * density.gradient
+        there = torch.where(diverging[:, None], points, points + step * scales.scale * half)
         density = log_posterior(there)
-        points, momentum = there, half + 0.5 * step * scales.turned(density.gradient)
+        points, momentum = there, half + 0.5 * step * scales.scale * density.gradient
         diverging = diverging | ~(_energy(density, momentum) - before < MOST_ENERGY)
         if diverging.all():
             break
@@ -162,16 +161,11 @@ def _tuned(
     before: Tensor, draw: Draw, time: Tensor, scales: Scales, steps: Steps, times: Times
 ) -> tuple[Scales, Steps, Times]:
     """Learn from one draw, whose trajectories took this time."""
-    from_mean, to_mean = (scales.narrowed(at - scales.centre) for at in (before, draw.proposed.points))
+    from_mean, to_mean = ((at - scales.centre) / scales.scale for at in (before, draw.proposed.points))
     gradient = chees_gradient(from_mean, to_mean, draw.proposed.momentum, time, draw.acceptance)
     steps, times = steps.after(draw.acceptance, ACCEPTANCE), times.after(gradient)
-    scales, new = scales.after(draw.points, draw.density.gradient)
-    return (scales, *_starting(scales.centre)) if new else (scales, steps, times)
-
-
-def _starting(like: Tensor) -> tuple[Steps, Times]:
-    """Return the step size and trajectory time to begin with, where coordinates are about as wide as one."""
-    return Steps.starting(like.new_tensor(_FIRST_STEP)), Times.starting(like.new_tensor(_FIRST_TIME))
+    scales, new = scales.after(draw.points)
+    return scales, Steps.starting(steps.log_step.exp()) if new else steps, times
 
 
 def _statistics(draw: Draw, step: Tensor, n_steps: int) -> dict[str, Tensor]:

@@ -6,10 +6,10 @@ stacking: the mixture of modes that predicts each text best from the others,
 
     maximise Σ_b log Σ_m w_m p(x_b | x_{−b}, draws of mode m),
 
-p by Pareto-smoothed importance sampling; chains of one mode share its weight equally. They are no posterior
+p by truncated importance sampling; chains of one mode share its weight equally. They are no posterior
 probabilities of the modes, which the draws cannot tell. Nothing here averages over chains.
 Source: Vehtari, Gelman, Simpson, Carpenter & Bürkner (2021) for R̂ and effective draws; Yao, Vehtari & Gelman (2022),
-Stacking for non-mixing Bayesian computations; Vehtari, Gelman & Gabry (2017) for p.
+Stacking for non-mixing Bayesian computations; Ionides (2008) for p.
 """
 
 from __future__ import annotations
@@ -127,10 +127,12 @@ def _weights(modes: np.ndarray, log_likelihood: np.ndarray) -> np.ndarray:
 
 
 def _left_out(log_likelihood: np.ndarray) -> np.ndarray:
-    """Return log p(x_b | x_{−b}) (B,) from draws (C,D,B) given all texts."""
-    own = log_likelihood.reshape(-1, log_likelihood.shape[-1]).T
-    log_weights, _ = array_stats.psislw(-own)
-    return logsumexp(log_weights + own, axis=1)
+    """Return log p(x_b | x_{−b}) (B,) from draws (C,D,B) given all texts: weights 1/p(x_b), none above √S of the mean."""
+    own = log_likelihood.reshape(-1, log_likelihood.shape[-1])
+    n_draws = len(own)
+    largest = logsumexp(-own, axis=0) - 0.5 * np.log(n_draws)  # log (mean weight · √S)
+    log_weights = np.minimum(-own, largest)
+    return logsumexp(log_weights + own, axis=0) - logsumexp(log_weights, axis=0)
 
 
 def _stacked(log_predictive: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ppl_hmm import schema
 from ppl_hmm.estimation.bayes.sampler import Block
-from ppl_hmm.estimation.bayes.simplex import SimplexCoordinates, contrasts
+from ppl_hmm.estimation.bayes.simplex import SimplexCoordinates
 from ppl_hmm.estimation.bayes.target import Target
 
 #: Log shares below this are outside: their products with those of other steps leave the range of floats.
@@ -87,17 +87,3 @@ class LogPosterior:
         statistics = {name: torch.stack([each[name] for each in said], 1) for name in said[0]}
         statistics[schema.LP] = statistics[schema.LP] - self.coordinates.log_jacobian(log_laws).view(points.shape[:2])
         return Block({name: each.exp().unflatten(0, points.shape[:2]) for name, each in log_laws.items()}, statistics)
-
-    def deviations(self, points: Tensor) -> Tensor:
-        """Return the deviations (C,D) that coordinates would have, were the states of the texts known.
-
-        By the information n Hᵀ (diag x − x xᵀ) H of a law's n counts, its diagonal.
-        """
-        laws = self.laws(points)
-        counts, _ = self.target.counts(laws)
-        parts = []
-        for name, law in laws.items():
-            by_outcome = contrasts(law.shape[-1], law.dtype, law.device)
-            n = (counts[name] + self.target.prior.concentrations[name]).sum(-1, keepdim=True)
-            parts.append((n * (law @ by_outcome.square() - (law @ by_outcome).square())).flatten(1))
-        return torch.cat(parts, -1).rsqrt()

@@ -28,7 +28,7 @@ from ppl_hmm.estimation.bayes.tuning import Scales, Steps
 #: Mean acceptance over a tree to aim at (Hoffman & Gelman 2014, §4.2).
 ACCEPTANCE = 0.8
 _SITE = "coordinates"
-_FIRST_STEP = 0.3  # in deviations of coordinates
+_FIRST_STEP = 0.03
 #: What of a state is a record, chains first.
 _RECORDS = (Scales, Steps)
 
@@ -40,16 +40,15 @@ class NoUTurnSampler:
         """Return the state of chains that start at laws (C,…)."""
         log_posterior = LogPosterior(target)
         points = log_posterior.coordinates.coordinates(laws)
-        deviations = log_posterior.deviations(points)
         seeds = torch.randint(2**62, (len(points),), generator=stream, device=CPU).tolist()
         each = [
             {
                 "points": point,
                 "stream": torch.Generator(CPU).manual_seed(seed).get_state(),
-                **Scales.starting(point, deviation)._asdict(),
+                **Scales.starting(point)._asdict(),
                 **Steps.starting(torch.full_like(point[0], _FIRST_STEP))._asdict(),
             }
-            for point, deviation, seed in zip(points, deviations, seeds, strict=True)
+            for point, seed in zip(points, seeds, strict=True)
         ]
         return _stacked(each)
 
@@ -76,9 +75,9 @@ def _advance_one(
             step = (steps.log_step if tuning else steps.log_step_mean).exp()
             point, statistics = tree.draw(scales, step)
             if tuning:
-                scales, new = scales.after(point, -tree.kernel._z_grads_last[_SITE])
+                scales, new = scales.after(point)
                 steps = steps.after(statistics[schema.ACCEPTANCE_RATE][None], ACCEPTANCE)
-                steps = Steps.starting(torch.full_like(step, _FIRST_STEP)) if new else steps
+                steps = Steps.starting(steps.log_step.exp()) if new else steps
             drawn.append(point)
             said.append(statistics)
     after = {"points": drawn[-1], "stream": stream[0], **scales._asdict(), **steps._asdict()}
@@ -103,9 +102,8 @@ class _Tree:
     def draw(self, scales: Scales, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the next draw (D,), and what is said of it."""
         kernel, before = self.kernel, self.n_gradients
-        covariance = scales.scale @ scales.scale.T if scales.dense else scales.scale.square()
         kernel._adapter.step_size = float(step)
-        kernel.mass_matrix_adapter.inverse_mass_matrix = {(_SITE,): covariance}
+        kernel.mass_matrix_adapter.inverse_mass_matrix = {(_SITE,): scales.scale.square()}
         kernel._t, kernel._mean_accept_prob, kernel._divergences = 0, 0.0, []  # each draw is its own first one
         with pyro.validation_enabled(False):
             point = kernel.sample(None)[_SITE].detach().clone()

@@ -11,9 +11,9 @@ from torch import Tensor
 from ppl_hmm.estimation.bayes.prior import DirichletPrior, Laws
 from ppl_hmm.estimation.texts import Batch, WeightedTexts
 from ppl_hmm.exact import mixture
+from ppl_hmm.exact.augmentation import MemoryCounts, draw_memory_counts
 from ppl_hmm.exact.baum_welch import expected_counts
 from ppl_hmm.exact.mixture import MemoryText
-from ppl_hmm.exact.path_counts import PathCounts, draw_path_counts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class Target:
         summed = {name: torch.zeros_like(laws[name]) for name in self.fields}
         for batch in self._each_text:
             text = self.text(laws, batch)
-            log_evidence, counts = draw_path_counts(text, batch.lengths.expand(text.ids.shape[:2]), generator)
+            log_evidence, counts = draw_memory_counts(text, batch.lengths.expand(text.ids.shape[:2]), generator)
             total = total + log_evidence.sum(-1)
             _add(summed, self._laws(counts))
         return summed, total
@@ -100,7 +100,7 @@ class Target:
         ids = batch.ids.expand(n_chains, -1, -1)
         return MemoryText(memory_prior, cells, initial, laws["transition"], table, ids)
 
-    def _laws(self, counts: PathCounts) -> Laws:
+    def _laws(self, counts: MemoryCounts) -> Laws:
         """Return counts by name and in the shape of the laws."""
         by_value = counts.table[:, :, :-1].mT
         emission = by_value[:, 0] if self.cell_of_state is None else by_value
@@ -123,15 +123,15 @@ def _repeated(batch: Batch) -> Batch:
     return Batch(ids, lengths, torch.ones_like(weights), numbers)
 
 
-def _expected_of_chain(text: MemoryText, batch: Batch) -> tuple[Tensor, PathCounts]:
+def _expected_of_chain(text: MemoryText, batch: Batch) -> tuple[Tensor, MemoryCounts]:
     """Return log P(x_b) (C,B) and expected counts where there is one memory only: by one pass each way."""
     weights, lengths = (each.expand(text.ids.shape[:2]) for each in (batch.weights, batch.lengths))
     log_evidence, counts = expected_counts(text.only_chain, weights, lengths)
     held = weights.sum(-1)[:, None, None].expand(text.memory_prior.shape)
-    return log_evidence, PathCounts(held, counts.initial, counts.transition, counts.emission[:, None])
+    return log_evidence, MemoryCounts(held, counts.initial, counts.transition, counts.emission[:, None])
 
 
-def _expected(text: MemoryText, batch: Batch) -> tuple[Tensor, PathCounts]:
+def _expected(text: MemoryText, batch: Batch) -> tuple[Tensor, MemoryCounts]:
     """Return log P(x_b) (C,B) and expected counts, a text's weight shared out among its memories."""
     log_joint = mixture.log_joint_memory(text)  # (C,B,memories)
     weights = batch.weights[..., None] * log_joint.softmax(-1)
@@ -150,4 +150,4 @@ def _expected(text: MemoryText, batch: Batch) -> tuple[Tensor, PathCounts]:
         rows = counts.emission.unflatten(1, (len(block.memories), -1))  # (C,M,R,K)
         reads = torch.nn.functional.one_hot(text.values_read(block.memories), n_values).to(held)  # (C,M,K,m)
         table[:, :, text.rows_of_text] += torch.einsum("cmrk,cmkv->cvrk", rows, reads)
-    return log_joint.logsumexp(-1), PathCounts(held, initial, transition, table)
+    return log_joint.logsumexp(-1), MemoryCounts(held, initial, transition, table)

@@ -66,8 +66,9 @@ def as_tree(target: Target, tokens: Tensor, drawn: Block, stream: torch.Generato
 def models_of(laws: Laws, cell_of_state: Tensor | None) -> HMM | MemoryHMM:
     """Return laws (P…,…) as a batch of models."""
     if cell_of_state is None:
-        return HMM(**laws)
-    return MemoryHMM(cell_of_state=cell_of_state.expand(laws["initial"].shape), **laws)
+        return HMM(laws["initial"], laws["transition"], laws["emission"])
+    cells = cell_of_state.expand(laws["initial"].shape)
+    return MemoryHMM(laws["memory_prior"], laws["initial"], laws["transition"], cells, laws["emission"])
 
 
 def invariants(laws: Laws) -> dict[str, Tensor]:
@@ -91,7 +92,8 @@ def _draws(laws: Laws, cells: Tensor | None, log_evidence: Tensor) -> xr.Dataset
     variables = {name: ((*by_draw, *kind.dimensions[name]), law.numpy()) for name, law in laws.items()}
     numbers = {**invariants(laws), schema.LOG_EVIDENCE: log_evidence}
     variables |= {name: (by_draw, values.numpy()) for name, values in numbers.items()}
-    return _numbered(variables, *log_evidence.shape)
+    n_chains, n_draws = log_evidence.shape
+    return _numbered(variables, n_chains, n_draws)
 
 
 def _numbered(variables: dict[str, Any], n_chains: int, n_draws: int) -> xr.Dataset:
@@ -116,7 +118,7 @@ def _replicates(laws: Laws, cells: Tensor | None, tokens: Tensor, stream: torch.
     most = _REPLICATED_TOKENS // (n_chains * tokens.numel())
     chosen = torch.linspace(0, n_draws - 1, max(1, min(_REPLICATES, most, n_draws))).round().long().unique()
     models = models_of({name: law[:, chosen] for name, law in laws.items()}, cells)
-    drawn = sample(models, *tokens.shape, stream).tokens
+    drawn = sample(models, tokens.shape[0], tokens.shape[1], stream).tokens
     texts = torch.where(tokens == MASK, MASK, drawn)
     dimensions = (schema.CHAIN, schema.DRAW, schema.SEQUENCE, schema.POSITION)
     coordinates = {schema.CHAIN: np.arange(n_chains), schema.DRAW: chosen.numpy()}

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ppl_hmm.exact.path_counts import PathCounts
 from ppl_hmm.exact.recursion import Chain
 
 Lost = Bool[Tensor, "P B"]
@@ -100,4 +101,13 @@ class Backend(Protocol):
 
     def sample_paths(self, chain: Chain, n_draws: int, generator: torch.Generator) -> tuple[Paths, Lost]:
         """Return draws from P(H₀..H_T | x) by inverse transform of uniforms (P,B,D,1), drawn for H₀, H₁, … in turn."""
+        ...
+
+    def path_counts(
+        self, chain: Chain, lengths: Lengths, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "P B"], PathCounts, Lost]:
+        """Return log P(x), and the counts of the paths that :meth:`sample_paths` draws, one for each text.
+
+        Paths of lost sequences are not counted. Texts end at their lengths, as in :meth:`gradient`.
+        """
         ...

@@ -17,6 +17,7 @@ from torch import Tensor
 from ppl_hmm.base.randomness import categorical
 from ppl_hmm.exact.algebra import LOG, MAXIMUM, Algebra
 from ppl_hmm.exact.backends.contract import Filtered, ForwardBackward, Gradient, Lost, Messages, Paths
+from ppl_hmm.exact.path_counts import PathCounts, count_uses
 from ppl_hmm.exact.recursion import LOG_CHUNK_ENTRIES, Chain, backward, chunks, forward, rows_by_time
 from ppl_hmm.exact.underflow import Watch
 
@@ -180,6 +181,17 @@ class Recursive:
             return categorical(law.softmax(-1) if self.algebra is LOG else law, generator)
 
         return _decode(self.algebra, chain, n_draws, draw)
+
+    @torch.no_grad()
+    def path_counts(
+        self, chain: Chain, lengths: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, PathCounts, Lost]:
+        """Return log P(x), and the counts of one path drawn for each text; memory O(B·T·K)."""
+        states, lost = self.sample_paths(chain, 1, generator)
+        evidence, lost_forth = self.evidence(chain)
+        lost = lost | lost_forth
+        counts = count_uses(states[:, :, 0], chain.ids, torch.where(lost, -1, lengths), chain.table)
+        return evidence, counts, lost
 
 
 def _decode(algebra: Algebra, chain: Chain, n_paths: int, choose: Callable[[Tensor], Tensor]) -> tuple[Paths, Lost]:

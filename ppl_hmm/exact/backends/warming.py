@@ -36,3 +36,4 @@ def warm_up() -> None:
         backend.gradient(chain.with_ids(ids.expand(1, 3, 1)), weights.expand(1, 3))  # of many texts together
         backend.best_path(chain)
         backend.sample_paths(chain, n_draws=1, generator=torch.Generator())
+        backend.path_counts(chain, torch.ones(1, 1, dtype=torch.int64, device=CPU), torch.Generator())

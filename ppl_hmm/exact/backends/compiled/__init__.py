@@ -25,6 +25,7 @@ from ppl_hmm.exact.backends.compiled.steps import FEW, TILE
 from ppl_hmm.exact.backends.compiled.threads import Result
 from ppl_hmm.exact.backends.compiled.vectors import lanes
 from ppl_hmm.exact.backends.contract import Filtered, ForwardBackward, Gradient, Lost, Messages, Paths
+from ppl_hmm.exact.path_counts import PathCounts
 from ppl_hmm.exact.recursion import Chain
 from ppl_hmm.exact.underflow import smallest_total
 
@@ -149,9 +150,7 @@ class Compiled:
         """Return draws from P(H₀..H_T | x)."""
         groups, ids = _Groups.of(chain), chain.ids
         shape, lost = (*ids.shape[:2], n_draws), groups.none_lost()
-        uniforms = np.empty((1 + ids.shape[-1], *shape), groups.table.dtype)
-        for each in torch.from_numpy(uniforms):  # in the order of the recursion, which draws as it goes
-            torch.rand(*shape, generator=generator, out=each, device="cpu")
+        uniforms = _uniforms(1 + ids.shape[-1], shape, groups.table.dtype, generator)
         paths = np.empty((*shape, 1 + ids.shape[-1]), np.int64)
         start, moves = (array.contiguous().numpy() for array in (chain.initial, chain.transition))
         parameters = (start, moves, groups.back, groups.table)
@@ -164,6 +163,26 @@ class Compiled:
 
         groups.share(part, 2)
         return torch.from_numpy(paths), torch.from_numpy(lost)
+
+    def path_counts(
+        self, chain: Chain, lengths: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, PathCounts, Lost]:
+        """Return log P(x), and the counts of one path drawn for each text; memory O(T·K) for each of a few."""
+        groups, shape = _Groups.of(chain), chain.ids.shape
+        lost, log_evidence, ends = groups.none_lost(), groups.empty(), lengths.contiguous().numpy()
+        uniforms = _uniforms(1 + shape[-1], (*shape[:2], 1), groups.table.dtype, generator)
+        parameters = (groups.start(chain), _padded(chain.transition.numpy()), groups.back, groups.table)
+        texts = (groups.ids, ends, groups.floor, smallest_total(chain.table.dtype), uniforms)
+
+        def part(first: int, last: int) -> list[np.ndarray]:
+            counts = [np.zeros(each.shape) for each in chain.parameters]
+            scratch = (groups.work(1), groups.work(1 + shape[-1]))
+            compiled_paths.path_counts(first, last, *scratch, *parameters, *texts, *counts, log_evidence, lost)
+            return counts
+
+        counted = (functools.reduce(np.add, each) for each in zip(*groups.share(part, 2, 1), strict=True))
+        counts = PathCounts(*(torch.from_numpy(each).to(chain.table.dtype) for each in counted))
+        return torch.from_numpy(log_evidence), counts, torch.from_numpy(lost)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,6 +280,14 @@ def _slots(positions: Sequence[int], length: int) -> np.ndarray:
     else:
         slots[[1 + t for t in positions]] = np.arange(len(positions))
     return slots
+
+
+def _uniforms(n_steps: int, shape: tuple[int, ...], dtype: np.dtype, generator: torch.Generator) -> np.ndarray:
+    """Return uniform numbers (S,…) in the order of the recursion, which draws as it goes."""
+    uniforms = np.empty((n_steps, *shape), dtype)
+    for each in torch.from_numpy(uniforms):
+        torch.rand(*shape, generator=generator, out=each, device="cpu")
+    return uniforms
 
 
 def _padded(array: np.ndarray, value: float = 0.0) -> np.ndarray:

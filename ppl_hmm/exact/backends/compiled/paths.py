@@ -7,19 +7,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from ppl_hmm.exact.backends.compiled.passes import group
-from ppl_hmm.exact.backends.compiled.steps import advance, smallest_positive, start_from_ones, weigh
+from ppl_hmm.exact.backends.compiled.passes import group, log_of
+from ppl_hmm.exact.backends.compiled.steps import (
+    advance,
+    count,
+    inner,
+    smallest_positive,
+    start_from_ones,
+    weigh,
+)
 from ppl_hmm.exact.backends.compiled.vectors import (
     any_below,
     compiled,
+    count_up_to,
+    entry,
     fill,
     inlined,
     lanes,
     larger,
     largest,
+    last as last_of,
     load,
+    partial_sums,
     plus,
     store,
+    times,
 )
 
 
@@ -69,6 +81,86 @@ def _inverse_transform(weights, uniform):
             if cumulative > threshold:
                 return h
     return last
+
+
+@compiled
+def path_counts(
+    first,
+    last,
+    work,
+    messages,
+    initial,
+    transition,
+    back,
+    table,
+    ids,
+    lengths,
+    floor,
+    smallest_total,
+    uniforms,
+    of_initial,
+    of_transition,
+    of_table,
+    log_evidence,
+    lost,
+):
+    """Write log P(x), and add the uses of one path of each text, as :func:`sample_paths` draws it, to the counts."""
+    totals, logs, factors = np.empty(work.shape[1], work.dtype), np.empty(work.shape[1]), np.empty(work.shape[1])
+    states, sums = np.empty(work.shape[1], np.int64), np.empty(work.shape[2], work.dtype)
+    weights, n_states, n_padded, width = work[0], of_initial.shape[1], work.shape[2], lanes(work)
+    for number in range(first, last):
+        model, b, n = group(number, work.shape[1], ids.shape[1])
+        longest = 0
+        for row in range(n):
+            longest = max(longest, lengths[model, b + row])
+            lost[model, b + row] = any_below(smallest_positive(initial, model), floor[model])
+        start_from_ones(n, messages[longest])
+        totals[:n], logs[:n], factors[:n] = 1, 0, 1
+        for t in range(longest - 1, -1, -1):
+            for row in range(n):
+                count(logs, factors, row, totals[row])
+                token = ids[model, b + row, t]
+                totals[row], _ = weigh(messages[t + 1], row, table, model, token, totals[row], work[0])
+            advance(work[0], n, back, model, messages[t])
+            for row in range(n):
+                if any_below(smallest_positive(messages[t], row), floor[model]):
+                    lost[model, b + row] = True
+        for row in range(n):
+            total = inner(messages[0], row, initial, model)
+            log_evidence[model, b + row] = log_of(logs, factors, row) + np.log(np.float64(total))
+            if total < smallest_total:
+                lost[model, b + row] = True
+            if not lost[model, b + row]:
+                for j in range(0, n_padded, width):
+                    store(weights, (row, j), times(load(initial, (model, j)), load(messages, (0, row, j))))
+                states[row] = _drawn(weights, row, sums, n_states, uniforms[0, model, b + row, 0])
+                of_initial[model, states[row]] += 1
+        for t in range(longest):
+            for row in range(n):
+                if t < entry(lengths, (model, b + row)) and not entry(lost, (model, b + row)):
+                    token, before = entry(ids, (model, b + row, t)), entry(states, (row,))
+                    for j in range(0, n_padded, width):
+                        forth = times(load(table, (model, token, j)), load(messages, (t + 1, row, j)))
+                        store(weights, (row, j), times(load(transition, (model, before, j)), forth))
+                    state = _drawn(weights, row, sums, n_states, entry(uniforms, (t + 1, model, b + row, 0)))
+                    states[row] = state
+                    of_transition[model, before, state] += 1
+                    of_table[model, token, state] += 1
+
+
+@inlined
+def _drawn(weights, row, sums, n_states, uniform):
+    """Return what :func:`_inverse_transform` does, but for the rounding of sums: vectors of partial sums, no branch."""
+    width, whole = lanes(weights), fill(weights, 0)
+    for j in range(0, weights.shape[1], width):
+        whole = plus(partial_sums(load(weights, (row, j))), fill(weights, last_of(whole)))
+        store(sums, (j,), whole)
+    threshold, state = uniform * last_of(whole), 0
+    for j in range(0, weights.shape[1], width):
+        state += count_up_to(load(sums, (j,)), threshold)
+    if state < n_states and weights[row, state] > 0:
+        return state
+    return _inverse_transform(weights[row, :n_states], uniform)  # a threshold within rounding of a sum
 
 
 @compiled

@@ -254,6 +254,46 @@ def any_below(typing, vector, number):
     return types.boolean(vector, vector.dtype), generate
 
 
+@instruction
+def partial_sums(typing, vector):
+    """Return the sums of the entries up to each, in as few steps as doublings make all of them."""
+
+    def generate(context, builder, signature, arguments):
+        (value,) = arguments
+        count = value.type.count
+        for shift in (1 << power for power in range(count.bit_length() - 1)):
+            places = [count + lane if lane < shift else lane - shift for lane in range(count)]
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), count), places)
+            value = builder.fadd(value, builder.shuffle_vector(value, _zeros(value.type), mask))
+        return value
+
+    return vector(vector), generate
+
+
+@instruction
+def last(typing, vector):
+    """Return the last entry."""
+
+    def generate(context, builder, signature, arguments):
+        (value,) = arguments
+        return builder.extract_element(value, ir.Constant(ir.IntType(32), value.type.count - 1))
+
+    return vector.dtype(vector), generate
+
+
+@instruction
+def count_up_to(typing, vector, number):
+    """Return how many entries are at most the number."""
+
+    def generate(context, builder, signature, arguments):
+        value, number = arguments
+        chosen = builder.fcmp_ordered("<=", value, _spread(builder, number, value.type))
+        bits = builder.bitcast(chosen, ir.IntType(value.type.count))
+        return builder.zext(builder.ctpop(bits), ir.IntType(64))
+
+    return types.int64(vector, vector.dtype), generate
+
+
 def _address(context, builder, signature, arguments, vector):
     """Return the address of ``array[index]``, the first two arguments, as that of a vector."""
     array_type = signature.args[0]

@@ -21,6 +21,7 @@ from ppl_hmm.exact.backends.fused import passes
 from ppl_hmm.exact.backends.fused.gradient import expected_counts
 from ppl_hmm.exact.backends.fused.launch import BLOCK, Chains
 from ppl_hmm.exact.backends.recursive import Recursive
+from ppl_hmm.exact.path_counts import PathCounts
 from ppl_hmm.exact.recursion import Chain
 from ppl_hmm.exact.underflow import smallest_total
 
@@ -151,3 +152,9 @@ class Fused:
     def sample_paths(self, chain: Chain, n_draws: int, generator: torch.Generator) -> tuple[Paths, Lost]:
         """Return draws from P(H₀..H_T | x), by torch."""
         return _TORCH.sample_paths(chain, n_draws, generator)
+
+    def path_counts(
+        self, chain: Chain, lengths: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, PathCounts, Lost]:
+        """Return log P(x), and the counts of one path drawn for each text, by torch."""
+        return _TORCH.path_counts(chain, lengths, generator)
