@@ -139,6 +139,15 @@ def test_pyros_samplers_run(sizes, summed):
     pyro_state.clear()
 
 
+def test_a_summed_program_takes_a_plate_of_particles_around_it():
+    prior = prior_of((2, 3))
+    laws = draw(prior, 5, 1)[0]
+    with pyro.plate("particles", 5, dim=-2):
+        trace = poutine.trace(poutine.condition(hmm_program, data=laws)).get_trace(prior, TEXT, summed=True)
+    trace.compute_log_prob()
+    agree(trace.nodes["tokens"]["log_prob"], log_likelihood(model_of(prior, laws), TEXT).squeeze(1))
+
+
 def test_samplers_run_over_groups():
     prior = prior_of((2, 3))
     options = {"groups": GROUPS, "group_concentration": 5.0, "summed": True}
