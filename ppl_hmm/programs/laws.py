@@ -38,10 +38,12 @@ class Laws(NamedTuple):
 
     @property
     def each_text(self) -> Laws:
-        """The parameters with those of each text along a leading dimension, or of the only set along one of size 1."""
-        by_text = self.of_text or (None,)
-        remembered = None if self.memory_prior is None else self.memory_prior[by_text]
-        return Laws(self.initial[by_text], self.transition[by_text], self.emission[by_text], remembered, self.of_text)
+        """The parameters with those of each text along a leading dimension, or the only set as it is."""
+        if not self.of_text:
+            return self
+        remembered = None if self.memory_prior is None else self.memory_prior[self.of_text]
+        initial, transition, emission = (part[self.of_text] for part in (self.initial, self.transition, self.emission))
+        return Laws(initial, transition, emission, remembered, self.of_text)
 
 
 def sample_laws(

@@ -117,10 +117,12 @@ def _sample_sites(
 def _log_evidence(model: MemoryHMM | MemoryHMMPrior, laws: Laws, text: Tensor) -> Tensor:
     """Return log P(x) (B,) in nats, of each text under its parameters. Cost O(m^N·B·T·K²)."""
     own = laws.each_text
-    n_models, n_states = own.initial.shape
+    memory_prior, initial, transition, emission = (
+        part if laws.of_text else part[None]
+        for part in (cast(Tensor, own.memory_prior), own.initial, own.transition, own.emission)
+    )
     ids = torch.where(text < 0, model.vocabulary_size, text)
-    table = pad(own.emission.mT, (0, 0, 0, 1), value=1.0)  # the last row is that of the mask
-    cells = model.cell_of_state.expand(n_models, n_states)
-    by_model = ids.reshape(n_models, -1, ids.shape[-1])
-    memory_text = MemoryText(cast(Tensor, own.memory_prior), cells, own.initial, own.transition, table, by_model)
-    return evidence.log_evidence(memory_text).flatten()
+    table = pad(emission.mT, (0, 0, 0, 1), value=1.0)  # the last row is that of the mask
+    cells = model.cell_of_state.expand(initial.shape)
+    by_model = ids.reshape(len(initial), -1, ids.shape[-1])
+    return evidence.log_evidence(MemoryText(memory_prior, cells, initial, transition, table, by_model)).flatten()

@@ -42,7 +42,7 @@ def assert_bitwise_equal(one, other):
         assert np.array_equal(one[name].values, other[name].values), name
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), n_states=st.integers(1, 5), kind=st.sampled_from(["generic", "zeros", "repeated"]))
 def test_permuting_the_states_of_any_draw_changes_no_bit(seed, n_states, kind):
     rng = np.random.default_rng(seed)

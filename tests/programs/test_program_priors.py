@@ -80,9 +80,8 @@ def log_density(program, laws, prior, **options):
 
 @FORMS
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize("lengths", [None, [4, 3, 0, 2]], ids=["whole", "ragged"])
-def test_the_density_is_that_of_text_and_dirichlet_laws(sizes, summed, lengths):
-    prior = prior_of(sizes)
+def test_the_density_is_that_of_text_and_dirichlet_laws(sizes, summed):
+    prior, lengths = prior_of(sizes), [4, 3, 0, 2]
     torch.manual_seed(0)
     laws, density = draw(prior)
     want = density + log_likelihood(model_of(prior, laws), TEXT, lengths=lengths).sum()
@@ -137,6 +136,15 @@ def test_pyros_samplers_run(sizes, summed):
         losses = [svi.step(prior, TEXT, summed=summed) for _ in range(3)]
         assert np.isfinite(losses).all()
     pyro_state.clear()
+
+
+def test_a_summed_program_takes_a_plate_of_particles_around_it():
+    prior = prior_of((2, 3))
+    laws = draw(prior, 5, 1)[0]
+    with pyro.plate("particles", 5, dim=-2):
+        trace = poutine.trace(poutine.condition(hmm_program, data=laws)).get_trace(prior, TEXT, summed=True)
+    trace.compute_log_prob()
+    agree(trace.nodes["tokens"]["log_prob"], log_likelihood(model_of(prior, laws), TEXT).squeeze(1))
 
 
 def test_samplers_run_over_groups():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.distributions import Dirichlet
 
-from ppl_hmm import HMM, HMMPrior, fit_bayes, log_likelihood, random_hmm, sample
+from ppl_hmm import HMM, HMMPrior, InvalidInput, MemoryHMMPrior, fit_bayes, log_likelihood, random_hmm, sample
 from ppl_hmm.estimation.bayes import variational
 from ppl_hmm.estimation.bayes.prior import DirichletPrior
 from ppl_hmm.estimation.bayes.sampler import sampler_of
@@ -84,10 +84,16 @@ def test_a_fit_says_what_its_draws_are(memory):
     assert tree.attrs["draws_of"] == "guide"
     assert {"lp", "log_guide"} <= set(tree["sample_stats"])
     assert np.isfinite(tree["sample_stats/log_guide"]).all()
-    if memory is None:
-        prior = HMMPrior.symmetric(2, 3)
-        again = fit_bayes(TEXT, 2, method="svi", chains=2, draws=5, tune=3, seed=0, prior=prior)
-        assert again["posterior"].to_dataset().identical(tree["posterior"].to_dataset())
+
+
+def test_priors_of_programs_are_priors_of_fits():
+    prior = HMMPrior([1.0, 2.0], [[1.0, 0.5], [0.3, 2.0]], [[0.1, 1.0, 3.0], [1.0, 1.0, 1.0]])
+    found = target_of(2, prior=prior).prior.concentrations
+    assert all(torch.equal(found[name], concentration) for name, concentration in prior.concentrations.items())
+    with pytest.raises(InvalidInput, match=r"prior of initial: expected a number, or shape \(3,\), got shape \(2,\)"):
+        target_of(3, prior=prior)
+    with pytest.raises(InvalidInput, match=r"names in prior: .*got memory_prior"):
+        target_of(2, prior=MemoryHMMPrior.symmetric([0, 0], 2, 3))
 
 
 @pytest.mark.slow
