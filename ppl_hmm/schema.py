@@ -81,6 +81,15 @@ class Flaw(StrEnum):
     LEAF = "leaf"  # a weighted score is not negative for every prompt and every head of the cone
 
 
+class Agreement(StrEnum):
+    """What chains of draws say of each other."""
+
+    MIXED = "mixed"  # all agree
+    UNFINISHED = "unfinished"  # no two are far apart, and yet they do not agree
+    MODES = "different modes"  # some stay where others do not come
+    UNKNOWN = "unknown"  # too few draws to tell
+
+
 class Control(StrEnum):
     """What a probe of beliefs is compared with: features that need no network."""
 
@@ -215,6 +224,23 @@ LOG_EVIDENCE = "log_evidence"
 # Variables of /sample_stats and /log_likelihood.
 LP = "lp"  # log density of the prior times the evidence
 TEXT = "text"
+# What Hamiltonian samplers say of a draw, in /sample_stats.
+ACCEPTANCE_RATE = "acceptance_rate"
+DIVERGING = "diverging"
+ENERGY = "energy"
+N_STEPS = "n_steps"  # of leapfrog
+STEP_SIZE = "step_size"
+TREE_DEPTH = "tree_depth"
+# Group of a Bayesian fit's tree that says whether its chains agree; its dimensions and variables.
+MIXING = "mixing"
+QUANTITY = "quantity"  # that does not depend on the order of states
+MODE = "mode"  # chains that agree
+MODE_OF_CHAIN = "mode_of_chain"
+RHAT = "rhat"
+ESS_BULK = "ess_bulk"
+ESS_TAIL = "ess_tail"
+EVIDENCE_GAP = "evidence_gap"  # of a mode to the best one, in nats
+N_DIVERGING = "n_diverging"
 
 # Statistics of text that a fitted model is held to.
 TOKEN_FREQUENCY = "token_frequency"

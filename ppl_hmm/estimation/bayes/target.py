@@ -61,10 +61,10 @@ class Target:
         summed = {name: torch.zeros_like(laws[name]) for name in self.fields}
         for batch in self.texts.batches:
             text = self.text(laws, batch)
-            log_joint = mixture.log_joint_memory(text)  # (C,B,memories)
-            total = total + (batch.weights * log_joint.logsumexp(-1)).sum(-1)
-            weights = batch.weights[..., None] * log_joint.softmax(-1)
-            _add(summed, self._laws(_expected(text, batch.lengths, weights)))
+            counted = _expected_of_chain if text.n_memories == 1 else _expected
+            log_evidence, counts = counted(text, batch)
+            total = total + (batch.weights * log_evidence).sum(-1)
+            _add(summed, self._laws(counts))
         return summed, total
 
     def path_counts(self, laws: Laws, generator: torch.Generator) -> tuple[Laws, Tensor]:
@@ -123,23 +123,31 @@ def _repeated(batch: Batch) -> Batch:
     return Batch(ids, lengths, torch.ones_like(weights), numbers)
 
 
-def _expected(text: MemoryText, lengths: Tensor, weights: Tensor) -> MemoryCounts:
-    """Return expected counts of texts whose weights (C,B,memories) are shared out among the memories."""
+def _expected_of_chain(text: MemoryText, batch: Batch) -> tuple[Tensor, MemoryCounts]:
+    """Return log P(x_b) (C,B) and expected counts where there is one memory only: by one pass each way."""
+    weights, lengths = (each.expand(text.ids.shape[:2]) for each in (batch.weights, batch.lengths))
+    log_evidence, counts = expected_counts(text.only_chain, weights, lengths)
+    held = weights.sum(-1)[:, None, None].expand(text.memory_prior.shape)
+    return log_evidence, MemoryCounts(held, counts.initial, counts.transition, counts.emission[:, None])
+
+
+def _expected(text: MemoryText, batch: Batch) -> tuple[Tensor, MemoryCounts]:
+    """Return log P(x_b) (C,B) and expected counts, a text's weight shared out among its memories."""
+    log_joint = mixture.log_joint_memory(text)  # (C,B,memories)
+    weights = batch.weights[..., None] * log_joint.softmax(-1)
     n_values = text.table.shape[1]
     held = torch.zeros_like(text.memory_prior)
     initial, transition, table = map(torch.zeros_like, (text.initial, text.transition, text.table))
     begin = 0
-    for block in mixture.blocks(text) if text.n_memories > 1 else (mixture.block_of(text, range(1)),):
+    for block in mixture.blocks(text):
         own = weights[..., begin : begin + len(block.memories)].mT  # (C,M,B)
         begin += len(block.memories)
-        ends = lengths.expand(*own.shape).flatten(1)
+        ends = batch.lengths.expand(*own.shape).flatten(1)
         _, counts = expected_counts(block.chain, own.flatten(1), ends)
         values = torch.nn.functional.one_hot(block.memories, n_values).to(held)  # (M,N,m)
         held += torch.einsum("cmb,mnv->cnv", own, values)
         initial, transition = initial + counts.initial, transition + counts.transition
         rows = counts.emission.unflatten(1, (len(block.memories), -1))  # (C,M,R,K)
         reads = torch.nn.functional.one_hot(text.values_read(block.memories), n_values).to(held)  # (C,M,K,m)
-        where = text.rows_of_text if text.n_memories > 1 else slice(None)
-        table[:, :, where] += torch.einsum("cmrk,cmkv->cvrk", rows, reads)
-    return MemoryCounts(held, initial, transition, table)
-
+        table[:, :, text.rows_of_text] += torch.einsum("cmrk,cmkv->cvrk", rows, reads)
+    return log_joint.logsumexp(-1), MemoryCounts(held, initial, transition, table)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
 from ppl_hmm.base.tokens import MASK
+from ppl_hmm.estimation.bayes.mixing import mixing
 from ppl_hmm.estimation.bayes.prior import Laws
 from ppl_hmm.estimation.bayes.sampler import Block
 from ppl_hmm.estimation.bayes.target import Target
@@ -20,6 +21,8 @@ from ppl_hmm.inference.queries import log_likelihood
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.models import HMM, MemoryHMM
 
+#: Quantities of a draw that no order of states changes.
+INVARIANT = (schema.SIGMA_MIN, schema.TRANSITION_TRACE_SQUARED, schema.LOG_EVIDENCE)
 #: Draws of each chain that write replicates of the text, and tokens of all replicates, at most.
 _REPLICATES, _REPLICATED_TOKENS = 20, 1 << 21
 #: Positions whose laws are worked on at once.
@@ -35,17 +38,23 @@ def as_tree(target: Target, tokens: Tensor, drawn: Block, stream: torch.Generato
     best = divmod(int(drawn.statistics[schema.LP].argmax()), n_draws)
     model = models_of({name: law[best] for name, law in drawn.laws.items()}, cells)
     place = {"chain": best[0], "draw": best[1]}
+    posterior = _draws(drawn.laws, cells, log_evidence.sum(-1))
     statistics = {name: ((schema.CHAIN, schema.DRAW), values.numpy()) for name, values in drawn.statistics.items()}
     of_texts = (schema.CHAIN, schema.DRAW, schema.SEQUENCE)
     tree = xr.DataTree.from_dict(
         {
-            f"/{schema.POSTERIOR}": _draws(drawn.laws, cells, log_evidence.sum(-1)),
+            f"/{schema.POSTERIOR}": posterior,
             f"/{schema.SAMPLE_STATS}": _numbered(statistics, n_chains, n_draws),
             f"/{schema.LOG_LIKELIHOOD}": _numbered({schema.TEXT: (of_texts, log_evidence.numpy())}, n_chains, n_draws),
             f"/{schema.PRIOR}": _draws(prior, cells, _log_likelihood(prior, cells, tokens).sum(-1)),
             f"/{schema.POSTERIOR_PREDICTIVE}": _replicates(drawn.laws, cells, tokens, stream),
             f"/{schema.OBSERVED_DATA}": xr.Dataset(
                 {schema.TOKEN: ((schema.SEQUENCE, schema.POSITION), tokens.numpy())}
+            ),
+            f"/{schema.MIXING}": mixing(
+                {name: posterior[name].values for name in INVARIANT},
+                log_evidence.numpy(),
+                drawn.statistics.get(schema.DIVERGING),
             ),
             f"/{schema.MODEL}": model.to_dataset().assign_attrs(drawn_by="highest posterior density", **place),
         }
@@ -109,7 +118,7 @@ def _replicates(laws: Laws, cells: Tensor | None, tokens: Tensor, stream: torch.
     most = _REPLICATED_TOKENS // (n_chains * tokens.numel())
     chosen = torch.linspace(0, n_draws - 1, max(1, min(_REPLICATES, most, n_draws))).round().long().unique()
     models = models_of({name: law[:, chosen] for name, law in laws.items()}, cells)
-    drawn = sample(models, *tokens.shape, stream).tokens
+    drawn = sample(models, tokens.shape[0], tokens.shape[1], stream).tokens
     texts = torch.where(tokens == MASK, MASK, drawn)
     dimensions = (schema.CHAIN, schema.DRAW, schema.SEQUENCE, schema.POSITION)
     coordinates = {schema.CHAIN: np.arange(n_chains), schema.DRAW: chosen.numpy()}
