@@ -58,7 +58,11 @@ def test_chains_that_do_not_agree_are_named_before_any_answer(stuck):
     assert f"{rhat.max().item():.3f}" in lines[0]
     given = stuck.copy()
     given["mixing"] = xr.Dataset({"rhat": ("quantity", [1.0, 1.0])}, {"quantity": rhat["quantity"]})
-    assert audit_fit(given, TASK, **SMALL).ppl_hmm.warnings == []  # the fit's own are believed
+    for agreement, n_warnings in {"mixed": 0, "different modes": 1}.items():  # what the fit says itself is believed
+        given["mixing"].attrs = {"agreement": agreement, "summary": "Two modes."}
+        warnings = audit_fit(given, TASK, **SMALL).ppl_hmm.warnings
+        assert len(warnings) == n_warnings
+        assert all(line.startswith("WARNING: Two modes. What follows is said of these draws") for line in warnings)
 
 
 def test_one_chain_cannot_tell_and_draws_of_a_guide_are_not_believed():
@@ -138,4 +142,4 @@ def test_bad_input(task, options, message):
     with pytest.raises(InvalidInput, match=message):
         audit(fit_of(dirichlet(4)), task, seed=0, **options)
     with pytest.raises(InvalidInput, match="/posterior"):
-        audit(xr.DataTree(), TASK, seed=0)
+        audit_fit(xr.DataTree(), TASK, seed=0)

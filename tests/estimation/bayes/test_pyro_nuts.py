@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import toy
 import torch
+import toy
 
 from ppl_hmm import schema
 from ppl_hmm.estimation.bayes.potential import LogPosterior
