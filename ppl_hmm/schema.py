@@ -329,10 +329,7 @@ CONSTRUCTED = "constructed"  # whether the head is, or else is learned
 OWN_ACCURACY = "own_accuracy"  # of a draw's head, on text and labels of the draw itself
 CROSS_DRAW_ACCURACY = "cross_draw_accuracy"  # on those of the other draws
 CROSS_DRAW_SPREAD = "cross_draw_spread"  # standard deviation over the other draws
-# Variables of /convergence, by quantity that does not depend on the order of states; those of MIXING, too.
-MIXING = "mixing"
-QUANTITY = "quantity"
-RHAT = "rhat"
+# Variables of /convergence, besides those of MIXING.
 EFFECTIVE_DRAWS = "effective_draws"
 PRIOR_DISTANCE = "prior_distance"  # Kolmogorov's, of the posterior from the prior
 # Variables of /remedy.

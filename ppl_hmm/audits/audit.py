@@ -119,14 +119,14 @@ def audit(
     >>> tree.ppl_hmm.remedy["recommended"], tree.ppl_hmm.remedy["n_masks"]
     ('masks', 2)
     """
-    if isinstance(model, xr.DataTree):
+    if isinstance(model, xr.DataTree) and schema.POSTERIOR in model.children:
         given = {"tokens": tokens, "lengths": lengths, "n_sequences": n_sequences, "length": length}
         given |= {"tolerance": tolerance, "n_prompt_tokens": n_prompt_tokens, "prompt_seconds": prompt_seconds}
         _require_defaults({**given, "reader": reader})
         return audit_fit(model, cast(TaskOfModel, task), seed=seed)
     if isinstance(model, Record) and isinstance(task, Task):
         task = task.aligned_to(model)
-    task = cast(Task, task)  # or refused at once
+    model, task = cast(Model, model), cast(Task, task)  # or refused at once
     require_pair("audit", model, task, MemoryHMM if isinstance(model, MemoryHMM) else HMM, any_position=True)
     require_uncertain("audit", model, task)
     require_thresholds(0.0, tolerance)

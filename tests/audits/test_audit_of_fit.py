@@ -58,7 +58,11 @@ def test_chains_that_do_not_agree_are_named_before_any_answer(stuck):
     assert f"{rhat.max().item():.3f}" in lines[0]
     given = stuck.copy()
     given["mixing"] = xr.Dataset({"rhat": ("quantity", [1.0, 1.0])}, {"quantity": rhat["quantity"]})
-    assert audit_fit(given, TASK, **SMALL).ppl_hmm.warnings == []  # the fit's own are believed
+    for agreement, n_warnings in {"mixed": 0, "different modes": 1}.items():  # what the fit says itself is believed
+        given["mixing"].attrs = {"agreement": agreement, "summary": "Two modes."}
+        warnings = audit_fit(given, TASK, **SMALL).ppl_hmm.warnings
+        assert len(warnings) == n_warnings
+        assert all(line.startswith("WARNING: Two modes. What follows is said of these draws") for line in warnings)
 
 
 def test_one_chain_cannot_tell_and_draws_of_a_guide_are_not_believed():
@@ -70,21 +74,22 @@ def test_one_chain_cannot_tell_and_draws_of_a_guide_are_not_believed():
 
 def test_a_text_that_tells_nothing_leaves_the_prior_and_the_report_says_so_with_numbers():
     flat = fit_of(dirichlet(200, seed=1), dirichlet(200, seed=2))
-    (warning,) = audit_fit(flat, TASK, **SMALL).ppl_hmm.warnings
+    tree = audit_fit(flat, TASK, **SMALL)
+    (warning,) = tree.ppl_hmm.warnings
     assert "the posterior is nearly the prior" in warning
     assert "18 tokens" in warning
-    distance = audit_fit(flat, TASK, **SMALL)["convergence/prior_distance"].sel(quantity="sigma_min").item()
+    distance = tree["convergence/prior_distance"].sel(quantity="sigma_min").item()
     both = [np.sort(flat[group]["sigma_min"].values.ravel()) for group in ("posterior", "prior")]
     every = np.concatenate(both)
     expected = np.abs(np.subtract(*(np.searchsorted(each, every, side="right") / 200 for each in both))).max()
     assert distance == pytest.approx(expected)
-    assert f"{expected:.2f} for σ_min(W)" in warning
+    assert f"{distance:.2f} for σ_min(W)" in warning
 
 
 def test_a_truth_of_low_rank_is_never_called_recoverable_without_a_budget():
     truth = random_hmm("degenerate", 3, 4, seed=0, rank=2)
     fit = fit_bayes(sample(truth, 40, 15, seed=0).tokens, 3, method="gibbs", chains=2, draws=40, tune=20, seed=0)
-    tree = audit(fit, TASK, seed=0)
+    tree = audit_fit(fit, TASK, **SMALL)
     assert tree.ppl_hmm.verdict["head"]["recoverable"] > 0.9  # full rank almost surely: of no account
     told = [line for line in tree.ppl_hmm.report(width=1000).splitlines() if "recoverable" in line]
     assert told
@@ -137,4 +142,4 @@ def test_bad_input(task, options, message):
     with pytest.raises(InvalidInput, match=message):
         audit(fit_of(dirichlet(4)), task, seed=0, **options)
     with pytest.raises(InvalidInput, match="/posterior"):
-        audit(xr.DataTree(), TASK, seed=0)
+        audit_fit(xr.DataTree(), TASK, seed=0)

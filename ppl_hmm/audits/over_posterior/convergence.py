@@ -21,7 +21,8 @@ def convergence(fit: xr.DataTree) -> xr.Dataset:
     """Return, by quantity that does not depend on the order of states, R-hat and the effective number of draws.
 
     Also ``prior_distance``, the largest difference of the distribution functions of posterior and prior draws. R-hat is
-    that of the fit's group ``/mixing`` where it has one, else computed; NaN for a single chain, which cannot tell.
+    that of the fit's group ``/mixing`` where it has one, whose attributes are kept, else computed; NaN for a single
+    chain, which cannot tell.
     """
     drawn = fit[schema.POSTERIOR].to_dataset()
     quantities = [name for name in QUANTITIES if name in drawn]
@@ -32,7 +33,8 @@ def convergence(fit: xr.DataTree) -> xr.Dataset:
         schema.PRIOR_DISTANCE: [_distance(drawn, prior, name) for name in quantities],
     }
     variables = {name: (schema.QUANTITY, np.array(values)) for name, values in rows.items()}
-    return xr.Dataset(variables, {schema.QUANTITY: quantities})
+    said = fit[schema.MIXING].attrs if schema.MIXING in fit.children else {}
+    return xr.Dataset(variables, {schema.QUANTITY: quantities}, dict(said))
 
 
 def _rhat(fit: xr.DataTree, name: str) -> float:

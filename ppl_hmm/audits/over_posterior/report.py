@@ -11,7 +11,7 @@ import xarray as xr
 from ppl_hmm import schema
 from ppl_hmm.audits.over_posterior.convergence import LARGEST_RHAT, NEARLY_PRIOR
 from ppl_hmm.audits.words import NAMES
-from ppl_hmm.schema import Verdict
+from ppl_hmm.schema import Agreement, Verdict
 
 #: Budgets that a report tells of.
 TOLD = (1.0, 10.0, 100.0, 1e4)
@@ -25,6 +25,8 @@ _APPROXIMATE = (
     "WARNING: the draws are of a variational approximation, which is surer than the posterior: probabilities near 0 "
     "and 1 are not to be believed. Draw with method='hmc'."
 )
+
+_OF_DRAWS = "What follows is said of these draws, not of the posterior."
 
 
 def report(tree: xr.DataTree, *, width: int) -> str:
@@ -68,6 +70,9 @@ def _of_chains(tree: xr.DataTree) -> list[str]:
     found = tree[schema.CONVERGENCE].to_dataset()
     if tree.attrs.get("method") == "svi":
         return [_APPROXIMATE]
+    if "agreement" in found.attrs:
+        agreement = Agreement(found.attrs["agreement"])
+        return [] if agreement is Agreement.MIXED else [f"WARNING: {found.attrs['summary']} {_OF_DRAWS}"]
     if not len(found[schema.QUANTITY]):
         return []
     if found[schema.RHAT].isnull().all():
@@ -78,8 +83,7 @@ def _of_chains(tree: xr.DataTree) -> list[str]:
     name, effective = _IN_WORDS[worst[schema.QUANTITY].item()], float(found[schema.EFFECTIVE_DRAWS].min())
     return [
         f"WARNING: the chains did not converge: R-hat of {name} is {float(worst[schema.RHAT]):.3f}, above "
-        f"{LARGEST_RHAT}; at the least {effective:.0f} draws are effective. What follows is said of these draws, not "
-        "of the posterior. Draw more, or longer, and see whether chains stay apart."
+        f"{LARGEST_RHAT}; at the least {effective:.0f} draws are effective. {_OF_DRAWS}"
     ]
 
 
