@@ -17,6 +17,7 @@ from .experiments.engine.store import open_results as open_results
 from .experiments.figure3.head_vs_prompt import head_vs_prompt as head_vs_prompt
 from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_vs_vanilla
 from .experiments.fits.corpus import fit_corpus as fit_corpus
+from .experiments.trained.head_vs_prompt import head_vs_prompt_trained as head_vs_prompt_trained
 from .heads.attention import AttentionHead as AttentionHead
 from .heads.belief_probe import belief_probe as belief_probe
 from .heads.constructed import constructed_attention as constructed_attention, constructed_head as constructed_head
