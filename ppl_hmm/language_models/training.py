@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar, cast
 
 import torch
 import xarray as xr
@@ -19,11 +20,12 @@ from ppl_hmm.language_models.run import Plan, Run
 from ppl_hmm.language_models.trained import TrainedLM
 from ppl_hmm.models.kinds import Model, Text
 
+Kind = TypeVar("Kind", bound=TrainedLM)
 Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Training:
+class Training(Generic[Kind]):
     """A trained language model, and how it went.
 
     Attributes
@@ -49,13 +51,13 @@ class Training:
     'tokens'
     """
 
-    lm: TrainedLM
+    lm: Kind
     log: xr.Dataset
     objective: str
 
 
 def train(
-    lm: TrainedLM,
+    lm: Kind,
     source: Model | Text,
     *,
     objective: str = "tokens",
@@ -67,7 +69,7 @@ def train(
     lengths: Text | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
-) -> Training:
+) -> Training[Kind]:
     """Train a language model on samples of a model, or on texts.
 
     Parameters
@@ -149,7 +151,7 @@ def train(
             checkpoint.write(run)
         if progress is not None:
             progress(run.step, plan.steps)
-    return Training(run.lm, _log(run), str(plan.objective))
+    return Training(cast(Kind, run.lm), _log(run), str(plan.objective))
 
 
 def _log(run: Run) -> xr.Dataset:

@@ -116,8 +116,10 @@ def test_activations_are_probed_for_beliefs():
     model, _ = example("aliased")
     text = sample(model, 20, 4, seed=0).tokens
     layers = CausalGRU(model.vocabulary_size, width=4, layers=2, seed=0).activations(text)
-    assert {name: tuple(each.shape) for name, each in layers.items()} == {"layer 1": (20, 4, 4), "layer 2": (20, 4, 4)}
-    tree = belief_probe(layers, beliefs(model, text).filtered[:, 1:], model, text, n_folds=3, n_raw=2, order=1, n_future=1)
+    assert list(layers) == ["layer 1", "layer 2"]
+    assert {each.shape for each in layers.values()} == {(20, 4, 4)}
+    options = {"n_folds": 3, "n_raw": 2, "order": 1, "n_future": 1}
+    tree = belief_probe(layers, beliefs(model, text).filtered[:, 1:], model, text, **options)
     assert np.isfinite(tree["layers/r2"]).all()
     assert set(LM.activations(TEXT)) == {"left 1", "left 2", "right 1", "right 2", "joint"}
     assert {each.shape for each in LM.activations(TEXT).values()} == {(5, 7, WIDTH)}
@@ -134,7 +136,7 @@ def test_saved_models_come_back(lm, tmp_path):
     weights = tmp_path / "lm" / "weights.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-20])
-    with pytest.raises(ForeignFile, match="weights.safetensors: expected weights in safetensors") as error:
+    with pytest.raises(ForeignFile, match=r"weights\.safetensors: expected weights in safetensors") as error:
         load_language_model(tmp_path / "lm")
     assert "\n" not in str(error.value)
     other = BidirectionalLM(V, width=5, seed=0)

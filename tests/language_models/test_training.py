@@ -91,7 +91,7 @@ def test_an_interrupted_training_goes_on_bit_by_bit(source, tmp_path):
     with pytest.raises(Stopped):
         train(lm, source, out=tmp_path, progress=stop_at(17), **LITTLE)
     steps = []
-    again = train(lm, source, out=tmp_path, progress=lambda done, of: steps.append(done), **LITTLE)
+    again = train(lm, source, out=tmp_path, progress=lambda done, _: steps.append(done), **LITTLE)
     assert steps[0] == 18
     assert torch.equal(parameters(again.lm), parameters(whole.lm))
     assert again.log.identical(whole.log)
@@ -101,7 +101,7 @@ def test_an_interrupted_training_goes_on_bit_by_bit(source, tmp_path):
     with pytest.raises(ForeignFile, match="holds another training: expected source="):
         train(lm, random_hmm("dirichlet", 3, V, 0), out=tmp_path, **LITTLE)
     (tmp_path / "state.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(ForeignFile, match="state.safetensors: expected weights in safetensors"):
+    with pytest.raises(ForeignFile, match=r"state\.safetensors: expected weights in safetensors"):
         train(lm, source, out=tmp_path, **LITTLE)
 
 
