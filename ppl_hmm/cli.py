@@ -16,6 +16,7 @@ from rich.console import Console
 from typer.core import TyperOption
 
 import ppl_hmm
+from ppl_hmm import _audit_options as asked
 from ppl_hmm._terminal import dask, parse_states, require_new, require_one, show_experiment, waiting
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import InvalidInput, PplHmmError
@@ -24,7 +25,6 @@ from ppl_hmm.experiments.look.progress import progress_bar
 
 # Commands import what they need: help and shell completion must not wait for torch.
 if TYPE_CHECKING:
-    from ppl_hmm.base.positions import Given
     from ppl_hmm.corpus.units import Unit
 
 # Plain messages: the package's errors are one line, and so must be bad usage.
@@ -166,51 +166,41 @@ def audit(
     model: Annotated[Path | None, typer.Argument(help="A model file (netCDF).")] = None,
     task: Annotated[Path | None, typer.Option(help="A task file (netCDF). [default: a random task]")] = None,
     example: Annotated[str | None, typer.Option(help="In place of files: aliased, degenerate or memory.")] = None,
-    position: Annotated[
-        int | None, typer.Option(help="State that a random task asks of: 0 emits the first token, -1 the last. [H_0]")
-    ] = None,
-    given: Annotated[str, typer.Option(help="To a random task on a position: text, prefix or context.")] = "text",
-    text: Annotated[
-        Path | None,
-        typer.Option(help="A file of texts, in place of sampled ones: integers, a line a text; or .npy, or .nc."),
-    ] = None,
+    position: asked.Position = None,
+    given: asked.Given = "text",
+    text: asked.Text = None,
+    labels: asked.Labels = None,
+    lm: asked.LanguageModel = None,
+    features: asked.Features = None,
     sequences: Annotated[int, typer.Option(help="How many texts; all there are, if they are no more.")] = 5000,
     length: Annotated[int, typer.Option(help="Tokens of each text.")] = 80,
-    prompt_tokens: Annotated[
-        int, typer.Option(help="Tokens of the prompt that is learned where none is constructed; 0 learns none.")
-    ] = 1,
-    prompt_seconds: Annotated[
-        float, typer.Option(help="Seconds to look for a prompt for all texts, or for a proof that there is none.")
-    ] = 0.0,
-    reader: Annotated[
-        str, typer.Option(help="What heads read: masked, conditionals at masks; causal, the law of the next token.")
-    ] = "masked",
+    prompt_tokens: asked.PromptTokens = 1,
+    prompt_seconds: asked.PromptSeconds = 0.0,
+    reader: asked.Reader = "masked",
     tolerance: Annotated[float, typer.Option(help="Largest residual that counts as solved.")] = 1e-9,
     seed: Annotated[int, typer.Option(help="Same seed, same audit.")] = 0,
     out: Annotated[Path | None, typer.Option(help="New directory for the audit (netCDF), report and figures.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Print theorems and formulas, too.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
 ) -> None:
-    """Say whether a head, a prompt or attention recovers a task: a verdict, why, how stable, and what to do."""
-    require_one("ppl-hmm audit", "a model file or --example", model, example)
-    if example is not None and task is not None:
-        raise InvalidInput("ppl-hmm audit", "--task or --example", "both", "an example brings its task")
+    """Say whether a head, a prompt or attention recovers a task: a verdict, why, how stable, and what to do.
+
+    Without a model of the text: --features, or --text with --labels and --lm, ask what is learned of given labels.
+    """
     if out is not None:
         require_new(out)
-    if position is not None and (example is not None or task is not None):
-        raise InvalidInput("ppl-hmm audit", "--position for a random task", "a given task", "leave it out")
-    from ppl_hmm.audits import command
-    from ppl_hmm.base.positions import Place
-    from ppl_hmm.storage.texts import load_texts
+    from ppl_hmm.audits import command, labelled_command
 
-    place = Place(position, cast("Given", given))
-    source, question = command.model_and_task(model, task, example, place, length, seed)
-    options: dict[str, Any] = {"n_sequences": sequences, "length": length, "tolerance": tolerance, "reader": reader}
-    options |= {"n_prompt_tokens": prompt_tokens, "prompt_seconds": prompt_seconds}
-    with waiting("reading texts"):
-        tree = ppl_hmm.audit(source, question, None if text is None else load_texts(text), seed=seed, **options)
-    if example is None and task is None:
-        tree.attrs["task"] = f"random, seed {seed}"
+    if any(each is not None for each in (features, labels, lm)):
+        labelled_command.require_alone(model, task, example, position)
+        tree = labelled_command.audited(features, text, labels, lm, reader, prompt_tokens, seed)
+    else:
+        require_one("ppl-hmm audit", "a model file or --example", model, example)
+        command.require_one_task(task, example, position)
+        options: dict[str, Any] = {"n_sequences": sequences, "length": length, "tolerance": tolerance, "reader": reader}
+        options |= {"n_prompt_tokens": prompt_tokens, "prompt_seconds": prompt_seconds, "seed": seed}
+        with waiting("reading texts"):
+            tree = command.audited(model, task, example, (position, given), text, options)
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     typer.echo(command.printed(tree, out, as_json_alone=json, verbose=verbose, width=width))
 

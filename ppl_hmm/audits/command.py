@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import xarray as xr
 
 from ppl_hmm import regimes
+from ppl_hmm.audits.audit import audit
 from ppl_hmm.audits.report import as_json, report
 from ppl_hmm.base import atomic
 from ppl_hmm.base.positions import Place
-from ppl_hmm.errors import ForeignFile
+from ppl_hmm.errors import ForeignFile, InvalidInput
 from ppl_hmm.inference import sampling
 from ppl_hmm.models.kinds import Model
 from ppl_hmm.regimes import examples
 from ppl_hmm.storage import files
+from ppl_hmm.storage.texts import load_texts
 from ppl_hmm.tasks import Task
+
+if TYPE_CHECKING:
+    from ppl_hmm.base.positions import Given
 
 _TASK_TEXTS = 1000  # that a random task must divide
 
@@ -32,6 +38,31 @@ def model_and_task(
         return source, files.load_task(task)
     texts = sampling.sample(source, _TASK_TEXTS, length, seed).tokens
     return source, regimes.random_task(source, seed, texts, position=place.position, given=place.given)
+
+
+def require_one_task(task: Path | None, example: str | None, position: int | None) -> None:
+    """Raise :class:`InvalidInput` where a task is given twice."""
+    if example is not None and task is not None:
+        raise InvalidInput("ppl-hmm audit", "--task or --example", "both", "an example brings its task")
+    if position is not None and (example is not None or task is not None):
+        raise InvalidInput("ppl-hmm audit", "--position for a random task", "a given task", "leave it out")
+
+
+def audited(
+    model: Path | None,
+    task: Path | None,
+    example: str | None,
+    place: tuple[int | None, str],
+    text: Path | None,
+    options: dict[str, Any],
+) -> xr.DataTree:
+    """Return the audit of a model and a task from files, or of an example."""
+    chosen = Place(place[0], cast("Given", place[1]))
+    source, question = model_and_task(model, task, example, chosen, options["length"], options["seed"])
+    tree = audit(source, question, None if text is None else load_texts(text), **options)
+    if example is None and task is None:
+        tree.attrs["task"] = f"random, seed {options['seed']}"
+    return tree
 
 
 def printed(tree: xr.DataTree, out: Path | None, *, as_json_alone: bool, verbose: bool, width: int) -> str:
