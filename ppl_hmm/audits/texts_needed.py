@@ -91,7 +91,7 @@ def texts_needed(
 
     Notes
     -----
-    Heads are learned from five random parts of each of seven sizes, to seven tenths of the texts, and tested on the
+    Heads are learned from five random parts of each of six sizes, to seven tenths of the texts, and tested on the
     rest. Texts do no harm on average, so that means and limits are made monotone. The number's interval holds the sizes
     where the curve's interval at 95 % holds the accuracy.
 

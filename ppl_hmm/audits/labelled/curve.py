@@ -15,7 +15,7 @@ from ppl_hmm.base.randomness import CPU, Seed, generator
 
 #: Accuracies that every audit says the number of labelled texts for.
 TARGETS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-_SIZES, _DRAWS = 7, 5
+_SIZES, _DRAWS = 6, 5
 _FEWEST = 8
 
 

@@ -13,7 +13,7 @@ from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.heads.linear import LinearHead
 
 #: Penalties that heads are chosen from: conditionals may differ by little, counts and embeddings by much.
-GRID = (1e-2, 1.0, 1e2, 1e4, 1e6, 1e8)
+GRID = (1e-2, 1.0, 1e2, 1e4, 1e6)
 #: Draws of random labels.
 N_CONTROLS = 5
 _VALIDATION_SHARE = 0.2

@@ -33,7 +33,7 @@ _ADVICE = {
     "longer prompt: audit_language_model(…, n_prompt_tokens=…)",
     Cause.ROUNDING: "learn a head and test it",
 }
-_NO_BETTER = "no more is learned than of random labels"
+_NO_BETTER = "cannot be told from what random labels teach"
 
 
 def answer(audited: Audited, asked: Asked) -> Answer:
@@ -60,7 +60,8 @@ def recommendation(audited: Audited) -> str:
     found, n_tested = audited.remedy, int(audited.diagnostics[schema.LEARNED]["n_tested"])
     majority = f"The most frequent class alone is right on {_percent(_learned(audited)['majority_accuracy'].item())}."
     if found[schema.RECOMMENDED] == Remedy.UNKNOWN:
-        return f"Nothing can be recommended: {_NO_BETTER}, by {n_tested} held-out texts. {majority}"
+        doubt = f"what was learned {_NO_BETTER}, by {n_tested} held-out texts"
+        return f"Nothing can be recommended: {doubt}. {majority}"
     chosen = str(found[schema.RECOMMENDED])
     bag = ""
     if chosen != Remedy.BAG_OF_TOKENS and Remedy.BAG_OF_TOKENS in _learned(audited)[schema.APPROACH]:
@@ -91,7 +92,7 @@ def _selective(row: xr.Dataset) -> str:
     control = row[schema.CONTROL_ACCURACY].item()
     value, low, high = (row[f"{schema.SELECTIVITY}{end}"].item() for end in ("", "_low", "_high"))
     selectivity = f"selectivity {100 * value:.1f} points ({100 * low:.1f} to {100 * high:.1f})"
-    doubt = "" if low > 0 else f": {_NO_BETTER}"
+    doubt = "" if low > 0 else f": what was learned {_NO_BETTER}"
     return f"on random labels of the same frequencies {_percent(control)}; {selectivity}{doubt}"
 
 
