@@ -81,6 +81,14 @@ class ScoreFunction:
         space, copied = subspace(network, parameters), copy.deepcopy(network).eval()
         return cls(_called(copied, space), _called(unrolled(copied), space), space)
 
+    def inputs(self, values: ArrayLike | Tensor, what: str = "inputs") -> Tensor:
+        """Return inputs (N,…), at least one, on the device of the parameters; real numbers in their precision."""
+        like = next(iter(self.space.start.values()))
+        found = as_tensor(values, like.device, what=what)
+        if found.ndim < 1 or not len(found):
+            raise InvalidInput(what, "at least one example", f"shape {tuple(found.shape)}", "pass (N, …)")
+        return found.to(like.dtype) if found.is_floating_point() else found
+
     def scores(self, z: Tensors, inputs: Tensor) -> Tensor:
         """Return f(z, x) (B,S) without a derivative."""
         with torch.no_grad():
@@ -148,14 +156,6 @@ class ScoreFunction:
             _log.info("gradients example by example: torch cannot batch them (%s)", error)
             return False
         return True
-
-
-def as_inputs(inputs: ArrayLike | Tensor, what: str = "inputs") -> Tensor:
-    """Return inputs (N,…), at least one."""
-    found = as_tensor(inputs, what=what)
-    if found.ndim < 1 or not len(found):
-        raise InvalidInput(what, "at least one example", f"shape {tuple(found.shape)}", "pass (N, …)")
-    return found
 
 
 def _called(network: nn.Module, space: Subspace) -> Callable[[Tensors, Tensor], Tensor]:
