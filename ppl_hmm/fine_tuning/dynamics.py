@@ -16,7 +16,6 @@ from torch import Tensor
 from ppl_hmm import schema
 from ppl_hmm.base import foreign
 from ppl_hmm.errors import InvalidInput, at_least
-from ppl_hmm.fine_tuning.functions import as_inputs
 from ppl_hmm.fine_tuning.kernel import Kind, kernel_of
 from ppl_hmm.fine_tuning.training import FineTuning
 
@@ -76,7 +75,8 @@ def linearization_score(
     >>> round(score["r2"].item(), 6)  # of a linear model
     1.0
     """
-    draws, examples = _draws(runs), as_inputs(inputs)
+    draws = _draws(runs)
+    examples = draws[0].function.inputs(inputs)
     found = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
     if found.shape != (len(examples),):
         raise InvalidInput("labels", f"shape ({len(examples)},)", f"shape {found.shape}", "label each example")
@@ -149,7 +149,8 @@ def fixed_features_score(
     >>> fixed_features_score(fine_tune(linear, X, [0, 1], learning_rate=0.1, steps=5), X)["distance"].item()
     0.0
     """
-    draws, examples = _draws(runs), as_inputs(inputs)
+    draws = _draws(runs)
+    examples = draws[0].function.inputs(inputs)
     distance = np.array([kernel_distance(run, examples, kind, memory) for run in draws])
     mean, interval = with_interval(lambda chosen: float(distance[chosen].mean()), len(draws), resamples, seed)
     return xr.Dataset(

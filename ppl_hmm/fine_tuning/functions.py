@@ -74,9 +74,20 @@ class ScoreFunction:
         if not isinstance(function, nn.Module):
             expected = "a torch.nn.Module, or a function f(parameters, inputs) with parameters={name: tensor}"
             raise InvalidInput("lm", expected, foreign.described(function), "wrap it in a module")
+        if read is None and type(function).forward is nn.Module.forward:
+            got = f"a {type(function).__name__}, which cannot be called"
+            raise InvalidInput("lm", "a module that returns logits", got, "pass read=, such as ClozeHead([0, 1])")
         network = function if read is None else ReadNetwork(function, read)
         space, copied = subspace(network, parameters), copy.deepcopy(network).eval()
         return cls(_called(copied, space), _called(unrolled(copied), space), space)
+
+    def inputs(self, values: ArrayLike | Tensor, what: str = "inputs") -> Tensor:
+        """Return inputs (N,…), at least one, on the device of the parameters; real numbers in their precision."""
+        like = next(iter(self.space.start.values()))
+        found = as_tensor(values, like.device, what=what)
+        if found.ndim < 1 or not len(found):
+            raise InvalidInput(what, "at least one example", f"shape {tuple(found.shape)}", "pass (N, …)")
+        return found.to(like.dtype) if found.is_floating_point() else found
 
     def scores(self, z: Tensors, inputs: Tensor) -> Tensor:
         """Return f(z, x) (B,S) without a derivative."""
@@ -97,8 +108,8 @@ class ScoreFunction:
             scores = self.batched(z, inputs)
             u = torch.zeros_like(scores, requires_grad=True)
             back = torch.autograd.grad(scores, list(z.values()), u, create_graph=True, materialize_grads=True)
-            total = sum((part * direction[name]).sum() for name, part in zip(z, back, strict=True))
-            return torch.autograd.grad(total, u)[0]
+            parts = [(part * direction[name]).sum() for name, part in zip(z, back, strict=True)]
+            return torch.autograd.grad(torch.stack(parts).sum(), u)[0]
 
     def gradients(self, inputs: Tensor, chunk: int, z: Tensors | None = None) -> Iterator[Tensor]:
         """Yield the gradients (b,S,D) of the scores of each example, by default at z₀, a chunk of examples at a time.
@@ -145,14 +156,6 @@ class ScoreFunction:
             _log.info("gradients example by example: torch cannot batch them (%s)", error)
             return False
         return True
-
-
-def as_inputs(inputs: ArrayLike | Tensor, what: str = "inputs") -> Tensor:
-    """Return inputs (N,…), at least one."""
-    found = as_tensor(inputs, what=what)
-    if found.ndim < 1 or not len(found):
-        raise InvalidInput(what, "at least one example", f"shape {tuple(found.shape)}", "pass (N, …)")
-    return found
 
 
 def _called(network: nn.Module, space: Subspace) -> Callable[[Tensors, Tensor], Tensor]:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm.errors import InvalidInput, at_least, one_of
-from ppl_hmm.fine_tuning.functions import Function, Read, ScoreFunction, as_inputs
+from ppl_hmm.fine_tuning.functions import Function, Read, ScoreFunction
 from ppl_hmm.fine_tuning.subspaces import Parameters, Tensors
 
 Kind = Literal["sgd", "sign", "asymmetric-sign"]
@@ -100,7 +100,7 @@ def tangent_kernel(
     """
     one_of("kind of tangent kernel", kind, _SIDES)
     function = ScoreFunction.of(lm, read, parameters)
-    rows, columns = as_inputs(inputs), None if other is None else as_inputs(other, "other")
+    rows, columns = function.inputs(inputs), None if other is None else function.inputs(other, "other")
     return kernel_of(function, rows, columns, kind, chunk=chunk, memory=memory)
 
 

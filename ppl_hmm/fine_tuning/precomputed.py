@@ -28,7 +28,7 @@ def as_kernel(X: ArrayLike) -> np.ndarray:
         As ``sklearn.utils.check_array``: no numbers, NaN, nothing at all.
     """
     X = X.detach().cpu().numpy() if isinstance(X, Tensor) else X
-    kernel = check_array(X, allow_nd=True, dtype=np.float64)
+    kernel = check_array(X, allow_nd=True, dtype=np.float64)  # type: ignore[arg-type]
     if kernel.ndim not in (2, 4):
         raise InvalidInput("kernel", "(N, M), or blocks (N, C, M, C)", f"shape {kernel.shape}", "see tangent_kernel")
     return kernel

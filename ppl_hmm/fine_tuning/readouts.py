@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -100,7 +100,11 @@ class ClozeHead(nn.Module):
 
     def forward(self, lm: nn.Module, tokens: Tensor) -> Tensor:
         """Return logits (B,C)."""
-        return scores_of(lm, hidden_at_mask(lm, tokens, self.prompt))[:, self.words]
+        scores = scores_of(lm, hidden_at_mask(lm, tokens, self.prompt))
+        if max(self.words) >= scores.shape[1]:
+            got, highest = str(max(self.words)), scores.shape[1] - 1
+            raise InvalidInput("word of a class", f"a token in 0..{highest}", got, "pick words of the vocabulary")
+        return scores[:, self.words]
 
 
 class LinearReadout(nn.Module):
@@ -122,9 +126,11 @@ class LinearReadout(nn.Module):
     torch.Size([2, 3, 2, 3])
     """
 
+    linear: nn.Linear
+
     def __init__(self, width: int, n_classes: int = 2, seed: Seed = 0) -> None:
         super().__init__()
-        self.linear = nn.utils.skip_init(nn.Linear, width, at_least("n_classes", n_classes, 2))
+        self.linear = cast(nn.Linear, nn.utils.skip_init(nn.Linear, width, at_least("n_classes", n_classes, 2)))
         drawn = torch.randn(n_classes, width, generator=generator(seed, "fresh head"), device=CPU)
         with torch.no_grad():
             self.linear.weight.copy_(_FRESH_SCALE * drawn)
@@ -133,9 +139,12 @@ class LinearReadout(nn.Module):
     @classmethod
     def probed(cls, lm: nn.Module, tokens: Tensor, labels: ArrayLike, C: float = 1.0) -> Self:
         """Return the head that logistic regression fits to labelled text, the language model staying as it is."""
+        classes = np.asarray(labels)
+        if len(np.unique(classes)) < 2:
+            raise InvalidInput("labels", "at least two classes", "one class", "draw other examples")
         with torch.no_grad():
             hidden = hidden_at_mask(lm, tokens).double().cpu().numpy()
-        regression = fit_logistic(hidden, np.asarray(labels), C)
+        regression = fit_logistic(hidden, classes, C)
         head = cls(hidden.shape[1], len(regression.classes_))
         weight, bias = regression.coef_, regression.intercept_
         if len(weight) == 1:  # of the difference of two logits

@@ -262,7 +262,7 @@ class AsymmetricSVM(KernelClassifier):
         system[b, alpha], system[c, delta] = sign, sign
         target = np.concatenate([np.tile(1 - sign * offset, 2), [0.0, 0.0]])
         solution = np.linalg.lstsq(system, target, rcond=None)[0]
-        return sign * solution[alpha], solution[b]
+        return sign * solution[alpha], float(solution[b])
 
 
 def _logistic(scores: np.ndarray, signs: np.ndarray, numbers: np.ndarray) -> tuple[float, np.ndarray]:

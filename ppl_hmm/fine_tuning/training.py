@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, one_hot, softplus
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least, one_of, within
-from ppl_hmm.fine_tuning.functions import Function, Read, ScoreFunction, as_inputs
+from ppl_hmm.fine_tuning.functions import Function, Read, ScoreFunction
 from ppl_hmm.fine_tuning.subspaces import Parameters, Tensors
 from ppl_hmm.heads.adam import Adam
 from ppl_hmm.heads.logistic import decide
@@ -75,16 +75,16 @@ class FineTuning:
 
     def scores_before(self, inputs: ArrayLike | Tensor) -> Tensor:
         """Return f₀ (N,S) of the network as it was: S = 1, the logit difference, for two classes, C for more."""
-        return self.function.scores(self.function.space.start, as_inputs(inputs))
+        return self.function.scores(self.function.space.start, self.function.inputs(inputs))
 
     def scores(self, inputs: ArrayLike | Tensor) -> Tensor:
         """Return the scores (N,S) of the fine-tuned network."""
-        return self.function.scores(self.after, as_inputs(inputs))
+        return self.function.scores(self.after, self.function.inputs(inputs))
 
     def linear_scores(self, inputs: ArrayLike | Tensor) -> Tensor:
         """Return f₀ + ⟨∇f₀, z − z₀⟩ (N,S): the first-order expansion at the fine-tuned coordinates."""
         moved = {name: part - self.function.space.start[name] for name, part in self.after.items()}
-        return self.scores_before(inputs) + self.function.along(moved, as_inputs(inputs))
+        return self.scores_before(inputs) + self.function.along(moved, self.function.inputs(inputs))
 
     def predict(self, inputs: ArrayLike | Tensor) -> np.ndarray:
         """Return the class (N,) of inputs; ties go to the higher class."""
@@ -160,7 +160,8 @@ def fine_tune(
     one_of("optimizer", optimizer, _OPTIMIZERS)
     one_of("loss", loss, ("logistic", "squared"))
     rate = within("learning_rate", learning_rate, 0.0, 1e6)
-    function, examples = ScoreFunction.of(lm, read, parameters), as_inputs(inputs)
+    function = ScoreFunction.of(lm, read, parameters)
+    examples = function.inputs(inputs)
     classes, numbers = _numbered(labels, len(examples))
     _require_classes(function, examples, classes)
     z = {name: part.clone().requires_grad_() for name, part in function.space.start.items()}

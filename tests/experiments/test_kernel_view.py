@@ -40,11 +40,11 @@ def test_draws_are_pooled(tree):
     found, accuracy = summary(tree), tree["results/accuracy"]
     point = {"readout": "fresh", "optimizer": "adam"}
     row = found.sel(point).squeeze()
-    before = accuracy.sel(point, stage="before")
-    gains = [(accuracy.sel(point, stage=stage) - before).sum() for stage in ("linear", "after")]
+    before = accuracy.sel(point | {"stage": "before"})
+    gains = [(accuracy.sel(point | {"stage": stage}) - before).sum() for stage in ("linear", "after")]
     if gains[1] > 0:
         assert row["linearization"].item() == pytest.approx((gains[0] / gains[1]).item())
-    assert row["after"].item() == pytest.approx(accuracy.sel(point, stage="after").mean().item())
+    assert row["after"].item() == pytest.approx(accuracy.sel(point | {"stage": "after"}).mean().item())
     assert row["r2_interval"].values[0] <= row["r2"].item() <= row["r2_interval"].values[1]
 
 

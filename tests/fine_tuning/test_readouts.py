@@ -84,6 +84,16 @@ def test_bad_words(words):
         ClozeHead(words)
 
 
+def test_more_bad_input():
+    lm = NETWORKS["bidirectional"]()
+    with pytest.raises(InvalidInput, match=r"word of a class: expected a token in 0\.\.3, got 7"):
+        tangent_kernel(lm, TEXT, read=ClozeHead([0, 7]))
+    with pytest.raises(InvalidInput, match="a BidirectionalLM, which cannot be called; pass read="):
+        tangent_kernel(lm, TEXT)
+    with pytest.raises(InvalidInput, match="labels: expected at least two classes"):
+        LinearReadout.probed(lm, TEXT, [1] * 5)
+
+
 def test_other_language_models_need_a_reader_of_their_own():
     with pytest.raises(InvalidInput, match="pass read=, a function of your own"):
         hidden_at_mask(OracleLM(example("aliased")[0]), TEXT)

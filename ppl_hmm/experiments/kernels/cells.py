@@ -18,7 +18,7 @@ from ppl_hmm.fine_tuning.alignment import kernel_alignment, label_kernel
 from ppl_hmm.fine_tuning.dynamics import explained, kernel_distance
 from ppl_hmm.fine_tuning.exact import fisher_kernel, posterior_kernel
 from ppl_hmm.fine_tuning.functions import ScoreFunction
-from ppl_hmm.fine_tuning.kernel import kernel_of
+from ppl_hmm.fine_tuning.kernel import Kind, kernel_of
 from ppl_hmm.fine_tuning.readouts import ClozeHead, LinearReadout, words_for
 from ppl_hmm.fine_tuning.regression import AsymmetricSVM, KernelClassifier, KernelRegression
 from ppl_hmm.fine_tuning.subspaces import LowRank, RandomProjection
@@ -35,8 +35,8 @@ from ppl_hmm.regimes.tasks import random_task
 from ppl_hmm.tasks import PosteriorTask, latent_posterior
 
 #: The kernel that each optimiser's first steps follow, and what regresses on it.
-KIND_OF = {"sgd": "sgd", "sign": "asymmetric-sign", "adam": "sign"}
-_SOLVERS: dict[str, KernelClassifier] = {
+KIND_OF: dict[str, Kind] = {"sgd": "sgd", "sign": "asymmetric-sign", "adam": "sign"}
+_SOLVERS: dict[Kind, KernelClassifier] = {
     "sgd": KernelRegression(penalty=0.01),
     "sign": KernelRegression(penalty=0.01),
     "asymmetric-sign": AsymmetricSVM(gamma=10.0),

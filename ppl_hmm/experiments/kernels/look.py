@@ -56,7 +56,8 @@ def summary(tree: xr.DataTree) -> xr.Dataset:
     ):
         value, interval = _over_draws(columns, statistic)
         found[name], found[f"{name}_interval"] = value, interval
-    return xr.Dataset(found).transpose(*_POINT, ...).assign_attrs(tree[schema.SETTINGS].attrs)
+    n_draws = int(results["total_variation"].notnull().sum(_DRAW).max())
+    return xr.Dataset(found).transpose(*_POINT, ...).assign_attrs(tree[schema.SETTINGS].attrs, n_draws=n_draws)
 
 
 def _mean(values: np.ndarray) -> float:
@@ -84,11 +85,13 @@ def table(tree: xr.DataTree) -> Table:
     """Return the table of an experiment: accuracies of fine-tuning and of its kernel, and the scores of both."""
     found = summary(tree)
     caption = (
-        f"means over {found.attrs['n_tasks']} tasks × {found.attrs['n_seeds']} draws; k: examples of each class; "
+        f"means over {found.attrs['n_draws']} draws of tasks and examples; k: examples of each class; "
         "expansion: first order, at the fine-tuned parameters\n"
-        "share: of the gain that the expansion recovers, pooled; distance: of the kernel before and after"
+        "share: of the gain that the expansion recovers, pooled; – where nothing was gained\n"
+        "distance: of the kernels before and after, relative"
     )
-    made = Table(title="Fine-tuning against its kernel: test accuracy in %", box=SIMPLE_HEAD, caption=caption)
+    title = "Fine-tuning against its kernel: test accuracy in %"
+    made = Table(title=title, box=SIMPLE_HEAD, caption=caption, caption_justify="left")
     for heading in _HEADINGS:
         made.add_column(heading, justify="right", no_wrap=True)
     points = found.stack(point=_POINT)
@@ -184,4 +187,4 @@ def _legend(figure: Figure, optimizers: bool = True) -> None:
             Line2D([], [], color="0.3", marker="o", fillstyle=fill, linestyle="none", label=name)
             for name, fill in _FILLED.items()
         ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=SMALL, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=SMALL, frameon=False)
