@@ -145,6 +145,7 @@ def fit_em(
         batch_size=None if batch_size is None else at_least("batch_size", batch_size, 1),
         stream=stream,
     )
+    laws: Any  # of one kind
     laws, kinds = starting_laws(texts, n_states, start, restarts, stream) if isinstance(start, str) else _given(start)
     laws = restricted(laws, allowed)
     _warn_of_little_text(texts, laws, fixed)
