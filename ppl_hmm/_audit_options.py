@@ -35,4 +35,6 @@ Reader = Annotated[
 NextTokens = Annotated[
     str | None, typer.Option(help="Of a fit: does a token of this class come next? Token numbers, e.g. 3,5.")
 ]
-Word = Annotated[int | None, typer.Option(help="Of a fit: is H_0 the state of this token? [default: the most frequent]")]
+Word = Annotated[
+    int | None, typer.Option(help="Of a fit: is H_0 the state of this token? [default: the most frequent one]")
+]
