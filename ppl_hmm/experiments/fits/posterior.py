@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 import xarray as xr
 from scipy.special import logsumexp
 from torch import Tensor
@@ -106,7 +107,7 @@ def log_predictive(size: Size, tokens: Tensor) -> np.ndarray:
     if size.draws is None:
         return log_likelihood(size.model, tokens).numpy()
     models, weights = _some_models(size.draws)
-    return logsumexp(log_likelihood(models, tokens).numpy(), axis=0, b=weights[:, None])
+    return np.asarray(logsumexp(log_likelihood(models, tokens).numpy(), axis=0, b=weights[:, None]))
 
 
 def _some_models(tree: xr.DataTree) -> tuple[HMM, np.ndarray]:
@@ -115,8 +116,8 @@ def _some_models(tree: xr.DataTree) -> tuple[HMM, np.ndarray]:
     n_chains, n_draws = draws.sizes[schema.CHAIN], draws.sizes[schema.DRAW]
     chosen = np.unique(np.linspace(0, n_draws - 1, max(1, _PREDICTING // n_chains)).round().astype(int))
     some = draws.isel({schema.DRAW: chosen})
-    models = HMM(*(some[name].values.reshape(-1, *some[name].shape[2:]) for name in HMM.dimensions))
-    return models, np.repeat(by_chain / len(chosen), len(chosen))
+    laws = (torch.from_numpy(some[name].values).flatten(0, 1) for name in HMM.dimensions)
+    return HMM(*laws), np.repeat(by_chain / len(chosen), len(chosen))
 
 
 def groups(tree: xr.DataTree, path: str, vocabulary: Vocabulary) -> dict[str, xr.Dataset]:

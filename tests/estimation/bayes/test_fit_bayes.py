@@ -80,7 +80,7 @@ def test_the_posterior_finds_the_truth():
 
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter")
 def test_memory_models_have_the_same_tree(tmp_path):
-    found = fit_bayes(TEXT[:6], 2, memory=(2, [0, 1]), **OPTIONS)
+    found = fit_bayes(TEXT[:6], 2, memory=(2, [0, 1]), **{**OPTIONS, "draws": 20, "tune": 5})
     assert found["posterior/memory_prior"].dims == ("chain", "draw", "cell", "memory_value")
     assert found["posterior/emission"].dims == ("chain", "draw", "memory_value", "state", "token")
     model = MemoryHMM.from_dataset(found["model"].to_dataset())
@@ -88,13 +88,8 @@ def test_memory_models_have_the_same_tree(tmp_path):
     assert np.allclose(
         log_likelihood(model, TEXT[:6]), found["log_likelihood/text"].isel(chain=best["chain"], draw=best["draw"])
     )
-    again = fit_bayes(TEXT[:6], 2, memory=(2, [0, 1]), start=model, out=tmp_path / "fit", **OPTIONS)
+    again = fit_bayes(TEXT[:6], 2, memory=(2, [0, 1]), start=model, out=tmp_path / "fit", **{**OPTIONS, "draws": 20})
     assert np.isfinite(arviz_stats.loo(again).elpd)
-
-
-def test_the_same_seed_draws_the_same(tree):
-    again = fit_bayes(TEXT, 2, **OPTIONS)
-    xr.testing.assert_identical(tree["posterior"].to_dataset(), again["posterior"].to_dataset())
 
 
 def test_one_state_and_one_position():
