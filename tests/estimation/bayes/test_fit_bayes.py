@@ -125,6 +125,7 @@ BAD = [
     case("NaN in text", lambda: fit([[0.0, np.nan]]), "tokens", "integers", "NaN"),
     case("token beyond V", lambda: fit(vocabulary_size=2), "token out of range", "0..1", "2"),
     case("prior of zero", lambda: fit(prior=0), "concentration of initial", "above 0", "0.0"),
+    case("faint prior", lambda: fit(prior=1e-300), "concentration of initial", "at least 1e-100", "1e-300"),
     case("NaN prior", lambda: fit(prior={"emission": np.nan}), "concentration of emission", "finite", "nan"),
     case("unknown prior", lambda: fit(prior={"start": 1}), "names in prior", "initial", "start"),
     case("prior of another shape", lambda: fit(prior={"emission": np.ones((2, 4))}), "emission", "(2, 3)", "(2, 4)"),
