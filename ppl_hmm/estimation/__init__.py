@@ -1,1 +1,1 @@
-"""Models from text: expectation-maximisation, and where it starts."""
+"""Models from text: expectation-maximisation, where it starts, and draws of posteriors."""

@@ -75,6 +75,8 @@ def test_draws_of_the_posterior_go_on_where_they_were_interrupted(call, tmp_path
     assert draws["model"].attrs["drawn_by"] == "highest posterior density"
     model = ppl_hmm.load(tmp_path / "fit" / "model-2.nc")
     assert np.array_equal(model.emission, draws["model/emission"])
+    named = xr.open_dataset(tmp_path / "fit" / "model-2.nc", engine="h5netcdf")
+    assert named.attrs["drawn_by"] == "highest posterior density"
 
 
 BAD = {

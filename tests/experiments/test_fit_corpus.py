@@ -84,7 +84,8 @@ def test_draws_predict_by_their_average(tree, tmp_path):
     models = HMM(*(draws[name].values.reshape(40, *draws[name].shape[2:]) for name in HMM.dimensions))
     vocabulary = Vocabulary.from_dataset(found["vocabulary"].to_dataset())
     tokens = vocabulary.encode(hold_out(cut([TEXT], "word"), 0.1, seed=0)[1])[0]
-    wanted = log_likelihood(models, tokens).exp().mean(0).log()
+    weights = torch.tensor(found["draws/2/mixing/weight"].values).repeat_interleave(20) / 20
+    wanted = (weights[:, None] * log_likelihood(models, tokens).exp()).sum(0).log()
     perplexity = found["held_out/perplexity"].sel(n_states=2).item()
     assert perplexity == pytest.approx(np.exp(-wanted.sum().item() / tokens.numel()))
     assert perplexity == pytest.approx(tree["held_out/perplexity"].sel(n_states=2).item(), rel=0.02)

@@ -17,6 +17,9 @@ from ppl_hmm.programs.priors import DirichletRows
 #: Laws by name of the model's field, chains first: rows along the last axis sum to one.
 Laws = dict[str, Tensor]
 
+#: Smallest concentration: logarithms of draws of smaller ones may be no floats.
+SMALLEST = 1e-100
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DirichletPrior:
@@ -85,10 +88,11 @@ def _log_dirichlet(alpha: Tensor, law: Tensor) -> Tensor:
 def _concentration(name: str, concentration: object, shape: tuple[int, ...]) -> Tensor:
     """Return α of one law's prior, in its shape."""
     alpha = as_tensor(concentration, what=f"prior of {name}").double().to(CPU)  # type: ignore[arg-type]
-    wrong = ~(torch.isfinite(alpha) & (alpha > 0))
+    wrong = ~(torch.isfinite(alpha) & (alpha >= SMALLEST))
     if wrong.any():
         got = str(alpha[wrong].flatten()[0].item())
-        raise InvalidInput(f"concentration of {name}", "finite numbers above 0", got, "use 1 for a uniform prior")
+        expected = f"finite numbers above 0, at least {SMALLEST}"
+        raise InvalidInput(f"concentration of {name}", expected, got, "use 1 for a uniform prior")
     if tuple(alpha.shape) not in ((), shape[-1:], shape):
         got = f"shape {tuple(alpha.shape)}"
         raise InvalidInput(f"prior of {name}", f"a number, or shape {shape}", got, "give one for each entry")

@@ -118,9 +118,12 @@ def _repeated(batch: Batch, n_chains: int) -> Batch:
     """Return each text as often as its weight says, for each chain: ids (C,B,T), lengths (C,B)."""
     times = batch.weights.long()
     ids, lengths = batch.ids.expand(n_chains, -1, -1), batch.lengths.expand(n_chains, -1)
-    numbers = batch.numbers.repeat_interleave(times)
-    own = (each.repeat_interleave(times, 1).contiguous() for each in (ids, lengths))
-    return Batch(*own, torch.ones(len(numbers), dtype=torch.float64), numbers)
+    return Batch(
+        ids.repeat_interleave(times, 1).contiguous(),
+        lengths.repeat_interleave(times, 1).contiguous(),
+        torch.ones(int(times.sum()), dtype=torch.float64),
+        batch.numbers.repeat_interleave(times),
+    )
 
 
 def _expected_of_chain(text: MemoryText, batch: Batch) -> tuple[Tensor, MemoryCounts]:

@@ -91,14 +91,16 @@ def figures(tree: xr.DataTree) -> Iterator[tuple[str, Figure]]:
 def table(tree: xr.DataTree) -> Table:
     """Return held-out perplexities by number of states, then those of the baselines."""
     attributes = tree.attrs
+    of_em = attributes["method"] == "em"
+    counted = "starts: how many reached the best" if of_em else "chains: how many are in the best mode"
     caption = (
         f"{attributes['n_training_tokens']} {attributes['unit']}s to learn from, {attributes['n_held_out_tokens']} "
         f"held out in random blocks ({attributes['unknown_share']:.2%} unknown)\nse: standard error of the logarithm; "
-        "starts: how many reached the best"
+        f"{counted}"
     )
     found, restarts = tree[schema.HELD_OUT].to_dataset(), tree[schema.RESTARTS].to_dataset()
     made = Table(title=f"Held-out perplexity per {attributes['unit']}", box=SIMPLE_HEAD, caption=caption)
-    for heading in ("model", "perplexity", "se", "on training text", "starts"):
+    for heading in ("model", "perplexity", "se", "on training text", "starts" if of_em else "chains"):
         made.add_column(heading, justify="right", no_wrap=True)
     n_restarts = restarts.sizes[schema.RESTART]
     for n_states in found[schema.N_STATES].values:

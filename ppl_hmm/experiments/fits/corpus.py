@@ -221,12 +221,13 @@ def _fit_size(n_states: int, training: np.ndarray, vocabulary_size: int, restart
 def _as_tree(corpus: Split, fits: dict[int, Size], attributes: dict[str, object]) -> xr.DataTree:
     """Return models, perplexities, restarts and checks, under one label for each token."""
     named = {k: size.model.assign_names(token=corpus.vocabulary.tokens) for k, size in fits.items()}
+    models = {k: model.to_dataset().assign_attrs(fits[k].drawn_by) for k, model in named.items()}
     perplexity = _perplexities(corpus, fits)
     best = int(perplexity[schema.PERPLEXITY].idxmin())
     checks = check_fit(named[best], corpus.held_out, seed=int(attributes["seed"]))  # type: ignore[call-overload]
     groups = {
-        f"/{schema.MODEL}": named[best].to_dataset(),
-        **{f"/{schema.MODELS}/{k}": model.to_dataset() for k, model in named.items()},
+        f"/{schema.MODEL}": models[best],
+        **{f"/{schema.MODELS}/{k}": model for k, model in models.items()},
         f"/{schema.VOCABULARY}": corpus.vocabulary.to_dataset(),
         f"/{schema.HELD_OUT}": perplexity,
         f"/{schema.RESTARTS}": _restarts(fits),

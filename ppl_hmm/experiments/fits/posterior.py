@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 import xarray as xr
+from scipy.special import logsumexp
 from torch import Tensor
 
 from ppl_hmm import schema
@@ -24,8 +25,6 @@ from ppl_hmm.models import HMM
 PRIOR = {"initial": 1.0, "transition": 1.0, "emission": 0.1}
 #: Draws of all chains whose mean predicts held-out text, at most.
 _PREDICTING = 200
-#: A chain has reached the best one where their mean log-evidences differ by at most so many standard deviations.
-_NEAR = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,33 +92,32 @@ def _draw(
         seed=settings.seed,
         progress=progress,
     )
-    evidence, reached = _of_chains(tree)
-    model = HMM.from_dataset(tree[schema.MODEL].to_dataset())
-    return Size(model, evidence, reached, int(reached.sum()), tree)
-
-
-def _of_chains(tree: xr.DataTree) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean log-evidence of each chain (C,), and whether it is near that of the best one."""
-    evidence = tree[schema.POSTERIOR][schema.LOG_EVIDENCE]
-    means = evidence.mean(schema.DRAW).values
-    best = int(means.argmax())
-    return means, means >= means[best] - _NEAR * float(evidence[best].std())
+    posterior, mixing, model = (tree[name].to_dataset() for name in (schema.POSTERIOR, schema.MIXING, schema.MODEL))
+    evidence = posterior[schema.LOG_EVIDENCE].mean(schema.DRAW).values
+    agree = np.full(len(evidence), mixing.attrs["agreement"] == schema.Agreement.MIXED)
+    n_in_best_mode = int((mixing[schema.MODE_OF_CHAIN] == 0).sum())
+    return Size(HMM.from_dataset(model), evidence, agree, n_in_best_mode, tree)
 
 
 def log_predictive(size: Size, tokens: Tensor) -> np.ndarray:
-    """Return log P(x_b) (B,) of the model, or of the mean over draws of its posterior."""
+    """Return log P(x_b) (B,) of the model, or of the mean over draws of its posterior.
+
+    Chains that stay in different modes have the weights of :mod:`~ppl_hmm.estimation.bayes.mixing`.
+    """
     if size.draws is None:
         return log_likelihood(size.model, tokens).numpy()
-    each = log_likelihood(_some_models(size.draws), tokens)
-    return (each.logsumexp(0) - math.log(len(each))).numpy()
+    models, weights = _some_models(size.draws)
+    return np.asarray(logsumexp(log_likelihood(models, tokens).numpy(), axis=0, b=weights[:, None]))
 
 
-def _some_models(tree: xr.DataTree) -> HMM:
-    """Return some draws as a batch (D,) of models: of all chains, evenly spaced."""
-    draws = tree[schema.POSTERIOR].to_dataset()
-    laws = [draws[name].values.reshape(-1, *draws[name].shape[2:]) for name in HMM.dimensions]
-    chosen = np.unique(np.linspace(0, len(laws[0]) - 1, _PREDICTING).round().astype(int))
-    return HMM(*(law[chosen] for law in laws))
+def _some_models(tree: xr.DataTree) -> tuple[HMM, np.ndarray]:
+    """Return some draws as a batch (D,) of models, evenly spaced in each chain, and their weights."""
+    draws, by_chain = tree[schema.POSTERIOR].to_dataset(), tree[schema.MIXING].to_dataset()[schema.WEIGHT].values
+    n_chains, n_draws = draws.sizes[schema.CHAIN], draws.sizes[schema.DRAW]
+    chosen = np.unique(np.linspace(0, n_draws - 1, max(1, _PREDICTING // n_chains)).round().astype(int))
+    some = draws.isel({schema.DRAW: chosen})
+    laws = (torch.from_numpy(some[name].values).flatten(0, 1) for name in HMM.dimensions)
+    return HMM(*laws), np.repeat(by_chain / len(chosen), len(chosen))
 
 
 def groups(tree: xr.DataTree, path: str, vocabulary: Vocabulary) -> dict[str, xr.Dataset]:

@@ -32,6 +32,12 @@ class Size:
     n_reached_best: int
     draws: xr.DataTree | None = None  # of its posterior, whose store is their own
 
+    @property
+    def drawn_by(self) -> dict[str, Any]:
+        """Attributes of the model: which of its posterior's draws it is, if it is one."""
+        found = {} if self.draws is None else self.draws[schema.MODEL].attrs
+        return {str(name): value for name, value in found.items()}
+
     def to_dataset(self) -> xr.Dataset:
         """Return the model with where its restarts came to."""
         return self.model.to_dataset().assign(

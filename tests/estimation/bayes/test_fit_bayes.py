@@ -80,7 +80,7 @@ def test_the_posterior_finds_the_truth():
 
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter")
 def test_memory_models_have_the_same_tree(tmp_path):
-    found = fit_bayes(TEXT[:6], 2, memory=(2, [0, 1]), **OPTIONS)
+    found = fit_bayes(TEXT[:6], 2, memory=(2, [0, 1]), **{**OPTIONS, "draws": 20, "tune": 5})
     assert found["posterior/memory_prior"].dims == ("chain", "draw", "cell", "memory_value")
     assert found["posterior/emission"].dims == ("chain", "draw", "memory_value", "state", "token")
     model = MemoryHMM.from_dataset(found["model"].to_dataset())
@@ -88,13 +88,8 @@ def test_memory_models_have_the_same_tree(tmp_path):
     assert np.allclose(
         log_likelihood(model, TEXT[:6]), found["log_likelihood/text"].isel(chain=best["chain"], draw=best["draw"])
     )
-    again = fit_bayes(TEXT[:6], 2, memory=(2, [0, 1]), start=model, out=tmp_path / "fit", **OPTIONS)
+    again = fit_bayes(TEXT[:6], 2, memory=(2, [0, 1]), start=model, out=tmp_path / "fit", **{**OPTIONS, "draws": 20})
     assert np.isfinite(arviz_stats.loo(again).elpd)
-
-
-def test_the_same_seed_draws_the_same(tree):
-    again = fit_bayes(TEXT, 2, **OPTIONS)
-    xr.testing.assert_identical(tree["posterior"].to_dataset(), again["posterior"].to_dataset())
 
 
 def test_one_state_and_one_position():
@@ -130,6 +125,7 @@ BAD = [
     case("NaN in text", lambda: fit([[0.0, np.nan]]), "tokens", "integers", "NaN"),
     case("token beyond V", lambda: fit(vocabulary_size=2), "token out of range", "0..1", "2"),
     case("prior of zero", lambda: fit(prior=0), "concentration of initial", "above 0", "0.0"),
+    case("faint prior", lambda: fit(prior=1e-300), "concentration of initial", "at least 1e-100", "1e-300"),
     case("NaN prior", lambda: fit(prior={"emission": np.nan}), "concentration of emission", "finite", "nan"),
     case("unknown prior", lambda: fit(prior={"start": 1}), "names in prior", "initial", "start"),
     case("prior of another shape", lambda: fit(prior={"emission": np.ones((2, 4))}), "emission", "(2, 3)", "(2, 4)"),
