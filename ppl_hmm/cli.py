@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.console import Console
 from typer.core import TyperOption
 
 import ppl_hmm
@@ -132,9 +131,13 @@ def fit(
     corpus: Annotated[Path, typer.Argument(help="A plain text file.")],
     unit: Annotated[str, typer.Option(help="What a token is: char or word.")] = "char",
     states: Annotated[str, typer.Option(help="Numbers of hidden states.")] = "2,5,10",
-    method: Annotated[str, typer.Option(help="em: expectation-maximisation.")] = "em",
+    method: Annotated[
+        str, typer.Option(help="em: the most likely model; gibbs, hmc, nuts or svi: draws of the posterior.")
+    ] = "em",
     held_out: Annotated[float, typer.Option(help="Share of the text to test on, in random blocks.")] = 0.1,
-    restarts: Annotated[int, typer.Option(help="Starts of each size.")] = 4,
+    restarts: Annotated[int, typer.Option(help="Starts of each size, of em.")] = 4,
+    chains: Annotated[int, typer.Option(help="Chains of each size, of other methods.")] = 4,
+    draws: Annotated[int, typer.Option(help="Draws of each chain that are kept; as many more come first.")] = 500,
     vocabulary: Annotated[int | None, typer.Option(help="Different tokens, at most; rarer ones are unknown.")] = None,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Read the text in lower case.")] = False,
     encoding: Annotated[str, typer.Option(help="Of the file.")] = "utf-8",
@@ -149,16 +152,11 @@ def fit(
 
     texts = read_text(corpus, cast("Unit", unit), encoding=encoding)
     options = {"method": method, "held_out": held_out, "restarts": restarts, "max_size": vocabulary, "seed": seed}
-    with progress_bar("fit", "models") as report:
-        tree = ppl_hmm.fit_corpus(
-            texts, cast("Unit", unit), sizes, lowercase=lowercase, progress=report, **cast(Any, options)
-        )
-    tree.attrs["corpus"] = str(corpus)
-    command.write(tree, out)
-    console = Console()
-    console.print(command.table(tree))
-    best = out / f"model-{tree.attrs['best']}.nc"
-    console.print(f"results: {out}; lowest perplexity: {best}, which audit and sample read", soft_wrap=True)
+    options |= {"lowercase": lowercase, "source": str(corpus)}
+    options |= {"chains": chains, "draws": draws}
+    with progress_bar("fit", "models" if method == "em" else "draws") as report:
+        tree = command.fit(texts, cast("Unit", unit), sizes, out, progress=report, **cast(Any, options))
+    command.show(tree, out)
 
 
 @app.command()
@@ -286,7 +284,8 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(error.format_message(), BAD_USAGE)  # type: ignore[attr-defined]
     else:
         if status == INTERRUPTED:  # what Typer makes of Ctrl-C
-            _fail("interrupted; an experiment goes on where it stopped when the same command is run again", INTERRUPTED)
+            how = "an experiment or a fit goes on where it stopped when the same command is run again"
+            _fail(f"interrupted; {how}", INTERRUPTED)
         sys.exit(status if isinstance(status, int) else 0)
 
 

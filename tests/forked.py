@@ -8,8 +8,19 @@ import tempfile
 from pathlib import Path
 from subprocess import CompletedProcess
 
+#: What programs find imported. Modules that are installed: the server of forks does not know where tests lie.
+IMPORTED = (
+    "ppl_hmm.audits.audit",
+    "ppl_hmm.cli",
+    "ppl_hmm.exact.backends.compiled",
+    "ppl_hmm.experiments.figure3.head_vs_prompt",
+    "ppl_hmm.experiments.figure3.memory_vs_vanilla",
+    "ppl_hmm.experiments.look.drawing",
+    "ppl_hmm.programs.distribution",
+)
+
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["forked_imports"])
+_context.set_forkserver_preload(list(IMPORTED))
 
 
 def run(code, *arguments, cwd=None, environment=(), timeout=120):

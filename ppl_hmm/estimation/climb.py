@@ -5,20 +5,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import Generic, NamedTuple, NoReturn, cast
 
 import torch
 from torch import Tensor
 
 from ppl_hmm.base.randomness import CPU
 from ppl_hmm.errors import ImpossibleText
-from ppl_hmm.estimation.priors import LAWS, Pseudocounts
+from ppl_hmm.estimation.priors import Pseudocounts
 from ppl_hmm.estimation.texts import Batch, WeightedTexts
-from ppl_hmm.exact.baum_welch import Counts, expected_counts, most_likely_law
+from ppl_hmm.exact.baum_welch import (
+    Counts,
+    LawsT,
+    MemoryCounts,
+    expected_counts,
+    expected_counts_of_memories,
+    most_likely_law,
+)
+from ppl_hmm.exact.mixture import MemoryText
 from ppl_hmm.exact.recursion import Chain
 
-#: Dimension over which each law sums to one: that of the next state, and that of tokens.
-_DIMENSIONS = (-1, -1, -2)
 #: Step n of minibatch EM moves the statistics by (n + 2)^(−this) (Liang & Klein 2009).
 _DECAY = 0.7
 
@@ -26,7 +32,7 @@ _DECAY = 0.7
 class Climb(NamedTuple):
     """Where R restarts came to."""
 
-    parameters: Counts  # of each restart, those whose evidence is the last
+    parameters: Counts | MemoryCounts  # of each restart, those whose evidence is the last
     log_likelihood: Tensor  # (iterations,R), float64; a restart that has stopped keeps its last
     log_posterior: Tensor  # (iterations,R): with the log prior
     iterations: Tensor  # (R,)
@@ -34,53 +40,73 @@ class Climb(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
-    """What is climbed: the evidence of texts, and a prior."""
+class Objective(Generic[LawsT]):
+    """What is climbed: the evidence of texts, and a prior.
+
+    Attributes
+    ----------
+    cell_of_state
+        (K,): the memory cell that each state reads, of models with a memory.
+    """
 
     texts: WeightedTexts
-    prior: Pseudocounts | None
+    prior: Pseudocounts[LawsT] | None
     fixed: frozenset[str]
     backend: str | None
+    cell_of_state: Tensor | None = None
 
-    def counts(self, parameters: Counts, batches: Sequence[Batch]) -> tuple[Tensor, Counts]:
+    def counts(self, parameters: LawsT, batches: Sequence[Batch]) -> tuple[Tensor, LawsT]:
         """Return Σ_b weight_b log P(x_b) (R,) in float64, and expected counts, of some batches."""
-        table = torch.cat([parameters.emission, torch.ones_like(parameters.emission[:, :1])], 1)
+        table = torch.cat([parameters.emission, torch.ones_like(parameters.emission[..., :1, :])], -2)
         n_models = len(table)
         evidence = torch.zeros(n_models, dtype=torch.float64, device=table.device)
-        parts: list[Counts] = []
+        parts: list[LawsT] = []
         for batch in batches:
             ids = batch.ids.expand(n_models, -1, -1)
             weights, lengths = (each.expand(n_models, -1) for each in (batch.weights.to(table.dtype), batch.lengths))
-            chain = Chain(parameters.initial, parameters.transition, table, ids)
-            log_evidence, counts = expected_counts(chain, weights, lengths, backend=self.backend)
+            log_evidence, counts = self._expected(parameters._replace(emission=table), ids, weights, lengths)
             possible = log_evidence > -torch.inf
             if not possible.all():
                 model, sequence = (~possible).nonzero()[0].tolist()
                 _refuse_impossible(model, int(batch.numbers[sequence]))
             evidence = evidence + (batch.weights * log_evidence.double()).sum(1)
             parts.append(counts)
-        total = Counts(*(functools.reduce(torch.add, each) for each in zip(*parts, strict=True)))
-        return evidence, Counts(total.initial, total.transition, total.emission[:, :-1])
+        total = parameters._make(functools.reduce(torch.add, each) for each in zip(*parts, strict=True))
+        return evidence, total._replace(emission=total.emission[..., :-1, :])
 
-    def log_posterior(self, log_likelihood: Tensor, parameters: Counts) -> Tensor:
+    def _expected(self, laws: LawsT, ids: Tensor, weights: Tensor, lengths: Tensor) -> tuple[Tensor, LawsT]:
+        """Return log P(x_b) (R,B) of row numbers (R,B,T), and expected counts; the last row is the mask's."""
+        if isinstance(laws, Counts):
+            chain = Chain(laws.initial, laws.transition, laws.emission, ids)
+            return expected_counts(chain, weights, lengths, backend=self.backend)
+        cells = cast(Tensor, self.cell_of_state).expand_as(laws.initial)
+        text = MemoryText(laws.memory_prior, cells, laws.initial, laws.transition, laws.emission, ids)
+        return expected_counts_of_memories(text, weights, lengths, backend=self.backend)
+
+    def log_posterior(self, log_likelihood: Tensor, parameters: LawsT) -> Tensor:
         """Return the evidence times the prior density, in logarithms, up to a constant."""
         return log_likelihood if self.prior is None else log_likelihood + self.prior.log_density(parameters)
 
-    def maximise(self, counts: Counts, parameters: Counts) -> Counts:
+    def maximise(self, counts: LawsT, parameters: LawsT) -> LawsT:
         """Return the parameters that the counts make most likely; fixed ones, and zeros, stay."""
         counts = counts if self.prior is None else self.prior.added(counts, parameters)
-        laws = zip(LAWS, counts, parameters, _DIMENSIONS, strict=True)
-        return Counts(
-            *(old if name in self.fixed else most_likely_law(new, old, dim) for name, new, old, dim in laws)
+        laws = zip(parameters._fields, counts, parameters, strict=True)
+        return parameters._make(
+            old if name in self.fixed else most_likely_law(new, old, dimension_of(name)) for name, new, old in laws
         )
 
 
-def climb(objective: Objective, start: Counts, max_iterations: int, tolerance: float) -> Climb:
+def dimension_of(name: str) -> int:
+    """Return the dimension over which the laws of a name sum to one: tokens come before states."""
+    return -2 if name == "emission" else -1
+
+
+def climb(objective: Objective[LawsT], start: LawsT, max_iterations: int, tolerance: float) -> Climb:
     """Iterate until an iteration gains less than ``tolerance`` nats; each restart stops by itself.
 
     An iteration costs O(R·B·T·K²) for the R restarts that still climb.
     """
-    best, current = Counts(*(each.clone() for each in start)), start
+    best, current = start._make(each.clone() for each in start), start
     climbing = torch.arange(len(start.initial), device=CPU)
     traces: list[tuple[Tensor, Tensor]] = []  # log-likelihoods and log-posteriors (R,)
     iterations = torch.zeros(len(climbing), dtype=torch.int64, device=CPU)
@@ -104,7 +130,7 @@ def climb(objective: Objective, start: Counts, max_iterations: int, tolerance: f
 
 
 def climb_online(
-    objective: Objective, start: Counts, max_iterations: int, tolerance: float, stream: torch.Generator
+    objective: Objective[LawsT], start: LawsT, max_iterations: int, tolerance: float, stream: torch.Generator
 ) -> Climb:
     """Step after each batch, by a moving average of expected counts; an iteration goes once through the texts.
 
@@ -122,7 +148,7 @@ def climb_online(
             of_batch, counts = objective.counts(current, [batches[number]])
             evidence += of_batch.cpu()
             scale, rate = sum(shares) / shares[number], (n_steps + 2) ** -_DECAY if n_steps else 1.0
-            scaled = Counts(*(scale * each for each in counts))
+            scaled = counts._make(scale * each for each in counts)
             statistics = scaled if statistics is None else _moved(statistics, scaled, rate)
             current, n_steps = objective.maximise(statistics, current), n_steps + 1
         traces.append((evidence, objective.log_posterior(evidence.to(start.initial.device), current).cpu()))
@@ -136,8 +162,8 @@ def climb_online(
     return Climb(current, *_stacked(traces), iterations, converged)
 
 
-def _moved(statistics: Counts, towards: Counts, rate: float) -> Counts:
-    return Counts(*(old.lerp(new, rate) for old, new in zip(statistics, towards, strict=True)))
+def _moved(statistics: LawsT, towards: LawsT, rate: float) -> LawsT:
+    return statistics._make(old.lerp(new, rate) for old, new in zip(statistics, towards, strict=True))
 
 
 def _replaced(values: Tensor, numbers: Tensor, new: Tensor) -> Tensor:
@@ -148,11 +174,11 @@ def _stacked(traces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.stack([evidence for evidence, _ in traces]), torch.stack([reached for _, reached in traces])
 
 
-def _of(parameters: Counts, chosen: Tensor) -> Counts:
-    return Counts(*(each[chosen.to(each.device)] for each in parameters))
+def _of(parameters: LawsT, chosen: Tensor) -> LawsT:
+    return parameters._make(each[chosen.to(each.device)] for each in parameters)
 
 
-def _write(parameters: Counts, numbers: Tensor, values: Counts) -> None:
+def _write(parameters: LawsT, numbers: Tensor, values: LawsT) -> None:
     for each, part in zip(parameters, values, strict=True):
         each[numbers.to(each.device)] = part
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -11,13 +12,13 @@ from torch import Tensor
 from ppl_hmm.base import foreign
 from ppl_hmm.base.randomness import Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least, one_of
-from ppl_hmm.estimation.climb import Objective, climb, climb_online
+from ppl_hmm.estimation.climb import Objective, climb, climb_online, dimension_of
 from ppl_hmm.estimation.fit import EMFit
-from ppl_hmm.estimation.priors import LAWS, Concentration, Pseudocounts
+from ppl_hmm.estimation.priors import Concentration, Pseudocounts
 from ppl_hmm.estimation.starts import MIXED, restricted, starting_laws
 from ppl_hmm.estimation.texts import WeightedTexts
-from ppl_hmm.exact.baum_welch import Counts
-from ppl_hmm.models import HMM
+from ppl_hmm.exact.baum_welch import Counts, MemoryCounts
+from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Text
 
 #: The kind of a start that is given as a model.
@@ -33,7 +34,7 @@ def fit_em(
     lengths: Text | None = None,
     vocabulary_size: int | None = None,
     restarts: int = 16,
-    start: str | HMM = MIXED,
+    start: str | HMM | MemoryHMM = MIXED,
     allowed: Mapping[str, ArrayLike | Tensor] | None = None,
     fixed: Collection[str] = (),
     prior: Concentration | None = None,
@@ -43,7 +44,7 @@ def fit_em(
     batch_size: int | None = None,
     backend: str | None = None,
     seed: Seed,
-) -> EMFit:
+) -> EMFit[Any]:
     r"""Fit a hidden Markov model to text by expectation-maximisation, from many starts.
 
     Parameters
@@ -60,10 +61,11 @@ def fit_em(
     start
         How to start: ``'mixed'`` (all kinds in turn), or one of the kinds of
         :mod:`ppl_hmm.estimation.starts`; or a model, or a batch of R models, to start from. A model's float type and
-        device are those of the fit, and its zeros stay zero.
+        device are those of the fit, and its zeros stay zero. A :class:`~ppl_hmm.MemoryHMM` starts the fit of a model
+        with its memory, whose states read the same cells.
     allowed
-        Arrays by the names ``initial``, ``transition`` and ``emission``, shaped as the model's: entries that are zero
-        there are zero in the model.
+        Arrays by the names ``initial``, ``transition``, ``emission`` (and ``memory_prior``), shaped as the model's:
+        entries that are zero there are zero in the model.
     fixed
         Names of laws to keep as they start.
     prior
@@ -91,6 +93,7 @@ def fit_em(
     See Also
     --------
     ppl_hmm.HMM.from_hmmlearn : A model fitted elsewhere.
+    ppl_hmm.fit_bayes : Draws of the posterior in place of its highest point.
     ppl_hmm.log_likelihood : Evidence of held-out text.
 
     Notes
@@ -103,9 +106,12 @@ def fit_em(
         W(h,v) &∝ \sum_b w_b \sum_{t: x_t = v} P(H_t{=}h \mid x_b),
 
     each plus α − 1. The move from the silent H₀ is counted in A. Cost O(R·B·T·K²) an iteration; equal texts are read
-    once. Shares below 1e-30 (float32: 1e-7) of a law become exact zeros, which stay: smaller ones would come near
-    underflow. The evidence has many maxima, and the best after few iterations is seldom the best in the end, so that no
-    restart is given up: see ``restarts.n_reached_best``.
+    once. A model with a memory is counted as its :meth:`~ppl_hmm.MemoryHMM.flatten`, the counts of all pairs of a
+    memory and a state that share a parameter being summed; the cost is m^N times that of its chain.
+
+    Shares below 1e-30 (float32: 1e-7) of a law become exact zeros, which stay: smaller ones would come near underflow.
+    The evidence has many maxima, and the best after few iterations is seldom the best in the end, so that no restart is
+    given up: see ``restarts.n_reached_best``.
 
     Warnings are logged for fewer observed tokens than free parameters, and more states than kinds of tokens.
 
@@ -125,11 +131,12 @@ def fit_em(
     max_iterations = at_least("max_iterations", max_iterations, 1)
     stream = generator(seed, "expectation-maximisation")
     for name in fixed:
-        one_of("name in fixed", name, LAWS)
-    if isinstance(start, HMM):
+        one_of("name in fixed", name, MemoryCounts._fields if isinstance(start, MemoryHMM) else Counts._fields)
+    if isinstance(start, HMM | MemoryHMM):
         vocabulary_size = _matching(start, n_states, vocabulary_size)
     elif not isinstance(start, str):
-        raise InvalidInput("start", "the name of a kind, or an HMM", foreign.described(start), "pass start='mixed'")
+        expected = "the name of a kind, an HMM or a MemoryHMM"
+        raise InvalidInput("start", expected, foreign.described(start), "pass start='mixed'")
     texts = WeightedTexts.of(
         tokens,
         lengths=lengths,
@@ -138,20 +145,19 @@ def fit_em(
         batch_size=None if batch_size is None else at_least("batch_size", batch_size, 1),
         stream=stream,
     )
-    laws, kinds = _given(start) if isinstance(start, HMM) else starting_laws(texts, n_states, start, restarts, stream)
+    laws, kinds = starting_laws(texts, n_states, start, restarts, stream) if isinstance(start, str) else _given(start)
     laws = restricted(laws, allowed)
     _warn_of_little_text(texts, laws, fixed)
-    like = laws.initial
-    pseudocounts = Pseudocounts.of(prior, n_states, texts.vocabulary_size, like.dtype, like.device)
-    objective = Objective(texts, pseudocounts, frozenset(fixed), backend)
+    cells = _cells(start)
+    objective = Objective(texts, Pseudocounts.of(prior, laws), frozenset(fixed), backend, cells)
     if batch_size is None:
         found = climb(objective, laws, max_iterations, float(tolerance))
     else:
         found = climb_online(objective, laws, max_iterations, float(tolerance), stream)
-    return EMFit.of(found, kinds)
+    return EMFit.of(found, kinds, cells)
 
 
-def _matching(start: HMM, n_states: int, vocabulary_size: int | None) -> int:
+def _matching(start: HMM | MemoryHMM, n_states: int, vocabulary_size: int | None) -> int:
     """Return the vocabulary size of a start; raise unless its sizes are those asked for."""
     sizes = (start.n_states, start.vocabulary_size)
     if sizes != (n_states, vocabulary_size or start.vocabulary_size) or len(start.batch_shape) > 1:
@@ -161,20 +167,31 @@ def _matching(start: HMM, n_states: int, vocabulary_size: int | None) -> int:
     return start.vocabulary_size
 
 
-def _given(start: HMM) -> tuple[Counts, tuple[str, ...]]:
+def _given(start: HMM | MemoryHMM) -> tuple[Counts | MemoryCounts, tuple[str, ...]]:
     """Return the laws of a model, or a batch of models, to start from."""
-    start = start.detach()
-    laws = (start.initial, start.transition, start.emission.mT)
+    start, kind = start.detach(), MemoryCounts if isinstance(start, MemoryHMM) else Counts
+    laws = kind(*(getattr(start, name) for name in kind._fields))
+    laws = laws._replace(emission=laws.emission.mT)
     if not start.batch_shape:
-        laws = tuple(law[None] for law in laws)
-    return Counts(*(law.contiguous() for law in laws)), (GIVEN,) * len(laws[0])
+        laws = laws._make(law[None] for law in laws)
+    return laws._make(law.contiguous() for law in laws), (GIVEN,) * len(laws.initial)
 
 
-def _warn_of_little_text(texts: WeightedTexts, laws: Counts, fixed: Collection[str]) -> None:
+def _cells(start: str | HMM | MemoryHMM) -> Tensor | None:
+    """Return the memory cell that each state reads (K,), if a start has a memory; raise where its models differ."""
+    if not isinstance(start, MemoryHMM):
+        return None
+    cells = start.cell_of_state.reshape(-1, start.n_states)
+    if (cells != cells[0]).any():
+        raise InvalidInput("cell_of_state of start", "the same cells in all models", "others", "fit them one by one")
+    return cells[0]
+
+
+def _warn_of_little_text(texts: WeightedTexts, laws: Counts | MemoryCounts, fixed: Collection[str]) -> None:
     """Log a warning where the text cannot say what the model is."""
     n_free = sum(
-        int((law[0] > 0).sum()) - law[0].numel() // law.shape[dim]
-        for name, law, dim in zip(LAWS, laws, (-1, -1, -2), strict=True)
+        int((law[0] > 0).sum()) - law[0].numel() // law.shape[dimension_of(name)]
+        for name, law in laws._asdict().items()
         if name not in fixed
     )
     if texts.n_observed < n_free:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Self
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from ppl_hmm.estimation.climb import Climb
-from ppl_hmm.models import HMM
+from ppl_hmm.models import HMM, MemoryHMM
+
+#: Kind of the models.
+ModelT = TypeVar("ModelT", HMM, MemoryHMM)
 
 #: Restarts within so many nats of the best have reached it.
 NEAR_BEST = 2.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Restarts:
+class Restarts(Generic[ModelT]):
     """Where each of R restarts came to.
 
     Attributes
@@ -51,7 +54,7 @@ class Restarts:
     iterations: Tensor
     converged: Tensor
     largest_decrease: Tensor
-    models: HMM
+    models: ModelT
 
     @property
     def reached_best(self) -> Tensor:
@@ -74,7 +77,7 @@ class Restarts:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class EMFit:
+class EMFit(Generic[ModelT]):
     """A model fitted by expectation-maximisation.
 
     Attributes
@@ -102,18 +105,22 @@ class EMFit:
     True
     """
 
-    model: HMM
+    model: ModelT
     log_likelihood: Tensor
     log_posterior: Tensor
     converged: bool
-    restarts: Restarts
+    restarts: Restarts[ModelT]
 
     @classmethod
-    def of(cls, found: Climb, kinds: tuple[str, ...]) -> Self:
-        """Return the fit of the best restart, and the records of all."""
+    def of(cls, found: Climb, kinds: tuple[str, ...], cell_of_state: Tensor | None = None) -> EMFit[Any]:
+        """Return the fit of the best restart, and the records of all; the cells are those of models with a memory."""
         falls = -found.log_posterior.diff(dim=0)
         laws = found.parameters
-        models = HMM(laws.initial, laws.transition, laws.emission.mT)
+        named = {**laws._asdict(), "emission": laws.emission.mT}
+        if cell_of_state is None:
+            models = HMM(**named)
+        else:
+            models = MemoryHMM(**named, cell_of_state=cell_of_state.expand_as(laws.initial))
         records = Restarts(
             kinds,
             found.log_likelihood[-1],

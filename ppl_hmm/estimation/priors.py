@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Generic
 
 import torch
 from numpy.typing import ArrayLike
@@ -12,27 +13,36 @@ from torch import Tensor
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.algebra import safe_log
-from ppl_hmm.exact.baum_welch import Counts
+from ppl_hmm.exact.baum_welch import Counts, LawsT
 
-#: Names of the laws of a model, in the order of their arrays.
-LAWS = ("initial", "transition", "emission")
+#: Names of the laws of a model without a memory, in the order of their arrays.
+LAWS = Counts._fields
 
 #: A concentration for all laws, or one (or an array of them) for each that is named.
 Concentration = float | Mapping[str, ArrayLike | Tensor]
 
 
-class Pseudocounts(NamedTuple):
-    """α − 1 of Dirichlet(α) priors, shaped to add to :class:`~ppl_hmm.exact.baum_welch.Counts`."""
+def require_laws(what: str, given: Iterable[str], names: Sequence[str]) -> None:
+    """Raise :class:`InvalidInput` unless all that is given are names of laws."""
+    unknown = sorted(set(map(str, given)) - set(names))
+    if unknown:
+        raise InvalidInput(what, f"only {', '.join(names)}", ", ".join(unknown), "drop the others")
 
-    initial: Tensor  # (K,)
-    transition: Tensor  # (K,K)
-    emission: Tensor  # (V,K)
+
+def shape_in_model(name: str, law: Tensor) -> tuple[int, ...]:
+    """Return the shape that a law (P,…) has in a model: arrays of emissions have tokens before states."""
+    return tuple((law.mT if name == "emission" else law).shape[1:])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pseudocounts(Generic[LawsT]):
+    """α − 1 of Dirichlet(α) priors, shaped to add to expected counts of one model."""
+
+    laws: LawsT
 
     @classmethod
-    def of(
-        cls, prior: Concentration | None, n_states: int, vocabulary_size: int, dtype: torch.dtype, device: torch.device
-    ) -> Pseudocounts | None:
-        """Return the pseudocounts of a prior; None without one.
+    def of(cls, prior: Concentration | None, like: LawsT) -> Pseudocounts[LawsT] | None:
+        """Return the pseudocounts of a prior on laws like these; None without one.
 
         Raises
         ------
@@ -41,25 +51,24 @@ class Pseudocounts(NamedTuple):
         """
         if prior is None:
             return None
-        given = prior if isinstance(prior, Mapping) else dict.fromkeys(LAWS, prior)
-        unknown = sorted(set(map(str, given)) - set(LAWS))
-        if unknown:
-            raise InvalidInput("names in prior", f"only {', '.join(LAWS)}", ", ".join(unknown), "drop the others")
-        shapes = ((n_states,), (n_states, n_states), (n_states, vocabulary_size))
-        made = [_excess(name, given.get(name, 1.0), shape) for name, shape in zip(LAWS, shapes, strict=True)]
-        made[-1] = made[-1].T
-        return cls(*(each.to(dtype=dtype, device=device) for each in made))
+        given = prior if isinstance(prior, Mapping) else dict.fromkeys(like._fields, prior)
+        require_laws("names in prior", given, like._fields)
+        made = []
+        for name, law in like._asdict().items():
+            excess = _excess(name, given.get(name, 1.0), shape_in_model(name, law)).to(law)
+            made.append(excess.mT if name == "emission" else excess)
+        return cls(like._make(made))
 
-    def added(self, counts: Counts, parameters: Counts) -> Counts:
+    def added(self, counts: LawsT, parameters: LawsT) -> LawsT:
         """Return counts with those of the prior, where parameters are not zero: zeros are outside of what it is on."""
-        triples = zip(counts, self, parameters, strict=True)
-        return Counts(*(count + torch.where(value > 0, extra, 0) for count, extra, value in triples))
+        triples = zip(counts, self.laws, parameters, strict=True)
+        return counts._make(count + torch.where(value > 0, extra, 0) for count, extra, value in triples)
 
-    def log_density(self, parameters: Counts) -> Tensor:
+    def log_density(self, parameters: LawsT) -> Tensor:
         """Return Σ (α−1)·log parameter (P,) over positive parameters: the log prior up to a constant."""
         terms = (
             torch.where((value > 0) & (extra > 0), extra * safe_log(value), 0).double().flatten(1).sum(1)
-            for extra, value in zip(self, parameters, strict=True)
+            for extra, value in zip(self.laws, parameters, strict=True)
         )
         return torch.stack(list(terms)).sum(0)
 

@@ -33,10 +33,10 @@ from ppl_hmm.errors import InvalidInput, one_of
 from ppl_hmm.estimation.anchors import anchor_start
 from ppl_hmm.estimation.contexts import context_start
 from ppl_hmm.estimation.moments import noise, noisy_frequencies
-from ppl_hmm.estimation.priors import LAWS
+from ppl_hmm.estimation.priors import require_laws, shape_in_model
 from ppl_hmm.estimation.spectral import spectral_start
 from ppl_hmm.estimation.texts import WeightedTexts
-from ppl_hmm.exact.baum_welch import Counts
+from ppl_hmm.exact.baum_welch import Counts, LawsT
 
 RANDOM, CONTEXTS, SPECTRAL, ANCHORS, MIXED = "random", "contexts", "spectral", "anchors", "mixed"
 
@@ -71,7 +71,7 @@ def starting_laws(
     return Counts(*map(torch.cat, zip(*made, strict=True))), kinds
 
 
-def restricted(start: Counts, allowed: Mapping[str, ArrayLike | Tensor] | None) -> Counts:
+def restricted(start: LawsT, allowed: Mapping[str, ArrayLike | Tensor] | None) -> LawsT:
     """Return the start with zeros wherever an allowed entry is zero, and rows that sum to one again.
 
     Raises
@@ -81,17 +81,14 @@ def restricted(start: Counts, allowed: Mapping[str, ArrayLike | Tensor] | None) 
     """
     if allowed is None:
         return start
-    unknown = sorted(set(map(str, allowed)) - set(LAWS))
-    if unknown:
-        raise InvalidInput("names in allowed", f"only {', '.join(LAWS)}", ", ".join(unknown), "drop the others")
-    return Counts(
-        *(_masked(name, law, allowed[name]) if name in allowed else law for name, law in zip(LAWS, start, strict=True))
-    )
+    require_laws("names in allowed", allowed, start._fields)
+    laws = start._asdict().items()
+    return start._make(_masked(name, law, allowed[name]) if name in allowed else law for name, law in laws)
 
 
 def _masked(name: str, law: Tensor, allowed: ArrayLike | Tensor) -> Tensor:
-    by_token = name == "emission"  # (R,V,K): its rows are laws over V
-    shape = tuple(law.mT.shape[1:] if by_token else law.shape[1:])
+    by_token = name == "emission"  # (R,…,V,K): its rows are laws over V
+    shape = shape_in_model(name, law)
     mask = as_tensor(allowed, what=f"allowed {name}") != 0
     if tuple(mask.shape) != shape:
         raise InvalidInput(f"allowed {name}", f"shape {shape}", f"shape {tuple(mask.shape)}", "give one entry for each")
@@ -102,5 +99,5 @@ def _masked(name: str, law: Tensor, allowed: ArrayLike | Tensor) -> Tensor:
             f"allowed {name}{where or ''}", "a law with an entry that is allowed", "none", "allow at least one"
         )
     dim = -2 if by_token else -1
-    kept = law * (mask.T if by_token else mask).to(law)
+    kept = law * (mask.mT if by_token else mask).to(law)
     return kept / kept.sum(dim, keepdim=True)

@@ -7,7 +7,7 @@ emitted token in its row of the table. Source: Baum, Petrie, Soules & Weiss (197
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ppl_hmm.exact.backends.contract import Lengths
 from ppl_hmm.exact.chain import evidence_and_gradient
+from ppl_hmm.exact.mixture import MemoryText, blocks, log_joint_memory
 from ppl_hmm.exact.recursion import Chain
 
 Rows = Float[Tensor, "P ..."]
@@ -32,6 +33,19 @@ class Counts(NamedTuple):
     emission: Float[Tensor, "P V K"]  # tokens first, as in a table of likelihood rows
 
 
+class MemoryCounts(NamedTuple):
+    """As :class:`Counts`, of chains with a memory."""
+
+    memory_prior: Float[Tensor, "P N m"]
+    initial: Float[Tensor, "P K"]
+    transition: Float[Tensor, "P K K"]
+    emission: Float[Tensor, "P m V K"]
+
+
+#: Parameters of a kind of model, or counts of their uses.
+LawsT = TypeVar("LawsT", Counts, MemoryCounts)
+
+
 def expected_counts(
     chain: Chain, weights: Float[Tensor, "P B"], lengths: Lengths, *, backend: str | None = None
 ) -> tuple[Float[Tensor, "P B"], Counts]:
@@ -43,6 +57,37 @@ def expected_counts(
     # By a parameter of zero the derivative may be infinite; its count is zero all the same.
     counts = (torch.where(p > 0, p * by_p, 0) for p, by_p in zip(chain.parameters, gradient, strict=True))
     return log_evidence, Counts(*counts)
+
+
+@torch.no_grad()
+def expected_counts_of_memories(
+    text: MemoryText, weights: Float[Tensor, "P B"], lengths: Lengths, *, backend: str | None = None
+) -> tuple[Float[Tensor, "P B"], MemoryCounts]:
+    """Return log P(x_b) and expected counts, of chains with a memory. Cost O(C·B·T·K²) for C = m^N memories.
+
+    They are the counts of the model written out on pairs of a memory and a state, each added to the parameter that its
+    pairs share: given a memory the states are a plain chain, whose texts count with weight P(M | x_b).
+    """
+    log_joint = log_joint_memory(text)  # (P,B,C)
+    log_evidence = log_joint.logsumexp(-1)
+    possible = log_evidence > -torch.inf
+    law = torch.where(possible[..., None], log_joint - log_evidence[..., None], -torch.inf).exp()
+    shares = (law * weights[..., None]).mT  # (P,C,B)
+    total = MemoryCounts(*map(torch.zeros_like, (text.memory_prior, text.initial, text.transition, text.table)))
+    occurs, ends, first = text.rows_of_text.nonzero()[:, 0], lengths, 0
+    for block in blocks(text.with_rows_of_text()):
+        n_memories = len(block.memories)
+        own, first = shares[:, first : first + n_memories], first + n_memories
+        repeated = None if ends is None else ends.repeat(1, n_memories)
+        _, counts = expected_counts(block.chain, own.flatten(1), repeated, backend=backend)
+        total.initial.add_(counts.initial)
+        total.transition.add_(counts.transition)
+        cells = torch.nn.functional.one_hot(block.memories.to(own.device), text.memory_prior.shape[2]).to(own)
+        total.memory_prior.add_(torch.einsum("pcb,cnm->pnm", own, cells))
+        reads = torch.nn.functional.one_hot(text.values_read(block.memories), text.table.shape[1]).to(own)
+        by_value = torch.einsum("pcrk,pckm->pmrk", block.unfold(counts.emission), reads)
+        total.emission.index_add_(2, occurs, by_value)
+    return log_evidence, total
 
 
 def most_likely_law(counts: Rows, otherwise: Rows, dim: int) -> Rows:

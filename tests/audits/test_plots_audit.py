@@ -328,7 +328,7 @@ def test_more_classes_than_colours():
 # What is drawn.
 
 
-def test_every_figure_has_titles_and_labels_and_leaves_pyplot_alone(tree, tmp_path):
+def test_every_figure_has_titles_and_labels_and_leaves_pyplot_alone(tree):
     before = pyplot.get_fignums()
     for name in available(tree):
         figure = draw_audit(name, tree)
@@ -338,8 +338,20 @@ def test_every_figure_has_titles_and_labels_and_leaves_pyplot_alone(tree, tmp_pa
         if name != "simplex":
             assert figure.axes[-1].get_xlabel()
             assert figure.axes[0].get_ylabel() or figure.get_supylabel()
-        assert [path.suffix for path in save(figure, tmp_path / name)] == [".png", ".svg"]
+        figure.draw_without_rendering()
     assert pyplot.get_fignums() == before
+
+
+@pytest.mark.parametrize("name", ["aliased", "memory"])
+def test_every_figure_is_written(name, tmp_path):
+    for figure in available(audited(name)):
+        paths = save(draw_audit(figure, audited(name)), tmp_path / figure)
+        assert [path.suffix for path in paths] == [".png", ".svg"]
+        assert all(path.stat().st_size > 1000 for path in paths)
+
+
+def test_every_figure_is_among_those_written():
+    assert {*available(audited("aliased")), *available(audited("memory"))} == set(AUDIT_FIGURES)
 
 
 def test_lines_are_the_spectra():

@@ -64,6 +64,7 @@ FUNCTIONS = {
     "causal_certificate": lambda text: ppl_hmm.causal_certificate(MODEL, TASK, tokens=text).reasons,
     "check_fit": lambda text: ppl_hmm.check_fit(MODEL, text, n_replicates=2, seed=0),
     "exact_witness": lambda text: ppl_hmm.exact_witness(MODEL, TASK, text),
+    "fit_bayes": lambda text: ppl_hmm.fit_bayes(text, 2, method="gibbs", chains=1, draws=3, tune=1, seed=0),
     "fit_em": lambda text: ppl_hmm.fit_em(text, 2, restarts=2, max_iterations=3, seed=0).model,
     "fit_prompt": lambda text: (
         ppl_hmm.fit_prompt(LM, text, [0, 1, 0, 1, 0], validation=(text, [0, 1, 0, 1, 0]), restarts=1, seed=0).prompt

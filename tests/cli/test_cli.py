@@ -296,7 +296,7 @@ def test_an_interruption_says_how_to_go_on(command, call, tmp_path, monkeypatch)
     assert output == ""
     assert (
         errors.splitlines()[-1]
-        == "ppl-hmm: interrupted; an experiment goes on where it stopped when the same command is run again"
+        == "ppl-hmm: interrupted; an experiment or a fit goes on where it stopped when the same command is run again"
     )
 
 

@@ -104,8 +104,9 @@ def no_computing(monkeypatch):
 # The numbers.
 
 
-def test_the_numbers_do_not_depend_on_the_workers(experiment, finished, tmp_path):
-    tree, other = finished[1], smoke(experiment, tmp_path / "two", workers=2)
+def test_the_numbers_do_not_depend_on_the_workers(smoke_runs, tmp_path):
+    """The right panel; two workers compute the left one, stopped and continued, in test_resume."""
+    tree, other = smoke_runs(MemoryVsVanilla)[1], smoke(MemoryVsVanilla, tmp_path / "two", workers=2)
     assert list(tree.children) == list(other.children)
     for group in (schema.RESULTS, schema.PUBLISHED, schema.SETTINGS):
         xr.testing.assert_identical(tree[group].to_dataset(), other[group].to_dataset())

@@ -74,6 +74,26 @@ def test_unseen_words_are_unknown_and_not_impossible():
     assert np.isfinite(found["held_out/perplexity"]).all()
 
 
+def test_draws_predict_by_their_average(tree, tmp_path):
+    options = {"method": "gibbs", "chains": 2, "draws": 20, "seed": 0, "store": tmp_path / "work"}
+    done = []
+    found = fit_corpus(TEXT, "word", (2,), progress=lambda *each: done.append(each), **options)
+    validate(found)
+    assert done[-1] == (40, 40)
+    draws = found["draws/2/posterior"].to_dataset()
+    models = HMM(*(draws[name].values.reshape(40, *draws[name].shape[2:]) for name in HMM.dimensions))
+    vocabulary = Vocabulary.from_dataset(found["vocabulary"].to_dataset())
+    tokens = vocabulary.encode(hold_out(cut([TEXT], "word"), 0.1, seed=0)[1])[0]
+    wanted = log_likelihood(models, tokens).exp().mean(0).log()
+    perplexity = found["held_out/perplexity"].sel(n_states=2).item()
+    assert perplexity == pytest.approx(np.exp(-wanted.sum().item() / tokens.numel()))
+    assert perplexity == pytest.approx(tree["held_out/perplexity"].sel(n_states=2).item(), rel=0.02)
+    assert set(draws["token"].values) == {*WORDS, "<unknown>"}
+    with ThreadPoolExecutor(1) as executor:
+        again = fit_corpus(TEXT, "word", (2,), executor=executor, **options)
+    xr.testing.assert_identical(again["draws/2/posterior"].to_dataset(), draws)
+
+
 def test_any_executor_gives_the_same(tree):
     done = []
     with ThreadPoolExecutor(1) as executor:
@@ -100,7 +120,7 @@ def test_figures_name_tokens_and_states(tree):
 
 
 BAD = [
-    case("method", lambda: fit_corpus(TEXT, method="gibbs", seed=0), "method", "em", "'gibbs'"),
+    case("method", lambda: fit_corpus(TEXT, method="magic", seed=0), "method", "em", "'magic'"),
     case("unit", lambda: fit_corpus(TEXT, "letter", seed=0), "unit", "char, word", "'letter'"),
     case("no sizes", lambda: fit_corpus(TEXT, n_states=(), seed=0), "n_states", "at least one", "[]"),
     case("equal sizes", lambda: fit_corpus(TEXT, n_states=(2, 2), seed=0), "n_states", "different", "[2, 2]"),

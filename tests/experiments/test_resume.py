@@ -25,20 +25,21 @@ PATIENCE = 120
 class OfThePackage:
     """A run of the command line, the smallest with enough cells to be stopped between two of them: four."""
 
-    seeds = 6
+    states, seeds = (3, 4), 6
 
     @classmethod
-    def run(cls, out, **options) -> xr.DataTree:
-        return head_vs_prompt(HeadVsPrompt.smoke.states, cls.seeds, out, **options, **HeadVsPrompt.smoke.sizes)
+    def run(cls, out, *, seeds=seeds, **options) -> xr.DataTree:
+        return head_vs_prompt(cls.states, seeds, out, **options, **HeadVsPrompt.smoke.sizes)
 
     @classmethod
-    def command(cls, out, *options) -> list[str]:
-        return ["reproduce", "head-vs-prompt", "--smoke", "--seeds", str(cls.seeds), "--out", str(out), *options]
+    def command(cls, out, *options, seeds=seeds) -> list[str]:
+        sizes = ("--states", ",".join(map(str, cls.states)), "--seeds", str(seeds))
+        return ["reproduce", "head-vs-prompt", "--smoke", *sizes, "--out", str(out), *options]
 
     @classmethod
-    def start(cls, out, *options) -> subprocess.Popen:
+    def start(cls, out, *options, **sizes) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "ppl_hmm.cli", *cls.command(out, *options)],
+            [sys.executable, "-m", "ppl_hmm.cli", *cls.command(out, *options, **sizes)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -77,12 +78,12 @@ def uninterrupted(tmp_path_factory):
     return get
 
 
-def wait_for_a_cell(out) -> dict[str, float]:
-    """Return the seconds of each finished cell, as soon as there is one and before all are."""
+def wait_for_a_cell(out, more_than: int = 0) -> dict[str, float]:
+    """Return the seconds of each finished cell, as soon as there are more than so many and before all are."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         cells = [path for path in (out / "cells").glob("states*.zarr") if path.is_dir()]
-        if cells:
+        if len(cells) > more_than:
             assert not (out / "results.zarr").exists(), "too late: the run is finished"
             return {path.name: float(xr.open_zarr(path)["seconds"].values.flat[0]) for path in cells}
         time.sleep(0.02)
@@ -108,19 +109,26 @@ def assert_kept(tree: xr.DataTree, finished: dict[str, float]) -> None:
         assert float(seconds.sel(n_states=n_states, seed=seed)) == before
 
 
-@pytest.mark.parametrize("experiment", [OfThePackage, OfAUser])
-def test_a_killed_run_is_continued(experiment, tmp_path, uninterrupted):
-    out = tmp_path / "out"
-    process = experiment.start(out)
-    finished = wait_for_a_cell(out)
+def kill(process: subprocess.Popen) -> None:
     workers = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
     wait_for_orphans(workers)
-    partial = open_results(out)
-    assert 0 < int(partial["results"]["accuracy"].notnull().sum()) < partial["results"]["accuracy"].size
-    tree = experiment.finish(out)
-    assert_same(tree, uninterrupted(experiment))
+
+
+def assert_partial(out) -> None:
+    accuracy = open_results(out)["results"]["accuracy"]
+    assert 0 < int(accuracy.notnull().sum()) < accuracy.size
+
+
+def test_a_killed_run_is_continued(tmp_path, uninterrupted):
+    out = tmp_path / "out"
+    process = OfAUser.start(out)
+    finished = wait_for_a_cell(out)
+    kill(process)
+    assert_partial(out)
+    tree = OfAUser.finish(out)
+    assert_same(tree, uninterrupted(OfAUser))
     assert_kept(tree, finished)
     assert not (out / "cells").exists()
 
@@ -151,7 +159,8 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-def test_an_interrupted_run_says_how_to_go_on(tmp_path, uninterrupted, interruptible):
+def test_a_command_that_is_interrupted_and_then_killed_is_continued(tmp_path, uninterrupted, interruptible):
+    """Ctrl-C says how to go on; what either leaves is kept; the same command ends as if neither had come."""
     out = tmp_path / "out"
     process = OfThePackage.start(out)
     finished = wait_for_a_cell(out)
@@ -160,12 +169,17 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path, uninterrupted, interrupt
     assert process.returncode == 130
     assert (
         errors.splitlines()[-1]
-        == "ppl-hmm: interrupted; an experiment goes on where it stopped when the same command is run again"
+        == "ppl-hmm: interrupted; an experiment or a fit goes on where it stopped when the same command is run again"
     )
     assert "Traceback" not in errors
+    process = OfThePackage.start(out)
+    finished |= wait_for_a_cell(out, more_than=len(finished))
+    kill(process)
+    assert_partial(out)
     tree = OfThePackage.finish(out)
     assert_same(tree, uninterrupted(OfThePackage))
     assert_kept(tree, finished)
+    assert not (out / "cells").exists()
 
 
 # Dask's own start and stop leave sockets and event loops to the garbage collector.
@@ -175,10 +189,10 @@ def test_a_cluster_changes_nothing(tmp_path, uninterrupted):
         with Client(cluster) as client:
             tree = OfAUser.run(tmp_path / "api", executor=client.get_executor(pure=False))
         assert_same(tree, uninterrupted(OfAUser))
-        process = OfThePackage.start(tmp_path / "cli", "--scheduler", cluster.scheduler_address)
+        process = OfThePackage.start(tmp_path / "cli", "--scheduler", cluster.scheduler_address, seeds=1)
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
-        assert_same(open_results(tmp_path / "cli"), uninterrupted(OfThePackage))
+    assert_same(open_results(tmp_path / "cli"), OfThePackage.run(tmp_path / "here", seeds=1, workers=1))
 
 
 def contents(path) -> dict[str, tuple[float, bytes]]:

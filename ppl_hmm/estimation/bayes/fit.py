@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,12 @@ from ppl_hmm.estimation.texts import WeightedTexts
 from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Model, Text
 from ppl_hmm.programs.priors import DirichletRows
+
+_log = logging.getLogger("ppl_hmm")
+_OF_A_GUIDE = (
+    "These are draws of an approximation whose laws are independent: they spread less than the posterior. "
+    "Use 'hmc' or 'gibbs' for intervals."
+)
 
 Method = Literal["hmc", "nuts", "gibbs", "svi"]
 
@@ -93,7 +100,10 @@ def fit_bayes(
         matrix, ``transition_trace_squared`` tr A², ``log_evidence`` in nats. ``/prior``: as many draws of the prior, in
         one chain. ``/sample_stats``: ``lp``, the log density. ``/log_likelihood``: ``text`` (sequence).
         ``/posterior_predictive``: ``token`` (sequence, position), a text of some draws. ``/observed_data``: the text.
-        ``/model``: the draw of highest posterior density.
+        ``/mixing``: whether chains agree: ``rhat``, ``ess_bulk``, ``ess_tail`` (quantity), of what does not depend on
+        the order of states; chains that stay in different modes by ``mode_of_chain`` (chain), with ``evidence_gap``
+        (mode) in nats and stacking ``weight`` (chain); attributes ``agreement`` and, in words, ``summary``, which is
+        logged as a warning unless all agree. ``/model``: the draw of highest posterior density.
 
     Raises
     ------
@@ -110,10 +120,12 @@ def fit_bayes(
     Notes
     -----
     The posterior is p(π₀, A, W | x) ∝ p(π₀, A, W) ∏_b P(x_b | π₀, A, W). It is the same for every order of the states:
-    compare chains by what does not depend on it. Cost O(C·B·T·K²) a draw by Gibbs sampling, m^N times that with a
-    memory.
+    compare chains by what does not depend on it. Cost O(C·B·T·K²) a draw by Gibbs sampling, and a leapfrog step by
+    ``'hmc'``, of which a draw takes some tens; m^N times that with a memory. Hamiltonian samplers move in isometric
+    log-ratio coordinates, where a share below e^−600 does not exist: priors far below α = 0.1 are for Gibbs sampling.
 
-    Source: Scott (2002); Gelman et al. (2013), §11.
+    Source: Scott (2002); Gelman et al. (2013), §11; Hoffman, Radul & Sountsov (2021) for ``'hmc'``; Yao, Vehtari &
+    Gelman (2022) for the weights of modes.
 
     Examples
     --------
@@ -141,14 +153,20 @@ def fit_bayes(
     stream = generator(seed, "posterior draws")
 
     def begin() -> dict[str, Tensor]:
-        laws = starts.spread_laws(target, chains, stream) if given is None else given
+        laws = starts.spread_laws(target, checked, chains, stream) if given is None else given
         return sampler.start(target, laws, stream)
 
     after = generator(derived_seed(seed, "groups"), "groups") if isinstance(seed, int) else stream
     drawn = run(sampler, target, begin, schedule, store, progress)
+    draws_of = schema.DrawsOf.of_method(method)
     attributes = settings | ({"seed": str(seed)} if isinstance(seed, torch.Generator) else {})
-    attributes |= {schema.DRAWS_OF: schema.DrawsOf.of_method(method).value}
-    return as_tree(target, checked, drawn, after, attributes)
+    tree = as_tree(target, checked, drawn, after, {**attributes, schema.DRAWS_OF: draws_of.value})
+    found = tree[schema.MIXING].attrs
+    if found["agreement"] != schema.Agreement.MIXED:
+        _log.warning("fit_bayes: %s", found["summary"])
+    if draws_of is schema.DrawsOf.GUIDE:
+        _log.warning("fit_bayes: %s", _OF_A_GUIDE)
+    return tree
 
 
 def _shapes(

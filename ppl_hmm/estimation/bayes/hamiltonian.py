@@ -37,7 +37,7 @@ ACCEPTANCE = 0.651
 MOST_STEPS = 1000
 #: A trajectory whose energy grows by more has diverged (nats).
 MOST_ENERGY = 1000.0
-_FIRST_STEP, _FIRST_TIME = 0.03, 0.5
+_FIRST_STEP, _FIRST_TIME = 0.1, 0.5
 #: What of a state is a record.
 _RECORDS = (Density, Scales, Steps, Times)
 
@@ -81,12 +81,12 @@ class HamiltonianSampler:
 
     def advance(self, target: Target, state: State, n: int, tuning: bool) -> tuple[State, Block]:
         """Return the state after n draws of each chain, and the draws. Cost O(C·B·T·K²) a leapfrog step."""
-        log_posterior, number = LogPosterior(target), int(state["number"])
+        log_posterior, begun = LogPosterior(target), int(state["number"])
         stream = restored_stream(state["stream"])
         points, density, scales, steps, times = state["points"], *(_record(kind, state) for kind in _RECORDS)
         drawn: list[Tensor] = []
         said: list[dict[str, Tensor]] = []
-        for number in range(number + 1, number + n + 1):
+        for number in range(begun + 1, begun + n + 1):
             step = (steps.log_step if tuning else steps.log_step_mean).exp()
             time = halton(number) * (times.log_time if tuning else times.log_time_mean).exp()
             n_steps = int((time / step).ceil().clamp(1, MOST_STEPS))
@@ -98,7 +98,7 @@ class HamiltonianSampler:
             said.append(_statistics(draw, step, n_steps))
         after = {
             "points": points,
-            "number": torch.tensor(number, device=CPU),
+            "number": torch.tensor(begun + n, device=CPU),
             "stream": saved_stream(stream),
         }
         for record in (density, scales, steps, times):

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
-from arviz_stats.base import array_stats
+from arviz_stats.base.array import array_stats
+from numpy.typing import ArrayLike
 from scipy.optimize import LinearConstraint, minimize
 from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
@@ -33,7 +34,7 @@ FEWEST_DRAWS = 4
 
 
 def mixing(
-    quantities: Mapping[str, np.ndarray], log_likelihood: np.ndarray, diverging: np.ndarray | None = None
+    quantities: Mapping[str, np.ndarray], log_likelihood: np.ndarray, diverging: ArrayLike | None = None
 ) -> xr.Dataset:
     """Return how far chains agree.
 
@@ -95,7 +96,7 @@ def _rhat(values: np.ndarray) -> float:
     spread = np.ptp(values, axis=1)
     if not spread.any():
         return 1.0 if np.ptp(values) == 0 else np.inf
-    return float(array_stats.rhat(values))
+    return float(np.asarray(array_stats.rhat(values)))
 
 
 def _effective(values: np.ndarray, method: str) -> float:
@@ -104,7 +105,8 @@ def _effective(values: np.ndarray, method: str) -> float:
         return 0.0
     if not np.ptp(values, axis=1).any():
         return float(values.size) if np.ptp(values) == 0 else 0.0
-    return float(array_stats.ess(values, method=method, prob=(0.05, 0.95) if method == "tail" else None))
+    within = (0.05, 0.95) if method == "tail" else None
+    return float(np.asarray(array_stats.ess(values, method=method, prob=within)))
 
 
 def _modes(values: np.ndarray) -> np.ndarray:
@@ -127,7 +129,10 @@ def _weights(modes: np.ndarray, log_likelihood: np.ndarray) -> np.ndarray:
 
 
 def _left_out(log_likelihood: np.ndarray) -> np.ndarray:
-    """Return log p(x_b | x_{−b}) (B,) from draws (C,D,B) given all texts: weights 1/p(x_b), none above √S of the mean."""
+    """Return log p(x_b | x_{−b}) (B,) from S = C·D draws (C,D,B) given all texts.
+
+    Their weights are 1/p(x_b | draw), none more than √S times the mean.
+    """
     own = log_likelihood.reshape(-1, log_likelihood.shape[-1])
     n_draws = len(own)
     largest = logsumexp(-own, axis=0) - 0.5 * np.log(n_draws)  # log (mean weight · √S)
@@ -159,7 +164,8 @@ def _summary(agreement: Agreement, found: xr.Dataset, n_draws: int) -> str:
         Agreement.MIXED: f"The chains agree: the largest R-hat is {found[schema.RHAT].max().item():.3f}, and the draws "
         f"are worth at least {fewest} independent ones.",
         Agreement.UNFINISHED: f"The chains do not agree yet: {where}, above {AGREE}. Draw more before relying on them.",
-        Agreement.MODES: f"The chains stay in {found.sizes[schema.MODE]} different modes: {where}. {_modes_in_words(found)}",
+        Agreement.MODES: f"The chains stay in {found.sizes[schema.MODE]} different modes: {where}. "
+        f"{_modes_in_words(found)}",
         Agreement.UNKNOWN: f"Nothing can be said of agreement from {n_draws} draws a chain: draw at least "
         f"{FEWEST_DRAWS}.",
     }

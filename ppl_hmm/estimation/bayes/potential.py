@@ -52,7 +52,8 @@ class LogPosterior:
         laws = {name: each.exp() for name, each in log_laws.items()}
         counts, log_evidence = self.target.counts(laws)
         density = log_evidence + self._log_prior(log_laws)
-        gradient = self.coordinates.pulled_back({name: self._by_log_odds(name, laws[name], counts[name]) for name in laws})
+        by_log_odds = {name: self._by_log_odds(name, laws[name], counts[name]) for name in laws}
+        gradient = self.coordinates.pulled_back(by_log_odds)
         return Density(torch.where(inside, density, -torch.inf), torch.where(inside[:, None], gradient, 0))
 
     def _log_prior(self, log_laws: Mapping[str, Tensor]) -> Tensor:
@@ -64,10 +65,11 @@ class LogPosterior:
     @functools.cached_property
     def _constant(self) -> Tensor:
         """What does not depend on the point: of the prior, and of the Jacobian."""
-        uniform = {name: torch.full_like(a, 1 / a.shape[-1])[None] for name, a in self.target.prior.concentrations.items()}
+        prior = self.target.prior
+        uniform = {name: torch.full_like(a, 1 / a.shape[-1])[None] for name, a in prior.concentrations.items()}
         logs = {name: law.log() for name, law in uniform.items()}
-        density = self.target.prior.log_density(uniform) + self.coordinates.log_jacobian(logs)
-        return density - sum((a * logs[name]).sum() for name, a in self.target.prior.concentrations.items())
+        varying = sum(float((a * logs[name]).sum()) for name, a in prior.concentrations.items())
+        return prior.log_density(uniform) + self.coordinates.log_jacobian(logs) - varying
 
     def _by_log_odds(self, name: str, law: Tensor, counts: Tensor) -> Tensor:
         """Return counts + α − x Σ (counts + α): α, not α − 1, with the Jacobian's."""

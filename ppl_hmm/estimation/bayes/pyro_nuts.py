@@ -28,7 +28,7 @@ from ppl_hmm.estimation.bayes.tuning import Scales, Steps
 #: Mean acceptance over a tree to aim at (Hoffman & Gelman 2014, §4.2).
 ACCEPTANCE = 0.8
 _SITE = "coordinates"
-_FIRST_STEP = 0.03
+_FIRST_STEP = 0.1
 #: What of a state is a record, chains first.
 _RECORDS = (Scales, Steps)
 

@@ -10,7 +10,6 @@ but its state, so that a run that goes on is, bit for bit, the run that was not 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ import torch
 import xarray as xr
 
 from ppl_hmm import schema
-from ppl_hmm._version import __version__
-from ppl_hmm.base import atomic, hashed
+from ppl_hmm.base import atomic, configured, hashed
 from ppl_hmm.errors import ForeignFile
 from ppl_hmm.estimation.bayes.sampler import Block, Sampler, State
 from ppl_hmm.estimation.bayes.target import Target
@@ -91,13 +89,8 @@ class Store:
     """
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
-        self.path = atomic.as_path(path, "store")
-        configuration = {"package": "ppl_hmm", "version": __version__, "settings": dict(settings)}
+        self.path = configured.hold(path, _CONFIGURATION, "run", settings)
         try:
-            if not self.path.exists() or (self.path.is_dir() and all(map(atomic.is_part, self.path.iterdir()))):
-                self.path.mkdir(parents=True, exist_ok=True)
-                atomic.create(json.dumps(configuration, indent=2).encode(), self.path / _CONFIGURATION)
-            _require_same(self.path, configuration)
             (self.path / _BLOCKS).mkdir(exist_ok=True)
         except OSError as error:
             raise ForeignFile(
@@ -164,25 +157,3 @@ def _joined(blocks: list[Block]) -> Block:
 
 def _dimensions(name: str, n: int) -> tuple[str, ...]:
     return tuple(f"{name}_{axis}" for axis in range(n))
-
-
-def _require_same(path: Path, wanted: dict[str, Any]) -> None:
-    """Raise unless a directory holds a run of this configuration."""
-    try:
-        found = json.loads((path / _CONFIGURATION).read_text())
-        known = found["package"] == "ppl_hmm"
-        settings = dict(found["settings"])
-    except (OSError, ValueError, KeyError, TypeError):
-        known, settings, found = False, {}, {}
-    if not known:
-        expected, got = "a run of this package, or a new directory", f"no readable {_CONFIGURATION} in it"
-        raise ForeignFile(f"output {path}", expected, got, "choose another out")
-    ours = json.loads(json.dumps(wanted))
-    if found == ours:
-        return
-    sides = ({"version": side.get("version"), **side["settings"]} for side in (ours, {**found, "settings": settings}))
-    asked, there = sides
-    differing = [name for name in {**asked, **there} if asked.get(name) != there.get(name)]
-    expected, got = (", ".join(f"{name}={side.get(name)}" for name in differing) for side in (asked, there))
-    remedy = "choose another out, or repeat the settings found there"
-    raise ForeignFile(f"output {path} holds another run", expected, got, remedy)

@@ -44,8 +44,8 @@ class SimplexCoordinates:
         parts = coordinates.split(list(self.sizes.values()), -1)
         found = {}
         for (name, shape), part in zip(self.shapes.items(), parts, strict=True):
-            log_odds = part.reshape(len(coordinates), *shape[:-1], shape[-1] - 1) @ contrasts(shape[-1], part.dtype, part.device).T
-            found[name] = log_odds.log_softmax(-1)
+            of_laws = part.reshape(len(coordinates), *shape[:-1], shape[-1] - 1)
+            found[name] = (of_laws @ contrasts(shape[-1], part.dtype, part.device).T).log_softmax(-1)
         return found
 
     def pulled_back(self, by_log_odds: Mapping[str, Tensor]) -> Tensor:

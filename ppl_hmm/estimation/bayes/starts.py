@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ppl_hmm.estimation.bayes.prior import Laws
 from ppl_hmm.estimation.bayes.target import Target
-from ppl_hmm.estimation.climb import Objective, climb
-from ppl_hmm.estimation.priors import Pseudocounts
-from ppl_hmm.estimation.starts import MIXED, starting_laws
-from ppl_hmm.exact.baum_welch import Counts
+from ppl_hmm.estimation.em import fit_em
 
-#: Expectation-maximisation before a chain: iterations at most, the gain of the last one in nats a token, and a prior
-#: that keeps laws off zero.
-_ITERATIONS, _GAIN, _CONCENTRATION = 100, 1e-4, 1.01
+#: Expectation-maximisation before a chain: starts for each that is kept, iterations at most, the gain of the last one
+#: in nats a token, and a prior that keeps laws off zero.
+_STARTS, _ITERATIONS, _GAIN, _CONCENTRATION = 4, 100, 1e-4, 1.01
 #: A chain starts as if its maximum had been seen on so small a share of the text: with this many times the variance.
 _SPREAD = 10.0
 
 
-def spread_laws(target: Target, chains: int, stream: torch.Generator) -> Laws:
+def spread_laws(target: Target, tokens: Tensor, chains: int, stream: torch.Generator) -> Laws:
     """Return laws (C,…) in turn around a maximum of the evidence and from the prior; with a memory, all from the prior.
 
-    Each maximum is climbed to from a start of its own.
+    Maxima are the best of four climbs for each.
     """
     laws = target.prior.draw(chains, stream)
     if target.cell_of_state is not None:
         return laws
-    n_climbed = (chains + 1) // 2
-    around, _ = target.counts(_maxima(target, n_climbed, stream))
+    around, _ = target.counts(_maxima(target, tokens, (chains + 1) // 2, stream))
     near = target.prior.draw_given({name: counts / _SPREAD for name, counts in around.items()}, stream)
     for name, law in laws.items():
         law[::2] = near[name]
     return laws
 
 
-def _maxima(target: Target, n: int, stream: torch.Generator) -> Laws:
-    """Return laws of n models at maxima of the evidence."""
-    texts, n_states = target.texts, target.prior.concentrations["initial"].shape[-1]
-    start, _ = starting_laws(texts, n_states, MIXED, n, stream)
-    like = start.initial
-    prior = Pseudocounts.of(_CONCENTRATION, n_states, texts.vocabulary_size, like.dtype, like.device)
-    objective = Objective(texts, prior, frozenset(), None)
-    found: Counts = climb(objective, start, _ITERATIONS, _GAIN * texts.n_observed).parameters
-    return {"initial": found.initial, "transition": found.transition, "emission": found.emission.mT.contiguous()}
+def _maxima(target: Target, tokens: Tensor, n: int, stream: torch.Generator) -> Laws:
+    """Return laws (n,…) at the highest maxima of the evidence that climbs from different starts came to."""
+    found = fit_em(
+        tokens,
+        target.prior.concentrations["initial"].shape[-1],
+        vocabulary_size=target.texts.vocabulary_size,
+        restarts=_STARTS * n,
+        prior=_CONCENTRATION,
+        max_iterations=_ITERATIONS,
+        tolerance=_GAIN * target.texts.n_observed,
+        seed=stream,
+    ).restarts
+    best = found.models[found.log_posterior.argsort(descending=True)[:n]]
+    return {name: getattr(best, name) for name in target.fields}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import torch
 from torch import Tensor
@@ -34,6 +33,7 @@ class Target:
     texts: WeightedTexts
     prior: DirichletPrior
     cell_of_state: Tensor | None = None
+    _own_texts: dict[int, tuple[Batch, ...]] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -74,17 +74,18 @@ class Target:
         """
         total = torch.zeros(len(laws["initial"]), dtype=torch.float64)
         summed = {name: torch.zeros_like(laws[name]) for name in self.fields}
-        for batch in self._each_text:
+        for batch in self._each_text(len(total)):
             text = self.text(laws, batch)
-            log_evidence, counts = draw_memory_counts(text, batch.lengths.expand(text.ids.shape[:2]), generator)
+            log_evidence, counts = draw_memory_counts(text, batch.lengths, generator)
             total = total + log_evidence.sum(-1)
             _add(summed, self._laws(counts))
         return summed, total
 
-    @functools.cached_property
-    def _each_text(self) -> tuple[Batch, ...]:
-        """The texts, each as often as it was given."""
-        return tuple(_repeated(batch) for batch in self.texts.batches)
+    def _each_text(self, n_chains: int) -> tuple[Batch, ...]:
+        """Return the texts, each as often as it was given, copied once for each chain: no draw copies them again."""
+        if n_chains not in self._own_texts:
+            self._own_texts[n_chains] = tuple(_repeated(batch, n_chains) for batch in self.texts.batches)
+        return self._own_texts[n_chains]
 
     def text(self, laws: Laws, batch: Batch) -> MemoryText:
         """Return a batch of texts as rows of the tables of these laws."""
@@ -113,14 +114,13 @@ def _add(total: Laws, part: Laws) -> None:
         total[name] += counts
 
 
-def _repeated(batch: Batch) -> Batch:
-    """Return each text as often as its weight says."""
-    if bool((batch.weights == 1).all()):
-        return batch
+def _repeated(batch: Batch, n_chains: int) -> Batch:
+    """Return each text as often as its weight says, for each chain: ids (C,B,T), lengths (C,B)."""
     times = batch.weights.long()
-    rows = (each.repeat_interleave(times, 0) for each in (batch.ids, batch.lengths, batch.weights, batch.numbers))
-    ids, lengths, weights, numbers = rows
-    return Batch(ids, lengths, torch.ones_like(weights), numbers)
+    ids, lengths = batch.ids.expand(n_chains, -1, -1), batch.lengths.expand(n_chains, -1)
+    numbers = batch.numbers.repeat_interleave(times)
+    own = (each.repeat_interleave(times, 1).contiguous() for each in (ids, lengths))
+    return Batch(*own, torch.ones(len(numbers), dtype=torch.float64), numbers)
 
 
 def _expected_of_chain(text: MemoryText, batch: Batch) -> tuple[Tensor, MemoryCounts]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -20,11 +21,12 @@ from ppl_hmm.estimation.checks import check_fit
 from ppl_hmm.estimation.em import fit_em
 from ppl_hmm.estimation.ngrams import NGramModel
 from ppl_hmm.experiments.engine.runner import Progress
+from ppl_hmm.experiments.fits import posterior
 from ppl_hmm.experiments.fits.blocks import cut, hold_out
+from ppl_hmm.experiments.fits.store import Size, SizeStore
 from ppl_hmm.inference.queries import log_likelihood
-from ppl_hmm.models import HMM
 
-Method = Literal["em"]
+Method = Literal["em", "hmc", "nuts", "gibbs", "svi"]
 
 #: Concentration of the Dirichlet prior on all laws: without it a state may forbid what held-out text does.
 CONCENTRATION = 1.01
@@ -48,20 +50,10 @@ class Split:
     ) -> Split:
         """Cut texts into blocks, hold some out, and number the tokens of the others."""
         check_unit(unit)
-        blocks = cut([text.lower() if lowercase else text for text in as_texts(texts)], unit)
+        blocks = cut([text.lower() if lowercase else text for text in texts], unit)
         training, held_out = hold_out(blocks, share, seed)
         vocabulary = Vocabulary.from_text(training, unit, max_size, _MIN_COUNT, lowercase)
         return cls(vocabulary, vocabulary.encode(training)[0], vocabulary.encode(held_out)[0])
-
-
-@dataclasses.dataclass(frozen=True)
-class _Size:
-    """What was fitted with one number of states."""
-
-    model: HMM
-    log_likelihood: np.ndarray  # (restart,) of the training text
-    converged: np.ndarray
-    n_reached_best: int
 
 
 def fit_corpus(
@@ -72,9 +64,12 @@ def fit_corpus(
     method: Method = "em",
     held_out: float = 0.1,
     restarts: int = 4,
+    chains: int = 4,
+    draws: int = 500,
     max_size: int | None = None,
     lowercase: bool = False,
     seed: int,
+    store: str | Path | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> xr.DataTree:
@@ -91,17 +86,24 @@ def fit_corpus(
     n_states
         Numbers of hidden states K, in the order of the results.
     method
-        ``'em'``: :func:`~ppl_hmm.fit_em`, with a Dirichlet prior of concentration :data:`CONCENTRATION`.
+        ``'em'``: :func:`~ppl_hmm.fit_em`, with a Dirichlet prior of concentration :data:`CONCENTRATION`. A method of
+        :func:`~ppl_hmm.fit_bayes`: draws of the posterior, with the prior
+        :data:`~ppl_hmm.experiments.fits.posterior.PRIOR`; held-out text is predicted by their average.
     held_out
         Share of the blocks.
     restarts
-        Of each size.
+        Of each size, by expectation-maximisation.
+    chains, draws
+        Of each size, by the other methods; as many draws again come before them, and are not kept.
     max_size, lowercase
         Of the :class:`~ppl_hmm.Vocabulary`, which is that of the training text; what occurs there once is unknown.
+    store
+        Directory in which each finished size, or draws as they come, are kept, so that the same call, also with further
+        sizes, goes on where it was stopped. None keeps nothing.
     executor
         Any ``concurrent.futures.Executor``, a job for each size; in this process by default.
     progress
-        Called with (sizes done, sizes in all).
+        Called with (sizes done, sizes in all); of draws, with (draws of each chain done, draws in all).
 
     Returns
     -------
@@ -109,12 +111,15 @@ def fit_corpus(
         ``/model``, that of the lowest held-out perplexity, and ``/models/<K>``, all of them, their tokens labelled;
         ``/vocabulary``; ``/held_out``: ``perplexity`` per token, by ``n_states``, and by ``baseline`` of interpolated
         unigrams, bigrams and trigrams, with the standard error of its logarithm; ``/restarts`` by ``n_states``;
-        ``/predictive_checks``: :func:`~ppl_hmm.check_fit` of ``/model`` on the held-out text.
+        ``/predictive_checks``: :func:`~ppl_hmm.check_fit` of ``/model`` on the held-out text. Of draws, ``/model`` is
+        the one of highest posterior density, ``/restarts`` are chains, and ``/draws/<K>`` is the tree of ``fit_bayes``.
 
     Raises
     ------
     InvalidInput
         Bad text or sizes; too little text to hold some out.
+    ForeignFile
+        A ``store`` that cannot be written, or holds something else, or fits of other text or settings.
 
     See Also
     --------
@@ -136,36 +141,69 @@ def fit_corpus(
     >>> tree["held_out/baseline_perplexity"].sel(baseline="unigram").round(1).item()
     4.2
     """
-    one_of("method", method, ("em",))
+    one_of("method", method, get_args(Method))
     sizes = [at_least("number of states", each, 1) for each in n_states]
     if not sizes or len(set(sizes)) < len(sizes):
         raise InvalidInput("n_states", "different numbers of states, at least one", str(sizes), "pass e.g. (2, 5, 10)")
+    texts = as_texts(texts)
     corpus = Split.of(texts, unit, held_out, seed, max_size, lowercase)
-    fits = _fit_all(corpus, sizes, at_least("restarts", restarts, 1), seed, executor, progress)
-    return _as_tree(corpus, fits, {"unit": unit, "method": method, "held_out": held_out, "seed": seed})
+    restarts, chains = at_least("restarts", restarts, 1), at_least("chains", chains, 1)
+    draws = at_least("draws", draws, 1)
+    attributes = {"unit": unit, "method": method, "held_out": held_out, "seed": seed}
+    kept = None
+    if store is not None:
+        others = {"restarts": restarts} if method == "em" else {"chains": chains, "draws": draws}
+        kept = SizeStore(store, texts, attributes | others | {"max_size": max_size, "lowercase": lowercase})
+    if method == "em":
+        fits = _fit_all(corpus, sizes, restarts, seed, kept, executor, progress)
+    else:
+        settings = posterior.Settings(method, chains, draws, seed, None if kept is None else kept.path)
+        training = corpus.training.numpy()
+        fits = posterior.draw_all(training, len(corpus.vocabulary), sizes, settings, executor, progress)
+    return _as_tree(corpus, fits, attributes)
 
 
 def _fit_all(
-    corpus: Split, sizes: list[int], restarts: int, seed: int, executor: Executor | None, progress: Progress | None
-) -> dict[int, _Size]:
-    """Return the fit of each size, computed here or by an executor."""
-    arguments = (corpus.training.numpy(), len(corpus.vocabulary), restarts, seed)
+    corpus: Split,
+    sizes: list[int],
+    restarts: int,
+    seed: int,
+    store: SizeStore | None,
+    executor: Executor | None,
+    progress: Progress | None,
+) -> dict[int, Size]:
+    """Return the fit of each size: found in the store, or computed here or by an executor, and kept there."""
+    found = {} if store is None else store.finished(sizes)
     report = progress or (lambda _done, _total: None)
-    report(0, len(sizes))
-    found: dict[int, _Size] = {}
-    if executor is None:
-        for n_states in sizes:
-            found[n_states] = _fit_size(n_states, *arguments)
-            report(len(found), len(sizes))
-        return found
-    jobs = {executor.submit(_fit_size, n_states, *arguments): n_states for n_states in sizes}
-    for job in as_completed(jobs):
-        found[jobs[job]] = job.result()
+    report(len(found), len(sizes))
+    missing = [n_states for n_states in sizes if n_states not in found]
+    for n_states, size in _fitted(corpus, missing, restarts, seed, executor):
+        if store is not None:
+            store.write(n_states, size)
+        found[n_states] = size
         report(len(found), len(sizes))
     return {n_states: found[n_states] for n_states in sizes}
 
 
-def _fit_size(n_states: int, training: np.ndarray, vocabulary_size: int, restarts: int, seed: int) -> _Size:
+def _fitted(
+    corpus: Split, sizes: list[int], restarts: int, seed: int, executor: Executor | None
+) -> Iterator[tuple[int, Size]]:
+    """Yield the fit of each size as it is finished."""
+    arguments = (corpus.training.numpy(), len(corpus.vocabulary), restarts, seed)
+    if executor is None:
+        for n_states in sizes:
+            yield n_states, _fit_size(n_states, *arguments)
+        return
+    jobs = {executor.submit(_fit_size, n_states, *arguments): n_states for n_states in sizes}
+    try:
+        for job in as_completed(jobs):
+            yield jobs[job], job.result()
+    finally:
+        for job in jobs:
+            job.cancel()
+
+
+def _fit_size(n_states: int, training: np.ndarray, vocabulary_size: int, restarts: int, seed: int) -> Size:
     fit = fit_em(
         training,
         n_states,
@@ -177,13 +215,13 @@ def _fit_size(n_states: int, training: np.ndarray, vocabulary_size: int, restart
         seed=seed,
     )
     each = fit.restarts
-    return _Size(fit.model, each.log_likelihood.numpy(), each.converged.numpy(), each.n_reached_best)
+    return Size(fit.model, each.log_likelihood.numpy(), each.converged.numpy(), each.n_reached_best)
 
 
-def _as_tree(corpus: Split, fits: dict[int, _Size], attributes: dict[str, object]) -> xr.DataTree:
+def _as_tree(corpus: Split, fits: dict[int, Size], attributes: dict[str, object]) -> xr.DataTree:
     """Return models, perplexities, restarts and checks, under one label for each token."""
     named = {k: size.model.assign_names(token=corpus.vocabulary.tokens) for k, size in fits.items()}
-    perplexity = _perplexities(corpus, named)
+    perplexity = _perplexities(corpus, fits)
     best = int(perplexity[schema.PERPLEXITY].idxmin())
     checks = check_fit(named[best], corpus.held_out, seed=int(attributes["seed"]))  # type: ignore[call-overload]
     groups = {
@@ -194,6 +232,9 @@ def _as_tree(corpus: Split, fits: dict[int, _Size], attributes: dict[str, object
         f"/{schema.RESTARTS}": _restarts(fits),
         **{f"/{schema.PREDICTIVE_CHECKS}{node.path}": node.to_dataset() for node in checks.descendants},
     }
+    for k, size in fits.items():
+        if size.draws is not None:
+            groups |= posterior.groups(size.draws, f"/{schema.DRAWS}/{k}", corpus.vocabulary)
     tree = xr.DataTree.from_dict(groups)
     unknown = float((corpus.held_out == corpus.vocabulary.unknown).sum() / (corpus.held_out >= 0).sum())
     tree.attrs = {
@@ -209,13 +250,13 @@ def _as_tree(corpus: Split, fits: dict[int, _Size], attributes: dict[str, object
     return tree
 
 
-def _perplexities(corpus: Split, models: dict[int, HMM]) -> xr.Dataset:
+def _perplexities(corpus: Split, fits: dict[int, Size]) -> xr.Dataset:
     """Return perplexities per token of models and baselines, and standard errors of their logarithms."""
     size, held_out, training = len(corpus.vocabulary), corpus.held_out, corpus.training
     baselines = [NGramModel.fit(training, n, vocabulary_size=size) for n in range(1, len(schema.BASELINES) + 1)]
-    of_models = [_per_token(log_likelihood(model, held_out).numpy(), held_out) for model in models.values()]
+    of_models = [_per_token(posterior.log_predictive(size, held_out), held_out) for size in fits.values()]
     of_baselines = [_per_token(baseline.log_likelihood(held_out), held_out) for baseline in baselines]
-    trained = [_per_token(log_likelihood(model, training).numpy(), training)[0] for model in models.values()]
+    trained = [_per_token(log_likelihood(size.model, training).numpy(), training)[0] for size in fits.values()]
 
     def columns(name: str, dimension: str, found: list[tuple[float, float]]) -> dict[str, tuple]:
         values = np.array(found)
@@ -227,7 +268,7 @@ def _perplexities(corpus: Split, models: dict[int, HMM]) -> xr.Dataset:
             **columns(f"baseline_{schema.PERPLEXITY}", schema.BASELINE, of_baselines),
             f"training_{schema.PERPLEXITY}": (schema.N_STATES, np.exp(trained)),
         },
-        coords={schema.N_STATES: list(models), schema.BASELINE: list(schema.BASELINES)},
+        coords={schema.N_STATES: list(fits), schema.BASELINE: list(schema.BASELINES)},
     )
 
 
@@ -240,7 +281,7 @@ def _per_token(log_probability: np.ndarray, tokens: torch.Tensor) -> tuple[float
     return float(mean), float(spread) if n_blocks > 1 else float("nan")
 
 
-def _restarts(fits: dict[int, _Size]) -> xr.Dataset:
+def _restarts(fits: dict[int, Size]) -> xr.Dataset:
     """Return where the restarts of each size came to."""
     dims = (schema.N_STATES, schema.RESTART)
     return xr.Dataset(

@@ -17,7 +17,7 @@ from ppl_hmm.estimation.bayes.target import Target
 from ppl_hmm.estimation.bayes.tree import invariants
 from ppl_hmm.estimation.texts import Batch, WeightedTexts
 
-SIMULATIONS, RANKED, THIN, BURN = 200, 99, 6, 200
+SIMULATIONS, RANKED, THIN, BURN = 200, 99, 20, 200
 N_STATES, V, TEXTS, LENGTH, BINS = 2, 3, 10, 12, 10
 ALPHA = {"initial": (N_STATES,), "transition": (N_STATES, N_STATES), "emission": (N_STATES, V)}
 
@@ -30,7 +30,6 @@ def quantities(target, laws):
         **invariants(laws),
         "log_likelihood": target.log_evidence(laws),
         "probability of the first token": token_law[:, 0],
-        "log prior": target.prior.log_density(laws),
     }
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-import toy
 import torch
+import toy
 
 from ppl_hmm import random_hmm, sample, schema
 from ppl_hmm.estimation.bayes import mixing

@@ -48,7 +48,7 @@ def expectations():
 
 def within_monte_carlo_error(laws, errors=4.0):
     """Say by how many standard errors draws (C,D,…) are off, and require that it is few."""
-    from arviz_stats.base import array_stats
+    from arviz_stats.base.array import array_stats
 
     expected = expectations()
     for name, drawn in invariants(laws).items():
