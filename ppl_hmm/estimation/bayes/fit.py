@@ -33,6 +33,10 @@ from ppl_hmm.models.kinds import Model, Text
 from ppl_hmm.programs.priors import DirichletRows
 
 _log = logging.getLogger("ppl_hmm")
+_OF_A_GUIDE = (
+    "These are draws of an approximation whose laws are independent: they spread less than the posterior. "
+    "Use 'hmc' or 'gibbs' for intervals."
+)
 
 Method = Literal["hmc", "nuts", "gibbs", "svi"]
 
@@ -154,12 +158,14 @@ def fit_bayes(
 
     after = generator(derived_seed(seed, "groups"), "groups") if isinstance(seed, int) else stream
     drawn = run(sampler, target, begin, schedule, store, progress)
+    draws_of = schema.DrawsOf.of_method(method)
     attributes = settings | ({"seed": str(seed)} if isinstance(seed, torch.Generator) else {})
-    attributes |= {schema.DRAWS_OF: schema.DrawsOf.of_method(method).value}
-    tree = as_tree(target, checked, drawn, after, attributes)
+    tree = as_tree(target, checked, drawn, after, {**attributes, schema.DRAWS_OF: draws_of.value})
     found = tree[schema.MIXING].attrs
     if found["agreement"] != schema.Agreement.MIXED:
         _log.warning("fit_bayes: %s", found["summary"])
+    if draws_of is schema.DrawsOf.GUIDE:
+        _log.warning("fit_bayes: %s", _OF_A_GUIDE)
     return tree
 
 

@@ -79,9 +79,10 @@ def test_a_run_goes_on_bit_for_bit():
 
 
 @pytest.mark.parametrize("memory", [None, (2, [0, 0])])
-def test_a_fit_says_what_its_draws_are(memory):
+def test_a_fit_says_what_its_draws_are(memory, caplog):
     tree = fit_bayes(TEXT, 2, method="svi", chains=2, draws=5, tune=3, seed=0, memory=memory)
     assert tree.attrs["draws_of"] == "guide"
+    assert "they spread less than the posterior" in caplog.text
     assert {"lp", "log_guide"} <= set(tree["sample_stats"])
     assert np.isfinite(tree["sample_stats/log_guide"]).all()
 
