@@ -132,7 +132,7 @@ with mpl.rc_context(SETTINGS):
     panels = figure.subplots(2, 2)
     ranks_on(panels[0, 0], table["sigma_min_rank"].values, "σ$_{min}$(W)")
     ranks_on(panels[0, 1], table["half_range_rank"].values, "half-range")
-    panels[0, 0].legend(fontsize=SMALL, frameon=False, loc="lower center")
+    panels[0, 0].legend(fontsize=SMALL, frameon=False, loc="upper center")
     reliability_on(panels[1, 0], table["probability"].values, table["happened"].values.astype(float))
     panels[1, 0].set_title(f"P(half-range ≤ {budget:.2g}), the prior median")
     axes = panels[1, 1]

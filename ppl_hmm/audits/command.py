@@ -69,7 +69,7 @@ def question_of_fit(
     if next_tokens is not None:
         return next_token_class(next_tokens)
     if word is None:
-        tokens = fit[schema.OBSERVED_DATA][schema.TOKEN].values
+        tokens = fit[schema.OBSERVED_DATA].to_dataset()[schema.TOKEN].values
         word = int(np.bincount(tokens[tokens >= 0]).argmax())
     return state_of_word(word)
 

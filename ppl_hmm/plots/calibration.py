@@ -31,10 +31,11 @@ def ranks_on(axes: Axes, ranks: np.ndarray, name: str, n_bins: int = 10) -> None
         Bars.
     """
     low, high = binom.interval(_BAND, len(ranks), 1 / n_bins)
-    axes.axhspan(low, high, color="0.9", label=f"{_BAND:.0%} of bars, by chance")
-    axes.hist(ranks, np.linspace(0, 1, n_bins + 1), color=BLUE, edgecolor="white")
+    axes.axhspan(low, high, color="0.6", alpha=0.35, linewidth=0, zorder=2, label=f"{_BAND:.0%} of bars, by chance")
+    axes.hist(ranks, np.linspace(0, 1, n_bins + 1).tolist(), color=BLUE, edgecolor="white")
     axes.axhline(len(ranks) / n_bins, **REFERENCE)
     axes.set(title=name, xlabel="rank of the truth among draws", xlim=(0, 1), ylabel="simulations")
+    axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # the legend has its place above the bars
 
 
 def reliability_on(axes: Axes, probability: np.ndarray, happened: np.ndarray, n_bins: int = 6) -> None:

@@ -101,7 +101,7 @@ def singular_value(tree: xr.DataTree) -> xr.Dataset:
     drawn = {}
     for group in (schema.POSTERIOR, schema.PRIOR):
         if group in tree.children and schema.SIGMA_MIN in tree[group]:
-            drawn[group] = (f"{group}_draw", np.sort(tree[group][schema.SIGMA_MIN].values.ravel()))
+            drawn[group] = (f"{group}_draw", np.sort(tree[group].to_dataset()[schema.SIGMA_MIN].values.ravel()))
     if schema.POSTERIOR not in drawn:
         remedy = "audit the tree of fit_bayes"
         raise InvalidInput("figure 'sigma-min'", f"draws of {schema.SIGMA_MIN}", "none", remedy)
@@ -112,7 +112,7 @@ def draw_singular_value(data: xr.Dataset) -> Figure:
     """Draw the density of σ_min(W) after the text and before."""
     figure, axes = plt.subplots(figsize=(5.4, 3.4), layout="constrained")
     top = max(float(values.max()) for values in data.data_vars.values())
-    bins = np.linspace(0, top * 1.02, 25)
+    bins = np.linspace(0, top * 1.02, 25).tolist()
     if schema.PRIOR in data:
         axes.hist(data[schema.PRIOR], bins, density=True, color="0.75", label="before the text (prior)")
     axes.hist(

@@ -33,7 +33,7 @@ from ppl_hmm.tasks import TaskOfModel
 #: Losses of a language model over the exact one, in nats, at which the transfer bound is reported by default.
 EPSILONS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 #: Budgets of half-range over ‖μ‖_∞ at which probabilities are reported by default.
-BUDGETS = tuple(float(f"{budget:.3g}") for budget in np.logspace(-1, 6, 36))
+BUDGETS = tuple(float(f"{budget:.3g}") for budget in np.logspace(-1, 6, 71))
 
 _VERDICTS = tuple(Verdict)
 _NAMES = {schema.POSTERIOR: schema.RECOVERABILITY_POSTERIOR, schema.PRIOR: schema.RECOVERABILITY_PRIOR}

@@ -45,7 +45,7 @@ def as_json(tree: xr.DataTree) -> dict[str, Any]:
         }
         for question, shares in verdict_shares(tree).items()
     }
-    attributes = {name: value for name, value in tree.attrs.items() if isinstance(value, (str, int, float))}
+    attributes = {str(name): value for name, value in tree.attrs.items() if isinstance(value, (str, int, float))}
     return {**attributes, "warnings": warnings(tree), "questions": told}
 
 
