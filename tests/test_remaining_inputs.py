@@ -118,6 +118,7 @@ OF_MODEL = {
     "smallest_half_range": lambda model: ppl_hmm.smallest_half_range(model, TASK),
     "smoothed_segments": lambda model: ppl_hmm.smoothed_segments(model, TEXT),
     "spectra": lambda model: ppl_hmm.spectra(model),
+    "train": lambda model: ppl_hmm.train(model, TEXT, steps=1, seed=0),
     "triple_law": lambda model: ppl_hmm.triple_law(model),
     "triple_spectrum": lambda model: ppl_hmm.triple_spectrum(model),
     "triple_views": lambda model: ppl_hmm.triple_views(model),

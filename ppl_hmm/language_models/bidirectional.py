@@ -150,12 +150,12 @@ class BidirectionalLM(TrainedLM):
         read = (last - place + int(own)).clamp(min=0)[..., None].expand(-1, -1, self.width)
         return [states.gather(1, read) for states in self.right(self.embedded(backwards))]
 
-    def example(self, tokens: Tensor, stream: torch.Generator) -> Example:
+    def example(self, text: Tensor, stream: torch.Generator) -> Example:
         """Return texts, some behind a chain of masks; all tokens are predicted, hidden ones as well."""
-        n_masks = torch.randint(1, _LONGEST_CHAIN + 1, tokens.shape[:1], generator=stream, device=CPU)
-        n_masks[torch.arange(len(tokens)) % _CHAIN_EVERY != 0] = 0
-        chain = torch.arange(tokens.shape[1], device=CPU) < n_masks[:, None]
-        return Example(torch.where(chain.to(tokens.device), MASK, tokens), tokens != MASK)
+        n_masks = torch.randint(1, _LONGEST_CHAIN + 1, text.shape[:1], generator=stream, device=CPU)
+        n_masks[torch.arange(len(text)) % _CHAIN_EVERY != 0] = 0
+        chain = torch.arange(text.shape[1], device=CPU) < n_masks[:, None]
+        return Example(torch.where(chain.to(text.device), MASK, text), text != MASK)
 
     def optimum(self, model: Model, read: Tensor) -> Tensor:
         """Return exact masked conditionals G (B,T,V)."""

@@ -80,8 +80,8 @@ class TrainedLM(nn.Module, ABC):
         """Return scores (B,T,V) of each token given what is read of the others; differentiable in parameters."""
 
     @abstractmethod
-    def example(self, tokens: Tensor, stream: torch.Generator) -> Example:
-        """Return what is read and predicted of texts (B,T) in training, drawn from a stream."""
+    def example(self, text: Tensor, stream: torch.Generator) -> Example:
+        """Return what is read and predicted of text (B,T) in training, drawn from a stream."""
 
     @abstractmethod
     def optimum(self, model: Model, read: Tensor) -> Tensor:
@@ -94,13 +94,13 @@ class TrainedLM(nn.Module, ABC):
         positive = scores.clamp(min=0) + torch.finfo(scores.dtype).eps  # so that no law is of zeros
         return positive / positive.sum(-1, keepdim=True)
 
-    def checked(self, tokens: Text, lengths: Text | None = None) -> Tensor:
+    def checked(self, text: Text, lengths: Text | None = None) -> Tensor:
         """Return checked tokens (B,T) on the device of the parameters."""
-        return as_tokens(tokens, self.vocabulary_size, lengths=lengths, device=self.embedding.weight.device)
+        return as_tokens(text, self.vocabulary_size, lengths=lengths, device=self.embedding.weight.device)
 
-    def embedded(self, tokens: Tensor) -> Tensor:
+    def embedded(self, text: Tensor) -> Tensor:
         """Return the embeddings (…,width) of checked tokens; that of ``MASK`` is the last of the table."""
-        return self.embedding(torch.where(tokens == MASK, self.vocabulary_size, tokens))
+        return self.embedding(torch.where(text == MASK, self.vocabulary_size, text))
 
     def soft_rows(self, prompt: Prompt, what: str = "prompt") -> Tensor:
         """Return checked embeddings (L,width) of a prompt."""

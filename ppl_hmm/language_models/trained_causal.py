@@ -71,9 +71,9 @@ class TrainedCausalLM(TrainedLM):
             states = self.layer_states(self._inputs(self.embedded(text)))
             return {f"layer {number}": each[:, 1:] for number, each in enumerate(states, 1)}
 
-    def example(self, tokens: Tensor, stream: torch.Generator) -> Example:  # noqa: ARG002  nothing is drawn
+    def example(self, text: Tensor, stream: torch.Generator) -> Example:  # noqa: ARG002  nothing is drawn
         """Return texts as they are: every token is predicted from those before it."""
-        return Example(tokens, tokens != MASK)
+        return Example(text, text != MASK)
 
     def optimum(self, model: Model, read: Tensor) -> Tensor:
         """Return exact next-token laws (B,T,V) before each token."""

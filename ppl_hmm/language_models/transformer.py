@@ -134,15 +134,15 @@ class TransformerLM(TrainedLM):
             found = self.network.bert(inputs_embeds=self.embedded(text), output_hidden_states=True).hidden_states
             return {f"layer {number}": each for number, each in enumerate(found[1:], 1)}
 
-    def example(self, tokens: Tensor, stream: torch.Generator) -> Example:
+    def example(self, text: Tensor, stream: torch.Generator) -> Example:
         """Return texts with hidden tokens, which alone are predicted."""
-        n_texts, length = tokens.shape
+        n_texts, length = text.shape
         drawn = {"generator": stream, "device": CPU}
         hidden = torch.rand(n_texts, length, **drawn) < _HIDDEN_SHARE
         read = torch.randint(min(_LONGEST_PROMPT + 1, length), (n_texts,), **drawn)
         hidden[torch.arange(n_texts, device=CPU), read] = True
-        hidden = hidden.to(tokens.device)
-        return Example(torch.where(hidden, MASK, tokens), hidden & (tokens != MASK))
+        hidden = hidden.to(text.device)
+        return Example(torch.where(hidden, MASK, text), hidden & (text != MASK))
 
     def optimum(self, model: Model, read: Tensor) -> Tensor:
         """Return exact masked conditionals G (B,T,V)."""

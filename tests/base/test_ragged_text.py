@@ -35,6 +35,26 @@ def traced(program):
     return log_prob
 
 
+TRAINED = {
+    "BidirectionalLM": ("conditionals", "encode", "logits", "activations"),
+    "TransformerLM": ("conditionals", "encode", "logits", "activations"),
+    "CausalGRU": ("next_token_laws", "law_after", "logits", "activations"),
+    "CausalTransformer": ("next_token_laws", "law_after", "logits", "activations"),
+}
+
+
+def of_trained(kind, method):
+    def read(text):
+        if "Transformer" in kind:
+            pytest.importorskip("transformers", reason="transformers, of the extra 'lm', is not installed")
+        found = getattr(getattr(ppl_hmm, kind)(3, width=4, seed=0), method)(text)
+        if method == "encode":
+            return found.conditionals(positions=[0, 1])
+        return list(found.values()) if method == "activations" else found
+
+    return read
+
+
 #: Public functions and methods that take text, by name: what each makes of it.
 FUNCTIONS = {
     "CausalOracleLM.law_after": CAUSAL.law_after,
@@ -90,6 +110,7 @@ FUNCTIONS = {
     "sample_posterior": lambda text: ppl_hmm.sample_posterior(MODEL, text, 3, 0),
     "smoothed_segments": lambda text: [each.smoothed for each in ppl_hmm.smoothed_segments(MODEL, text, 2)],
     "viterbi": lambda text: ppl_hmm.viterbi(MODEL, text),
+    **{f"{kind}.{method}": of_trained(kind, method) for kind, methods in TRAINED.items() for method in methods},
 }
 ABSTRACT = {"CausalLM.law_after", "CausalLM.next_token_laws", "MaskedLM.conditionals", "MaskedLM.encode"}
 
