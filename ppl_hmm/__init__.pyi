@@ -22,6 +22,7 @@ from .experiments.engine.store import open_results as open_results
 from .experiments.figure3.head_vs_prompt import head_vs_prompt as head_vs_prompt
 from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_vs_vanilla
 from .experiments.fits.corpus import fit_corpus as fit_corpus
+from .experiments.trained.head_vs_prompt import head_vs_prompt_trained as head_vs_prompt_trained
 from .heads.attention import AttentionHead as AttentionHead
 from .heads.belief_probe import belief_probe as belief_probe
 from .heads.constructed import constructed_attention as constructed_attention, constructed_head as constructed_head
@@ -43,7 +44,9 @@ from .inference.sampling import sample as sample
 from .inference.segments import SmoothedSegment as SmoothedSegment, smoothed_segments as smoothed_segments
 from .language_models.bidirectional import BidirectionalLM as BidirectionalLM
 from .language_models.causal import CausalLM as CausalLM, next_token_features as next_token_features
+from .language_models.causal_gru import CausalGRU as CausalGRU
 from .language_models.causal_oracle import CausalOracleLM as CausalOracleLM
+from .language_models.causal_transformer import CausalTransformer as CausalTransformer
 from .language_models.check import check_language_model as check_language_model
 from .language_models.checked import Checked as Checked, LanguageModelCheck as LanguageModelCheck
 from .language_models.checkpoints import load_language_model as load_language_model
@@ -57,6 +60,7 @@ from .language_models.probe import (
 )
 from .language_models.protocol import MaskedLM as MaskedLM
 from .language_models.training import Training as Training, train as train
+from .language_models.transformer import TransformerLM as TransformerLM
 from .models import (
     HMM as HMM,
     ConceptHMM as ConceptHMM,

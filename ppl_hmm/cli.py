@@ -17,10 +17,10 @@ from typer.core import TyperOption
 
 import ppl_hmm
 from ppl_hmm import _audit_options as asked
-from ppl_hmm._terminal import dask, parse_states, require_new, require_one, show_experiment, waiting
+from ppl_hmm._reproduce import help_without_command, reproduce
+from ppl_hmm._terminal import parse_states, require_new, require_one, show_experiment, waiting
 from ppl_hmm._version import __version__
 from ppl_hmm.errors import InvalidInput, PplHmmError
-from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS, Figure3Settings
 from ppl_hmm.experiments.look.progress import progress_bar
 
 # Commands import what they need: help and shell completion must not wait for torch.
@@ -35,17 +35,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-reproduce = typer.Typer(help="Compute a figure of Wei, Xie & Ma (2021) exactly.")
 app.add_typer(reproduce, name="reproduce")
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130  # exit statuses
 _WIDEST = 100  # columns of a report
-
-States = Annotated[str | None, typer.Option(help="Numbers of hidden states, e.g. 8,28. [default: the figure's]")]
-Seeds = Annotated[int | None, typer.Option(help="Models at each size. [default: the figure's]")]
-Workers = Annotated[int, typer.Option(help="Processes; the numbers do not depend on it.")]
-Out = Annotated[Path, typer.Option(help="Directory of results and figure.")]
-Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, in place of local processes.")]
-Smoke = Annotated[bool, typer.Option("--smoke", help="The same code on little text, in seconds.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -55,38 +47,7 @@ def _options(
     if version:
         typer.echo(f"ppl-hmm {__version__}")
     else:
-        _help_without_command(context)
-
-
-@reproduce.callback(invoke_without_command=True)
-def _help_without_command(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
-def _add_reproduction(configuration: type[Figure3Settings]) -> None:
-    name = configuration.experiment
-
-    @reproduce.command(name, help=configuration.title)
-    def command(
-        states: States = None,
-        seeds: Seeds = None,
-        workers: Workers = 2,
-        out: Out = Path("results") / name,
-        scheduler: Scheduler = None,
-        smoke: Smoke = False,
-    ) -> None:
-        extent = configuration.smoke if smoke else configuration.figure
-        sizes = parse_states(states) if states is not None else extent.states
-        n_seeds = seeds if seeds is not None else extent.n_seeds
-        compute = getattr(ppl_hmm, name.replace("-", "_"))
-        with dask(scheduler) as executor, progress_bar(name) as report:
-            tree = compute(sizes, n_seeds, out, workers=workers, executor=executor, progress=report, **extent.sizes)
-        show_experiment(name, tree, out)
-
-
-for _configuration in CONFIGURATIONS.values():
-    _add_reproduction(_configuration)
+        help_without_command(context)
 
 
 @app.command()

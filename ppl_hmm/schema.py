@@ -265,6 +265,7 @@ BASIS = "basis"
 # Experiments of this package.
 HEAD_VS_PROMPT = "head-vs-prompt"
 MEMORY_VS_VANILLA = "memory-vs-vanilla"
+HEAD_VS_PROMPT_TRAINED = "head-vs-prompt-trained"
 
 # Groups of an experiment's tree.
 RESULTS = "results"
@@ -287,6 +288,10 @@ PROMPT = "prompt"
 PROMPT_THEOREM = "prompt-theorem"
 PROMPT_THEOREM_THRESHOLD = "prompt-theorem-threshold"
 HEAD_ON_MASKS = {2: "head-2-masks", 3: "head-3-masks", 4: "head-4-masks"}  # by how many it reads
+# With a trained language model, beside the exact one.
+HEAD_TRAINED = "head-trained"
+PROMPT_TRAINED = "prompt-trained"
+ON_BOTH_LANGUAGE_MODELS = (HEAD, PROMPT, HEAD_TRAINED, PROMPT_TRAINED)
 
 # Approaches of the memory-vs-vanilla experiment.
 ATTENTION_SOFTMAX = "attention-softmax"

@@ -84,9 +84,14 @@ class BidirectionalLM(TrainedLM):
         super().__init__(vocabulary_size, width)
         self.n_layers = at_least("layers", layers, 1)
         with initialised(seed):
-            self.embedding = token_embedding(vocabulary_size, width)
+            self.table = token_embedding(vocabulary_size, width)
             self.left, self.right = Stream(width, layers), Stream(width, layers)
             self.join = Join(width, vocabulary_size)
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """Embeddings of V tokens and of the mask."""
+        return self.table
 
     @property
     def configuration(self) -> dict[str, Any]:

@@ -43,18 +43,28 @@ class Corpus(ABC):
         """Return the texts (batch_size,T) of a step of training."""
 
     @staticmethod
-    def of(source: object, vocabulary_size: int, batch_size: int, length: int, seed: int) -> Corpus:
+    def of(
+        source: object,
+        vocabulary_size: int,
+        batch_size: int,
+        length: int,
+        seed: int,
+        lengths: Text | None = None,
+    ) -> Corpus:
         """Return the corpus of a model of V tokens, or of texts.
 
         Raises
         ------
         InvalidInput
-            Another vocabulary, a batch of models, a single text.
+            Another vocabulary, a batch of models, a single text; lengths of a model's samples.
         """
         if not isinstance(source, (HMM, MemoryHMM)):
             if type(source).__module__.startswith("ppl_hmm") or isinstance(source, str):
                 foreign.require(source, (HMM, MemoryHMM), "source of training", "an HMM, a MemoryHMM or tokens (B, T)")
-            return Texts(source, vocabulary_size, batch_size, seed)  # type: ignore[arg-type]
+            text = as_tokens(source, vocabulary_size, lengths=lengths, device=CPU)  # type: ignore[arg-type]
+            return Texts(text, batch_size, seed)
+        if lengths is not None:
+            raise InvalidInput("lengths", "none with a model, whose samples have one length", "some", "leave them out")
         if source.batch_shape:
             got, remedy = f"a batch {source.batch_shape}", "train one language model for each"
             raise InvalidInput("source of training", "one model", got, remedy)
@@ -101,8 +111,7 @@ class Samples(Corpus):
 class Texts(Corpus):
     """Given texts, a tenth of them held out; each batch is drawn at random from the others."""
 
-    def __init__(self, tokens: Text, vocabulary_size: int, batch_size: int, seed: int) -> None:
-        text = as_tokens(tokens, vocabulary_size, device=CPU)
+    def __init__(self, text: Tensor, batch_size: int, seed: int) -> None:
         if len(text) < 2:
             raise InvalidInput("tokens to train on", "at least two texts", str(len(text)), "cut the text into several")
         order = torch.randperm(len(text), generator=generator(seed, "held-out texts"), device=CPU)

@@ -38,7 +38,6 @@ class Example(NamedTuple):
 class TrainedLM(nn.Module, ABC):
     """A language model of V tokens whose parameters are learned; in float32, soft tokens are embeddings (width,)."""
 
-    embedding: nn.Embedding
     link: Link = Link.SOFTMAX
 
     def __init__(self, vocabulary_size: int, width: int) -> None:
@@ -60,6 +59,11 @@ class TrainedLM(nn.Module, ABC):
     def prompt_constraint(self) -> Literal["nonnegative", "real"]:
         """Embeddings are real."""
         return "real"
+
+    @property
+    @abstractmethod
+    def embedding(self) -> nn.Embedding:
+        """Embeddings of V tokens and, last, of the mask."""
 
     @property
     @abstractmethod
@@ -126,6 +130,7 @@ def initialised(seed: Seed) -> Iterator[None]:
         yield
 
 
-def only_for(prompt: Tensor | None) -> torch.set_grad_enabled:
-    """Record gradients only for a prompt that asks for them: without one, laws are numbers."""
-    return torch.set_grad_enabled(torch.is_grad_enabled() and prompt is not None and prompt.requires_grad)
+def only_for(*prompts: Tensor | None) -> torch.set_grad_enabled:
+    """Record gradients only for soft tokens that ask for them: without any, laws are numbers."""
+    asked = any(prompt is not None and prompt.requires_grad for prompt in prompts)
+    return torch.set_grad_enabled(torch.is_grad_enabled() and asked)

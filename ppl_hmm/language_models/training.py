@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar, cast
 
 import torch
 import xarray as xr
@@ -19,11 +20,12 @@ from ppl_hmm.language_models.run import Plan, Run
 from ppl_hmm.language_models.trained import TrainedLM
 from ppl_hmm.models.kinds import Model, Text
 
+Kind = TypeVar("Kind", bound=TrainedLM)
 Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Training:
+class Training(Generic[Kind]):
     """A trained language model, and how it went.
 
     Attributes
@@ -49,13 +51,13 @@ class Training:
     'tokens'
     """
 
-    lm: TrainedLM
+    lm: Kind
     log: xr.Dataset
     objective: str
 
 
 def train(
-    lm: TrainedLM,
+    lm: Kind,
     source: Model | Text,
     *,
     objective: str = "tokens",
@@ -64,9 +66,10 @@ def train(
     length: int = 40,
     learning_rate: float = 4e-3,
     seed: int,
+    lengths: Text | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
-) -> Training:
+) -> Training[Kind]:
     """Train a language model on samples of a model, or on texts.
 
     Parameters
@@ -85,6 +88,8 @@ def train(
         Tokens of sampled texts; given texts have their own.
     learning_rate
         At its peak; it falls to zero on a cosine.
+    lengths
+        (B,), of given texts: what lies past them is not read.
     seed
         Same seed, same batches and, on the CPU with as many threads, the same parameters.
     out
@@ -132,7 +137,7 @@ def train(
         within("learning_rate", learning_rate, 0.0, 1.0),
         _integer_seed(seed),
     )
-    corpus = Corpus.of(source, lm.vocabulary_size, plan.batch_size, plan.length, plan.seed)
+    corpus = Corpus.of(source, lm.vocabulary_size, plan.batch_size, plan.length, plan.seed, lengths)
     if plan.objective is Objective.EXACT and corpus.model is None:
         remedy = "train on objective='tokens', or pass the model"
         raise InvalidInput("source of objective 'exact'", "a model, whose laws are exact", "tokens", remedy)
@@ -146,7 +151,7 @@ def train(
             checkpoint.write(run)
         if progress is not None:
             progress(run.step, plan.steps)
-    return Training(run.lm, _log(run), str(plan.objective))
+    return Training(cast(Kind, run.lm), _log(run), str(plan.objective))
 
 
 def _log(run: Run) -> xr.Dataset:

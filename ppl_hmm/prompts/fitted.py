@@ -9,6 +9,7 @@ docs/decisions/0004-prompts-by-variable-projection.md says why.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -18,7 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm.base.randomness import CPU, Seed, generator
-from ppl_hmm.errors import InvalidInput, at_least
+from ppl_hmm.errors import InvalidInput, at_least, within
 from ppl_hmm.heads.adam import Adam
 from ppl_hmm.heads.labelled import LabelledText
 from ppl_hmm.heads.linear import LinearHead
@@ -28,10 +29,6 @@ from ppl_hmm.models.kinds import Prompt, Text
 from ppl_hmm.prompts.candidates import Candidate, best_of
 from ppl_hmm.recoverability.search import FoundPrompt
 
-_STEPS = 150
-_LEARNING_RATE = 0.3
-# Training needs enough texts to place K likelihoods; the head is fitted to all of them afterwards.
-_TRAINING_TEXTS = 1000
 _WARM_UP = 5  # Newton steps before the first gradient
 _FINAL_STEPS = 10
 # Restarts begin between nearly uniform and nearly one-hot prompts.
@@ -87,6 +84,9 @@ def fit_prompt(
     restarts: int = 8,
     seed: Seed | Sequence[Seed],
     start: Prompt | Sequence[SoftPrompt | FoundPrompt] | None = None,
+    steps: int = 150,
+    training_texts: int = 1000,
+    learning_rate: float = 0.3,
 ) -> PromptFit:
     """Learn a soft prompt and a linear head for labels of raw text.
 
@@ -111,6 +111,10 @@ def fit_prompt(
         :func:`ppl_hmm.prompt_certificate` found, a prompt with its head; or a list of these, for as many random starts.
         Training raises zeros of likelihood rows a little. Each start also stays as it is: one without an error on
         training text is kept, and any other unless training leads to fewer errors on all text.
+    steps, learning_rate
+        Of gradient descent (Adam) on the prompt.
+    training_texts
+        The prompt is trained on the first of them, the head on all. Fewer save time where encoding saves none.
 
     Raises
     ------
@@ -126,8 +130,8 @@ def fit_prompt(
 
     Notes
     -----
-    Text is encoded once. For an exact model each of 150 steps costs O(restarts·P·1000·V·(K+V)), whatever T is; V·C² in
-    place of V with C > 2 classes.
+    Text is encoded once. For an exact model each step costs O(restarts·P·training_texts·V·(K+V)), whatever T is;
+    V·C² in place of V with C > 2 classes.
     Source: Wei, Xie & Ma (2021), §3.2: prompt tuning.
 
     Examples
@@ -143,6 +147,9 @@ def fit_prompt(
     """
     at_least("prompt_length", prompt_length, 1)
     at_least("restarts", restarts, 1)
+    at_least("steps", steps, 1)
+    rate = within("learning_rate", learning_rate, 0.0, math.inf)
+    at_least("training_texts", training_texts, 1)
     require_members("fit_prompt", lm, "encode", "prompt_shape", "prompt_constraint")
     batch_shape = lm.batch_shape
     if len(batch_shape) > 1:
@@ -159,7 +166,7 @@ def fit_prompt(
         raise InvalidInput("start", f"at most {restarts} prompts", str(len(given)), "allow as many restarts")
     for restart, each in enumerate(given):
         free_rows[restart] = _unconstrained(each.rows, lm)
-    free_rows, history = _train(lm, train.first(lm, _TRAINING_TEXTS), classes, free_rows)
+    free_rows, history = _train(lm, train.first(lm, training_texts), classes, free_rows, steps, rate)
     with torch.no_grad():
         rows = _to_rows(free_rows, lm)
         models = torch.arange(rows.shape[1], device=rows.device)
@@ -256,15 +263,17 @@ def _checked(validation: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(validation)
 
 
-def _train(lm: MaskedLM, text: LabelledText, classes: np.ndarray, free_rows: Tensor) -> tuple[Tensor, Tensor]:
+def _train(
+    lm: MaskedLM, text: LabelledText, classes: np.ndarray, free_rows: Tensor, steps: int, rate: float
+) -> tuple[Tensor, Tensor]:
     """Return the best rows met and the loss (steps,R,P): Adam on the prompt, the head solved for at every step."""
     problem = text.problem(classes, free_rows)
     free_rows = free_rows.requires_grad_()
-    optimiser = Adam([free_rows], _LEARNING_RATE)
+    optimiser = Adam([free_rows], rate)
     weights: Tensor | None = None
     best_rows, best_loss = free_rows.detach().clone(), free_rows.new_full(free_rows.shape[:2], torch.inf)
     history = []
-    for _ in range(_STEPS):
+    for _ in range(steps):
         features = text.features(_to_rows(free_rows, lm))
         given = features.detach()
         if weights is None:

@@ -15,6 +15,7 @@ from ppl_hmm.experiments.look import data
 from ppl_hmm.plots.style import (
     BLUE,
     GREEN,
+    ORANGE,
     PURPLE,
     SETTINGS,
     SKY,
@@ -55,6 +56,12 @@ _STYLES = {
         )
         for (n_masks, approach), (colour, marker) in zip(schema.HEAD_ON_MASKS.items(), _MASKS, strict=True)
     },
+    schema.HEAD_TRAINED: _Style(
+        "head on probabilities, trained {language_model} ({objective})", {"color": SKY, "marker": "v"}
+    ),
+    schema.PROMPT_TRAINED: _Style(
+        "learned prompt + head, trained {language_model} ({objective})", {"color": ORANGE, "marker": "D"}
+    ),
     schema.ATTENTION_SOFTMAX: _Style("memory: softmax attention, exact G", {"color": VERMILION, "marker": "s"}),
     schema.ATTENTION_HARD: _Style("memory: hard attention, exact G", {"color": GREEN, "marker": "^"}),
     schema.ATTENTION_THEOREM: _Style(
@@ -77,6 +84,9 @@ FIGURES = {
         "number of hidden states K",
         {"separable": "Training text linearly separable", "condition": "Theorem's condition holds"},
         12.5,
+    ),
+    "head-vs-prompt-trained": _Layout(
+        "number of hidden states K", {"separable": "Training text linearly separable"}, 11.5
     ),
     "memory-vs-vanilla": _Layout(
         "total states: 4·m with a memory, K without",

@@ -104,6 +104,14 @@ def _share(value: xr.DataArray) -> str:
     return "–" if np.isnan(value) else f"{100 * float(value):.0f}"
 
 
+def _total_variation(row: xr.Dataset) -> str:
+    return f"{float(row[schema.TOTAL_VARIATION]):.4f}"
+
+
+def _excess(row: xr.Dataset) -> str:
+    return f"{float(row[schema.EXCESS_AT_READ_POSITION]):.4f}"
+
+
 _ACCURACY = "Test accuracy in %: mean over models, 95 % interval"
 _PAPER = "paper: a transformer trained on samples, read off the published figure\n"
 _SHARES = "Share of models in %"
@@ -149,6 +157,25 @@ TABLES = {
             ),
             "test accuracy in %, learned; certified: share of models, in %, for which\n"
             "Theorem H (one mask) or Theorem C (several) proves that such a head exists",
+        ),
+    ),
+    "head-vs-prompt-trained": (
+        _Table(
+            _ACCURACY,
+            (
+                _Column("K", _size),
+                _Column("head: exact", _interval, schema.HEAD),
+                _Column("trained", _interval, schema.HEAD_TRAINED),
+                _Column("paper", _published, schema.HEAD),
+                _Column("prompt: exact", _interval, schema.PROMPT),
+                _Column("trained", _interval, schema.PROMPT_TRAINED),
+                _Column("paper", _published, schema.PROMPT),
+                _Column("TV", _total_variation),
+                _Column("excess", _excess),
+            ),
+            "trained: {language_model}, objective {objective}, {budget} steps\n"
+            "TV: total variation between the trained and the exact law at the mask, mean over test texts\n"
+            "excess: loss over the best one at the mask, in nats\n" + _PAPER.rstrip(),
         ),
     ),
     "memory-vs-vanilla": (
