@@ -104,7 +104,8 @@ print(f"\nall {LENGTH} leave-one-out positions of one text: {time.process_time()
 learned = xr.concat(
     [tree["diagnostics/learned"].to_dataset().sel(approach="head", drop=True) for tree in audits.values()], dim="audit"
 ).assign_coords(audit=list(audits))
-print(learned[["accuracy", "control_accuracy", "selectivity", "selectivity_low", "selectivity_high"]].to_dataframe().round(3))
+shown = learned[["accuracy", "control_accuracy", "selectivity", "selectivity_low", "selectivity_high"]]
+print(shown.to_dataframe().round(3).to_string())
 
 with mpl.rc_context(SETTINGS):
     figure = Figure(figsize=(7.5, 1.2 + 0.45 * len(audits)), layout="constrained")
@@ -115,5 +116,5 @@ with mpl.rc_context(SETTINGS):
         axes.plot(row["selectivity"], place, color=BLUE, marker="o")
     axes.axvline(0, **REFERENCE)
     axes.set_yticks(range(len(audits)), list(reversed(audits)))
-    axes.set(xlabel="selectivity of a head: accuracy less that on random labels (points, with 95 % interval)")
+    axes.set(xlabel="selectivity of a head (points, 95 % interval)")
 write(figure, learned, options.out, NAME)

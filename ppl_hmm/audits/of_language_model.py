@@ -159,7 +159,7 @@ def audit_language_model(
     >>> labels = task.labels(posterior(model, text))
     >>> tree = audit_language_model(OracleLM(model), text, labels, n_prompt_tokens=0, seed=0)
     >>> tree.ppl_hmm.remedy["recommended"]
-    'log-probabilities'
+    'head'
     """
     one_of("reader", reader, list(Reader))
     at_least("n_prompt_tokens", n_prompt_tokens, 0)

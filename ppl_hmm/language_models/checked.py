@@ -27,6 +27,16 @@ class Checked:
         What was checked, and whether it passed, failed or was skipped.
     got, remedy
         What was found instead, and what to mend; empty where it passed.
+
+    See Also
+    --------
+    ppl_hmm.check_language_model : Makes one for each requirement.
+
+    Examples
+    --------
+    >>> from ppl_hmm import check_language_model
+    >>> str(check_language_model(object()).results[1].outcome)
+    'skipped'
     """
 
     requirement: Requirement

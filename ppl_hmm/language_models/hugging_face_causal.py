@@ -95,7 +95,7 @@ class HuggingFaceCausalLM(HuggingFaceLM):
         if suffix is not None:
             ids = template_tokens("suffix", suffix, self.text_vocabulary_size)
             learned = self.rows(suffix, "suffix") if ids is None else None
-            soft = self.embedded(ids.to(text.device)) if learned is None else learned
+            soft = learned if learned is not None else self.embedded(torch.as_tensor(ids, device=text.device))
             n_behind = len(soft)
             with only_for(learned):
                 behind = self._joined(behind, soft, after)

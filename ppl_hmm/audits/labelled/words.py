@@ -102,7 +102,8 @@ def _needed(audited: Audited, question: str) -> str:
     reached = np.flatnonzero(np.isfinite(curve[schema.TEXTS_NEEDED].values))
     at = curve.isel({schema.TARGET: int(reached[-1]) if len(reached) else 0})
     names = (schema.TEXTS_NEEDED, f"{schema.TEXTS_NEEDED}_low", f"{schema.TEXTS_NEEDED}_high")
-    number = in_words(*(at[name].item() for name in names), int(curve[schema.N_TEXTS].max()))
+    n_texts, low, high = (at[name].item() for name in names)
+    number = in_words(n_texts, low, high, int(curve[schema.N_TEXTS].max()))
     return f"{_percent(at[schema.TARGET].item())} accuracy takes {number}"
 
 
