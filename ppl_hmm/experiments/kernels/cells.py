@@ -141,7 +141,7 @@ def _of_head(
         rows = kernels[kind].double().numpy()
         solver.fit(rows[:n], labels.numpy(), before[:n])
         kernel_accuracy.append(np.mean(solver.predict(rows[n:], before[n:]) == data.test_labels))
-        alignment.append([kernel_alignment(rows[:n], target) for target in exact.values()])
+        alignment.append([_alignment(rows[:n], target) for target in exact.values()])
     size = torch.linalg.eigvalsh(kernels["sgd"][:n].double())[-1].item() / n
     rates = {"sgd": settings.sgd_rate / size, "sign": settings.sign_rate, "adam": settings.adam_rate}
     accuracy, r2, distance = [], [], []
@@ -168,6 +168,13 @@ def _of_head(
     )
 
 
+def _alignment(kernel: np.ndarray, target: Tensor) -> float:
+    """Return the alignment, missing where one of the two is constant: gradients of little training have equal signs."""
+    if any(np.ptp(each) <= 1e-6 * np.abs(each).max() for each in (kernel, target.numpy())):
+        return float("nan")
+    return kernel_alignment(kernel, target)
+
+
 def _accuracy(run: FineTuning, scores: Tensor, data: Data) -> float:
     return float(np.mean(run.classify(scores) == data.test_labels))
 
@@ -185,7 +192,7 @@ def _of_subspaces(lm: nn.Module, data: Data, seed: int, shots: int) -> xr.Datase
     size = full.square().sum()
     return xr.Dataset(
         {
-            "low_rank_alignment": (schema.RANK, [kernel_alignment(within(LowRank(r, seed)), full) for r in RANKS]),
+            "low_rank_alignment": (schema.RANK, [_alignment(within(LowRank(r, seed)).numpy(), full) for r in RANKS]),
             "projection_distance": (
                 schema.N_DIMENSIONS,
                 [((each - full).square().sum() / size).sqrt().item() for each in projected],
