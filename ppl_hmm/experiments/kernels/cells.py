@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ppl_hmm import schema
 from ppl_hmm.base.randomness import derived_seed, generator
+from ppl_hmm.errors import InvalidInput
 from ppl_hmm.experiments.engine.grid import Cell
 from ppl_hmm.experiments.kernels.configuration import KernelView
 from ppl_hmm.fine_tuning.alignment import kernel_alignment, label_kernel
@@ -169,10 +170,11 @@ def _of_head(
 
 
 def _alignment(kernel: np.ndarray, target: Tensor) -> float:
-    """Return the alignment, missing where one of the two is constant: gradients of little training have equal signs."""
-    if any(np.ptp(each) <= 1e-6 * np.abs(each).max() for each in (kernel, target.numpy())):
+    """Return the alignment, missing where one does not vary: after little training all gradients have equal signs."""
+    try:
+        return kernel_alignment(kernel, target)
+    except InvalidInput:
         return float("nan")
-    return kernel_alignment(kernel, target)
 
 
 def _accuracy(run: FineTuning, scores: Tensor, data: Data) -> float:
