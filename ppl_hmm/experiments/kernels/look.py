@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -22,7 +23,7 @@ _POINT = (schema.N_STATES, schema.ARCHITECTURE, schema.SHOTS, schema.READOUT, sc
 _DRAW = (schema.TASK, schema.SEED)
 _STYLES = {"cloze": (VERMILION, "o"), "fresh": (BLUE, "s"), "probed": (GREEN, "^")}
 _NAMES = {"cloze": "words at the mask (cloze)", "fresh": "fresh linear head", "probed": "probed linear head"}
-_FILLED = {"sgd": "full", "sign": "none", "adam": "left"}
+_FILLED: dict[str, Literal["full", "none", "left"]] = {"sgd": "full", "sign": "none", "adam": "left"}
 _HEADINGS = ("network", "k", "head", "steps", "before", "after", "expansion", "kernel", "share", "R²", "distance")
 _MEASURES = {
     schema.LINEARIZATION: "share of the gain that\nthe expansion recovers",
@@ -124,7 +125,7 @@ def _accuracies(found: xr.Dataset) -> Figure:
     """Draw fine-tuned against kernel accuracy, a panel for each network and number of examples."""
     panels = found.stack(panel=(schema.N_STATES, schema.ARCHITECTURE, schema.SHOTS))
     n_panels = panels.sizes["panel"]
-    figure = Figure(figsize=(1.2 + 2.9 * n_panels, 4.0), layout="constrained")
+    figure = Figure(figsize=(1.2 + 2.9 * n_panels, 4.6), layout="constrained")
     axes_of = figure.subplots(1, n_panels, squeeze=False, sharex=True, sharey=True)[0]
     least = 100 * min(found["after"].min().item(), found[schema.KERNEL].min().item())
     for number, axes in enumerate(axes_of):
@@ -183,8 +184,9 @@ def _legend(figure: Figure, optimizers: bool = True) -> None:
         for readout, (colour, marker) in _STYLES.items()
     ]
     if optimizers:
-        handles += [
+        steps = [
             Line2D([], [], color="0.3", marker="o", fillstyle=fill, linestyle="none", label=name)
             for name, fill in _FILLED.items()
         ]
+        handles = [each for column in zip(handles, steps, strict=True) for each in column]  # heads above steps
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=SMALL, frameon=False)
