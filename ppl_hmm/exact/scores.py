@@ -24,8 +24,8 @@ def counts_of_each(chain: Chain) -> Counts:
     size = chain.transition[0].numel() + chain.table[0].numel()
     found = []
     for ids in chain.ids[0].split(max(_CHUNK_ENTRIES // size, 1)):
-        laws = (law.expand(len(ids), *law.shape[1:]).contiguous() for law in chain.parameters)
-        each = Chain(*laws, ids[:, None].contiguous())
+        initial, transition, table = (law.expand(len(ids), *law.shape[1:]).contiguous() for law in chain.parameters)
+        each = Chain(initial, transition, table, ids[:, None].contiguous())
         ones, ends = each.table.new_ones(len(ids), 1), torch.full_like(each.ids[..., 0], each.ids.shape[-1])
         found.append(expected_counts(each, ones, ends)[1])
     return Counts(*(torch.cat(parts) for parts in zip(*found, strict=True)))

@@ -4,6 +4,7 @@ import lazy_loader
 
 # Whoever opens a store or defines an experiment finds those of the package defined.
 from ppl_hmm.experiments.figure3 import configurations as configurations
+from ppl_hmm.experiments.kernels import configuration as _kernels  # noqa: F401
 from ppl_hmm.experiments.trained import configurations as _trained  # noqa: F401
 
 # Names of an experiment of one's own stand in __init__.pyi: each is imported at its first use.

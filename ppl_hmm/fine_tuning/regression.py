@@ -193,7 +193,7 @@ class KernelLogistic(KernelClassifier):
         def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
             scores = offset + (features @ w).reshape(signs.shape)
             loss, slope = _logistic(scores, signs, numbers)
-            return loss + w @ w / (2 * self.C), features.T @ slope.reshape(-1) + w / self.C
+            return loss + float(w @ w) / (2 * self.C), features.T @ slope.reshape(-1) + w / self.C
 
         options = {"maxiter": _MAX_ITERATIONS, "gtol": 1e-6}
         found = minimize(objective, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B", options=options)

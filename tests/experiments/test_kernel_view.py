@@ -17,7 +17,7 @@ LITTLE = {"shots": (3,), "width": 4, "length": 6, "training_steps": 10, "steps":
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     out = tmp_path_factory.mktemp("kernel-view")
-    options = {"n_tasks": 2, "architectures": ("bidirectional",), "workers": 1}
+    options = {"n_tasks": 1, "architectures": ("bidirectional",), "workers": 1}
     found = kernel_view([3], 2, out, **options, **LITTLE)
     assert open_results(out).identical(found)
     return found

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ppl_hmm import schema
 from ppl_hmm.base.randomness import derived_seed, generator
+from ppl_hmm.errors import InvalidInput
 from ppl_hmm.experiments.engine.grid import Cell
 from ppl_hmm.experiments.kernels.configuration import KernelView
 from ppl_hmm.fine_tuning.alignment import kernel_alignment, label_kernel
@@ -22,7 +23,7 @@ from ppl_hmm.fine_tuning.kernel import Kind, kernel_of
 from ppl_hmm.fine_tuning.readouts import ClozeHead, LinearReadout, words_for
 from ppl_hmm.fine_tuning.regression import AsymmetricSVM, KernelClassifier, KernelRegression
 from ppl_hmm.fine_tuning.subspaces import LowRank, RandomProjection
-from ppl_hmm.fine_tuning.training import FineTuning, fine_tune
+from ppl_hmm.fine_tuning.training import FineTuning, Optimizer, fine_tune
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.language_models.bidirectional import BidirectionalLM
 from ppl_hmm.language_models.oracle import OracleLM
@@ -32,7 +33,7 @@ from ppl_hmm.language_models.transformer import TransformerLM
 from ppl_hmm.models import HMM
 from ppl_hmm.regimes import random_hmm
 from ppl_hmm.regimes.tasks import random_task
-from ppl_hmm.tasks import PosteriorTask, latent_posterior
+from ppl_hmm.tasks import MemoryTask, PosteriorTask, latent_posterior
 
 #: The kernel that each optimiser's first steps follow, and what regresses on it.
 KIND_OF: dict[str, Kind] = {"sgd": "sgd", "sign": "asymmetric-sign", "adam": "sign"}
@@ -48,7 +49,7 @@ _POOL = 2000  # labelled texts that few-shot examples are drawn from
 class Data(NamedTuple):
     """A task: texts to draw from, those to test on, and the words that tell its classes."""
 
-    task: PosteriorTask
+    task: PosteriorTask | MemoryTask
     tokens: Tensor  # (pool,T)
     labels: Tensor
     test: Tensor  # (N,T)
@@ -91,7 +92,7 @@ def compute(settings: KernelView, cell: Cell) -> xr.Dataset:
     model, training = network(settings, cell[schema.N_STATES], cell[schema.ARCHITECTURE])
     data = Data.draw(model, settings, cell[schema.TASK])
     last = training.log.isel({schema.STEP: -1})
-    each = []
+    each: list[xr.Dataset] = []
     for seed in cell.seeds:
         of_shots = [_of_draw(settings, model, training.lm, data, seed, k) for k in settings.shots]
         found = xr.concat(of_shots, xr.DataArray(list(settings.shots), dims=schema.SHOTS, name=schema.SHOTS))
@@ -141,9 +142,10 @@ def _of_head(
         rows = kernels[kind].double().numpy()
         solver.fit(rows[:n], labels.numpy(), before[:n])
         kernel_accuracy.append(np.mean(solver.predict(rows[n:], before[n:]) == data.test_labels))
-        alignment.append([kernel_alignment(rows[:n], target) for target in exact.values()])
+        alignment.append([_alignment(rows[:n], target) for target in exact.values()])
     size = torch.linalg.eigvalsh(kernels["sgd"][:n].double())[-1].item() / n
-    rates = {"sgd": settings.sgd_rate / size, "sign": settings.sign_rate, "adam": settings.adam_rate}
+    of_sgd = settings.sgd_rate / size
+    rates: dict[Optimizer, float] = {"sgd": of_sgd, "sign": settings.sign_rate, "adam": settings.adam_rate}
     accuracy, r2, distance = [], [], []
     for optimizer, rate in rates.items():
         run = fine_tune(lm, tokens, labels, read=head, optimizer=optimizer, learning_rate=rate, steps=settings.steps)
@@ -168,6 +170,14 @@ def _of_head(
     )
 
 
+def _alignment(kernel: np.ndarray, target: Tensor) -> float:
+    """Return the alignment, missing where one does not vary: after little training all gradients have equal signs."""
+    try:
+        return kernel_alignment(kernel, target)
+    except InvalidInput:
+        return float("nan")
+
+
 def _accuracy(run: FineTuning, scores: Tensor, data: Data) -> float:
     return float(np.mean(run.classify(scores) == data.test_labels))
 
@@ -185,7 +195,7 @@ def _of_subspaces(lm: nn.Module, data: Data, seed: int, shots: int) -> xr.Datase
     size = full.square().sum()
     return xr.Dataset(
         {
-            "low_rank_alignment": (schema.RANK, [kernel_alignment(within(LowRank(r, seed)), full) for r in RANKS]),
+            "low_rank_alignment": (schema.RANK, [_alignment(within(LowRank(r, seed)).numpy(), full) for r in RANKS]),
             "projection_distance": (
                 schema.N_DIMENSIONS,
                 [((each - full).square().sum() / size).sqrt().item() for each in projected],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 
 from ppl_hmm import schema
@@ -22,8 +24,14 @@ _POINT = (schema.N_STATES, schema.ARCHITECTURE, schema.SHOTS, schema.READOUT, sc
 _DRAW = (schema.TASK, schema.SEED)
 _STYLES = {"cloze": (VERMILION, "o"), "fresh": (BLUE, "s"), "probed": (GREEN, "^")}
 _NAMES = {"cloze": "words at the mask (cloze)", "fresh": "fresh linear head", "probed": "probed linear head"}
-_FILLED = {"sgd": "full", "sign": "none", "adam": "left"}
-_HEADINGS = ("network", "k", "head", "steps", "before", "after", "expansion", "kernel", "share", "R²", "distance")
+_FILLED: dict[str, Literal["full", "none", "left"]] = {"sgd": "full", "sign": "none", "adam": "left"}
+_STAGES = {"before": "before", "after": "after", "linear": "expansion", schema.KERNEL: "kernel"}
+_SCORES = {schema.LINEARIZATION: "share", schema.R2: "R²", schema.DISTANCE: "distance"}
+_CAPTION = (
+    "expansion: first order, at the fine-tuned parameters\n"
+    "share: of the gain that it recovers, pooled; – where nothing was gained\n"
+    "R²: of the expansion against fine-tuning; distance: of the kernels, relative"
+)
 _MEASURES = {
     schema.LINEARIZATION: "share of the gain that\nthe expansion recovers",
     schema.R2: "R² of the expansion\nagainst fine-tuning",
@@ -81,27 +89,27 @@ def _over_draws(columns: list[xr.DataArray], statistic: Callable[..., float]) ->
     return value, interval.assign_coords({schema.BOUND: [schema.LOWER, schema.UPPER]})
 
 
-def table(tree: xr.DataTree) -> Table:
-    """Return the table of an experiment: accuracies of fine-tuning and of its kernel, and the scores of both."""
+def table(tree: xr.DataTree) -> Group:
+    """Return the tables of an experiment: accuracies of fine-tuning and of its kernel, and how linear it is."""
     found = summary(tree)
-    caption = (
-        f"means over {found.attrs['n_draws']} draws of tasks and examples; k: examples of each class; "
-        "expansion: first order, at the fine-tuned parameters\n"
-        "share: of the gain that the expansion recovers, pooled; – where nothing was gained\n"
-        "distance: of the kernels before and after, relative"
-    )
-    title = "Fine-tuning against its kernel: test accuracy in %"
-    made = Table(title=title, box=SIMPLE_HEAD, caption=caption, caption_justify="left")
-    for heading in _HEADINGS:
-        made.add_column(heading, justify="right", no_wrap=True)
+    draws = f"means over {found.attrs['n_draws']} draws of tasks and examples; k: examples of each class"
+    accuracies = _table("Fine-tuning against its kernel: test accuracy in %", _STAGES.values(), draws)
+    scores = _table("How linear fine-tuning is, 95 % intervals", _SCORES.values(), _CAPTION)
     points = found.stack(point=_POINT)
     for place in range(points.sizes["point"]):
         row = points.isel(point=place)
-        k_states, architecture, shots, readout, optimizer = row["point"].item()
-        name = architecture if found.sizes[schema.N_STATES] == 1 else f"{architecture}, K = {k_states}"
-        accuracies = (f"{100 * row[each].item():.1f}" for each in ("before", "after", "linear", schema.KERNEL))
-        scores = (_with_interval(row, each) for each in _MEASURES)
-        made.add_row(name, str(shots), readout, optimizer, *accuracies, *scores)
+        n_states, architecture, shots, readout, optimizer = row["point"].item()
+        name = architecture if found.sizes[schema.N_STATES] == 1 else f"{architecture}, K = {n_states}"
+        point = name, str(shots), readout, optimizer
+        accuracies.add_row(*point, *(f"{100 * row[each].item():.1f}" for each in _STAGES))
+        scores.add_row(*point, *(_with_interval(row, each) for each in _SCORES))
+    return Group(accuracies, scores)
+
+
+def _table(title: str, headings: Iterable[str], caption: str) -> Table:
+    made = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, caption=caption, caption_justify="left")
+    for heading in ("network", "k", "head", "steps", *headings):
+        made.add_column(heading, justify="right", no_wrap=True)
     return made
 
 
@@ -109,7 +117,7 @@ def _with_interval(row: xr.Dataset, name: str) -> str:
     value, (low, high) = row[name].item(), row[f"{name}_interval"].values
     if np.isnan(value):
         return "–"
-    return f"{value:.2f}" if np.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{value:.2f}" if np.isnan(low) else f"{value:.2f}\n{low:.2f}–{high:.2f}"
 
 
 def figures(tree: xr.DataTree) -> Iterator[tuple[str, Figure]]:
@@ -124,7 +132,7 @@ def _accuracies(found: xr.Dataset) -> Figure:
     """Draw fine-tuned against kernel accuracy, a panel for each network and number of examples."""
     panels = found.stack(panel=(schema.N_STATES, schema.ARCHITECTURE, schema.SHOTS))
     n_panels = panels.sizes["panel"]
-    figure = Figure(figsize=(1.2 + 2.9 * n_panels, 4.0), layout="constrained")
+    figure = Figure(figsize=(1.2 + 2.9 * n_panels, 4.6), layout="constrained")
     axes_of = figure.subplots(1, n_panels, squeeze=False, sharex=True, sharey=True)[0]
     least = 100 * min(found["after"].min().item(), found[schema.KERNEL].min().item())
     for number, axes in enumerate(axes_of):
@@ -183,8 +191,9 @@ def _legend(figure: Figure, optimizers: bool = True) -> None:
         for readout, (colour, marker) in _STYLES.items()
     ]
     if optimizers:
-        handles += [
+        steps = [
             Line2D([], [], color="0.3", marker="o", fillstyle=fill, linestyle="none", label=name)
             for name, fill in _FILLED.items()
         ]
+        handles = [each for column in zip(handles, steps, strict=True) for each in column]  # heads above steps
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=SMALL, frameon=False)
