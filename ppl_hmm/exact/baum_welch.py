@@ -74,12 +74,12 @@ def expected_counts_of_memories(
     law = torch.where(possible[..., None], log_joint - log_evidence[..., None], -torch.inf).exp()
     shares = (law * weights[..., None]).mT  # (P,C,B)
     total = MemoryCounts(*map(torch.zeros_like, (text.memory_prior, text.initial, text.transition, text.table)))
-    occurs, ends, first = text.rows_of_text.nonzero()[:, 0], lengths, 0
+    occurs, first = text.rows_of_text.nonzero()[:, 0], 0
     for block in blocks(text.with_rows_of_text()):
         n_memories = len(block.memories)
         own, first = shares[:, first : first + n_memories], first + n_memories
-        repeated = None if ends is None else ends.repeat(1, n_memories)
-        _, counts = expected_counts(block.chain, own.flatten(1), repeated, backend=backend)
+        ends = lengths.repeat(1, n_memories)
+        _, counts = expected_counts(block.chain, own.flatten(1), ends, backend=backend)
         total.initial.add_(counts.initial)
         total.transition.add_(counts.transition)
         cells = torch.nn.functional.one_hot(block.memories.to(own.device), text.memory_prior.shape[2]).to(own)

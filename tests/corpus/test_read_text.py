@@ -62,5 +62,7 @@ def test_bad_options(tmp_path):
         read_text(tmp_path / "a.txt", sentence="page")
     with pytest.raises(InvalidInput, match=r"encoding: expected one that Python knows, got 'klingon'"):
         read_text(tmp_path / "a.txt", encoding="klingon")
+    with pytest.raises(InvalidInput, match=r"encoding: expected one that Python knows, got 3"):
+        read_text(tmp_path / "a.txt", encoding=3)
     with pytest.raises(InvalidInput, match="path"):
         read_text(3)
