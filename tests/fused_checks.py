@@ -199,11 +199,20 @@ def use_where_it_agrees_with_torch():
         assert said in logs.output[0]
 
 
-def compile_for_a_gpu():
+def compile_smallest_and_largest_for_a_gpu():
+    """What a kernel takes grows with the states."""
+    compile_for_a_gpu((torch.float32, (8, 128)), (torch.float64, (64,)))
+
+
+def compile_between_for_a_gpu():
+    compile_for_a_gpu((torch.float32, (30, 64)), (torch.float64, (30,)))
+
+
+def compile_for_a_gpu(*kinds):
     """Compile every launch of every pass for compute capability 9, and say what each takes."""
     seen = set()
     KernelInterface.__getitem__ = lambda kernel, _: functools.partial(compile_once, seen, kernel)
-    for dtype, sizes in ((torch.float32, (8, 30, 64, 128)), (torch.float64, (30, 64))):
+    for dtype, sizes in kinds:
         for n_states in sizes:
             for length in (4, 300):  # as whole texts, and in segments
                 *parameters, ids = arrays(0, n_sequences=2, length=length, n_states=n_states, dtype=dtype)

@@ -62,6 +62,8 @@ def read_text(
     """
     check_unit(unit)
     one_of("sentence", sentence, _ENDS)
+    if not isinstance(encoding, str):
+        raise ForeignFile("encoding", "one that Python knows", repr(encoding), "pass e.g. 'utf-8'")
     content = _decoded(as_path(path), encoding)
     end = _ENDS[sentence]
     parts = [_SPACE.sub(" ", part).strip() for part in ([content] if end is None else end.split(content))]

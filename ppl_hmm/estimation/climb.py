@@ -17,7 +17,6 @@ from ppl_hmm.estimation.texts import Batch, WeightedTexts
 from ppl_hmm.exact.baum_welch import (
     Counts,
     LawsT,
-    MemoryCounts,
     expected_counts,
     expected_counts_of_memories,
     most_likely_law,
@@ -29,10 +28,10 @@ from ppl_hmm.exact.recursion import Chain
 _DECAY = 0.7
 
 
-class Climb(NamedTuple):
+class Climb(NamedTuple, Generic[LawsT]):
     """Where R restarts came to."""
 
-    parameters: Counts | MemoryCounts  # of each restart, those whose evidence is the last
+    parameters: LawsT  # of each restart, those whose evidence is the last
     log_likelihood: Tensor  # (iterations,R), float64; a restart that has stopped keeps its last
     log_posterior: Tensor  # (iterations,R): with the log prior
     iterations: Tensor  # (R,)
@@ -101,7 +100,7 @@ def dimension_of(name: str) -> int:
     return -2 if name == "emission" else -1
 
 
-def climb(objective: Objective[LawsT], start: LawsT, max_iterations: int, tolerance: float) -> Climb:
+def climb(objective: Objective[LawsT], start: LawsT, max_iterations: int, tolerance: float) -> Climb[LawsT]:
     """Iterate until an iteration gains less than ``tolerance`` nats; each restart stops by itself.
 
     An iteration costs O(R·B·T·K²) for the R restarts that still climb.
@@ -131,7 +130,7 @@ def climb(objective: Objective[LawsT], start: LawsT, max_iterations: int, tolera
 
 def climb_online(
     objective: Objective[LawsT], start: LawsT, max_iterations: int, tolerance: float, stream: torch.Generator
-) -> Climb:
+) -> Climb[LawsT]:
     """Step after each batch, by a moving average of expected counts; an iteration goes once through the texts.
 
     Statistics s ← (1 − γ_n) s + γ_n ŝ, γ_n = (n + 2)^(−0.7), where ŝ are the counts of batch n scaled to all texts. The

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ppl_hmm.base import foreign
 from ppl_hmm.base.randomness import Seed, generator
-from ppl_hmm.errors import InvalidInput, at_least, one_of
+from ppl_hmm.errors import InvalidInput, at_least, one_of, within
 from ppl_hmm.estimation.climb import Objective, climb, climb_online, dimension_of
 from ppl_hmm.estimation.fit import EMFit
 from ppl_hmm.estimation.priors import Concentration, Pseudocounts
@@ -19,7 +19,8 @@ from ppl_hmm.estimation.starts import MIXED, restricted, starting_laws
 from ppl_hmm.estimation.texts import WeightedTexts
 from ppl_hmm.exact.baum_welch import Counts, MemoryCounts
 from ppl_hmm.models import HMM, MemoryHMM
-from ppl_hmm.models.kinds import Text
+from ppl_hmm.models.kinds import Text, n_memories
+from ppl_hmm.models.memory import FLATTENED_LIMIT
 
 #: The kind of a start that is given as a model.
 GIVEN = "given"
@@ -72,7 +73,7 @@ def fit_em(
         Concentration α ≥ 1 of Dirichlet priors: of all laws, or by name, as a number or an array of a law's shape. The
         fit is then the mode of the posterior. None: the most likely model.
     max_iterations, tolerance
-        A restart stops when an iteration gains less than ``tolerance`` nats, or after so many.
+        A restart stops when an iteration gains less than ``tolerance`` nats, or after so many; −∞ takes them all.
     sample_weight
         (B,): as how many texts each counts.
     batch_size
@@ -130,6 +131,9 @@ def fit_em(
     n_states, restarts = at_least("n_states", n_states, 1), at_least("restarts", restarts, 1)
     max_iterations = at_least("max_iterations", max_iterations, 1)
     stream = generator(seed, "expectation-maximisation")
+    tolerance = within("tolerance", tolerance, -float("inf"), float("inf"))
+    if isinstance(fixed, str) or not isinstance(fixed, Collection):
+        raise InvalidInput("fixed", "a list of names of laws", repr(fixed), "pass e.g. fixed=['transition']")
     for name in fixed:
         one_of("name in fixed", name, MemoryCounts._fields if isinstance(start, MemoryHMM) else Counts._fields)
     if isinstance(start, HMM | MemoryHMM):
@@ -137,6 +141,7 @@ def fit_em(
     elif not isinstance(start, str):
         expected = "the name of a kind, an HMM or a MemoryHMM"
         raise InvalidInput("start", expected, foreign.described(start), "pass start='mixed'")
+    cells = _cells(start)
     texts = WeightedTexts.of(
         tokens,
         lengths=lengths,
@@ -145,15 +150,15 @@ def fit_em(
         batch_size=None if batch_size is None else at_least("batch_size", batch_size, 1),
         stream=stream,
     )
+    laws: Any  # of one kind
     laws, kinds = starting_laws(texts, n_states, start, restarts, stream) if isinstance(start, str) else _given(start)
     laws = restricted(laws, allowed)
     _warn_of_little_text(texts, laws, fixed)
-    cells = _cells(start)
     objective = Objective(texts, Pseudocounts.of(prior, laws), frozenset(fixed), backend, cells)
     if batch_size is None:
-        found = climb(objective, laws, max_iterations, float(tolerance))
+        found = climb(objective, laws, max_iterations, tolerance)
     else:
-        found = climb_online(objective, laws, max_iterations, float(tolerance), stream)
+        found = climb_online(objective, laws, max_iterations, tolerance, stream)
     return EMFit.of(found, kinds, cells)
 
 
@@ -181,6 +186,10 @@ def _cells(start: str | HMM | MemoryHMM) -> Tensor | None:
     """Return the memory cell that each state reads (K,), if a start has a memory; raise where its models differ."""
     if not isinstance(start, MemoryHMM):
         return None
+    n_pairs = n_memories(start) * start.n_states
+    if n_pairs > FLATTENED_LIMIT:
+        expected, got = f"at most {FLATTENED_LIMIT} pairs of a memory and a state", f"{n_pairs:.3g}"
+        raise InvalidInput("memory of start", expected, got, "use fewer cells: all memories are summed over")
     cells = start.cell_of_state.reshape(-1, start.n_states)
     if (cells != cells[0]).any():
         raise InvalidInput("cell_of_state of start", "the same cells in all models", "others", "fit them one by one")

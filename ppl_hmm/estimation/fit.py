@@ -112,11 +112,12 @@ class EMFit(Generic[ModelT]):
     restarts: Restarts[ModelT]
 
     @classmethod
-    def of(cls, found: Climb, kinds: tuple[str, ...], cell_of_state: Tensor | None = None) -> EMFit[Any]:
+    def of(cls, found: Climb[Any], kinds: tuple[str, ...], cell_of_state: Tensor | None = None) -> EMFit[Any]:
         """Return the fit of the best restart, and the records of all; the cells are those of models with a memory."""
         falls = -found.log_posterior.diff(dim=0)
         laws = found.parameters
         named = {**laws._asdict(), "emission": laws.emission.mT}
+        models: Any
         if cell_of_state is None:
             models = HMM(**named)
         else:

@@ -89,7 +89,11 @@ def restricted(start: LawsT, allowed: Mapping[str, ArrayLike | Tensor] | None) -
 def _masked(name: str, law: Tensor, allowed: ArrayLike | Tensor) -> Tensor:
     by_token = name == "emission"  # (R,…,V,K): its rows are laws over V
     shape = shape_in_model(name, law)
-    mask = as_tensor(allowed, what=f"allowed {name}") != 0
+    given = as_tensor(allowed, what=f"allowed {name}")
+    if not (given >= 0).all():
+        got = str(given[~(given >= 0)][0].item())
+        raise InvalidInput(f"allowed {name}", "zeros, and ones where an entry is free", got, "correct the entry")
+    mask = given != 0
     if tuple(mask.shape) != shape:
         raise InvalidInput(f"allowed {name}", f"shape {shape}", f"shape {tuple(mask.shape)}", "give one entry for each")
     empty = ~mask.any(-1)

@@ -34,19 +34,37 @@ def run(*arguments, command=("-m", "ppl_hmm"), stdout=subprocess.PIPE, **environ
     )
 
 
-@pytest.mark.parametrize(
-    ("encoding", "environment"),
-    [
-        ("cp1252", {"PYTHONIOENCODING": "cp1252"}),
-        ("latin-1", {"PYTHONIOENCODING": "latin-1"}),
-        ("utf-8", {"LC_ALL": "C"}),
-    ],
-)
-def test_letters_that_a_terminal_lacks_are_replaced(encoding, environment, tmp_path):
-    process = run(*AUDIT, "--verbose", "--out", tmp_path / "out", command=("-c", WITHOUT_FIGURES), **environment)
+@pytest.fixture
+def in_this_process(monkeypatch, tmp_path):
+    """Call the command line here with a standard output of an encoding; return what is printed, as bytes."""
+
+    def call(encoding, *arguments):
+        monkeypatch.setattr(catalogue, "available", lambda _: ())
+        with (tmp_path / "printed").open("w", encoding=encoding) as out:
+            monkeypatch.setattr(sys, "stdout", out)
+            with pytest.raises(SystemExit) as ended:
+                cli.main(list(map(str, arguments)))
+        assert ended.value.code == 0
+        return (tmp_path / "printed").read_bytes()
+
+    return call
+
+
+def in_another(environment, *arguments):
+    """Call it where the environment says what the terminal can show; return what is printed, as bytes."""
+    process = run(*arguments, command=("-c", WITHOUT_FIGURES), **environment)
     assert (process.returncode, process.stderr) == (0, b"")
+    return process.stdout
+
+
+@pytest.mark.parametrize(
+    ("encoding", "environment"), [("cp1252", None), ("latin-1", None), ("utf-8", {"LC_ALL": "C"})]
+)
+def test_letters_that_a_terminal_lacks_are_replaced(encoding, environment, tmp_path, in_this_process):
+    command = (*AUDIT, "--verbose", "--out", tmp_path / "out")
+    printed = in_this_process(encoding, *command) if environment is None else in_another(environment, *command)
     whole = (tmp_path / "out" / "report.txt").read_text(encoding="utf-8")
-    printed = process.stdout.decode(encoding)
+    printed = printed.decode(encoding)
     assert printed.startswith(whole.encode(encoding, errors="replace").decode(encoding))
     assert ("?" in printed) == (encoding != "utf-8")
     assert (tmp_path / "out" / "audit.nc").exists()

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from comparisons import case, check
 
-from ppl_hmm import HMM, MASK, fit_em
+from ppl_hmm import HMM, MASK, fit_em, random_memory_hmm
 
 TEXT = [[0, 1, 2, 1], [2, 1, 0, 0]]
 HALVES = np.full((2, 2), 0.5)
 START = HMM([0.5, 0.5], HALVES, HALVES)
+LARGE = random_memory_hmm("dirichlet", 2, 2, 4, 0, n_cells=40)
 
 
 def fit(tokens=TEXT, n_states=2, **options):
@@ -41,6 +42,13 @@ BAD = [
     case("prior of another shape", lambda: fit(prior={"transition": [2, 2, 2]}), "transition", "(2, 2)", "(3,)"),
     case("unknown allowed", lambda: fit(allowed={"start": [1, 1]}), "names in allowed", "emission", "start"),
     case("allowed of another shape", lambda: fit(allowed={"initial": [1]}), "allowed initial", "(2,)", "(1,)"),
+    case("NaN allowed", lambda: fit(allowed={"initial": [1, np.nan]}), "allowed initial", "zeros, and ones", "nan"),
+    case("negative allowed", lambda: fit(allowed={"initial": [1, -1]}), "allowed initial", "zeros, and ones", "-1"),
+    case("NaN tolerance", lambda: fit(tolerance=np.nan), "tolerance", "a number in -inf..inf", "nan"),
+    case("no tolerance", lambda: fit(tolerance=None), "tolerance", "a number in -inf..inf", "None"),
+    case("fixed by one name", lambda: fit(fixed="initial"), "fixed", "a list of names", "'initial'"),
+    case("fixed by a number", lambda: fit(fixed=3), "fixed", "a list of names", "3"),
+    case("large memory", lambda: fit(start=LARGE, vocabulary_size=4), "memory of start", "at most 16384", "2.2e+12"),
     case("none allowed", lambda: fit(allowed={"transition": [[1, 1], [0, 0]]}), "allowed transition[1]", "an", "none"),
 ]
 

@@ -43,10 +43,18 @@ def test_interpreted_kernels(function, interpret):
     interpret(function)
 
 
-def test_kernels_compile_for_a_gpu(tmp_path):
+@pytest.mark.parametrize(
+    "function",
+    [
+        fused_checks.compile_smallest_and_largest_for_a_gpu,
+        pytest.param(fused_checks.compile_between_for_a_gpu, marks=pytest.mark.slow),
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_kernels_compile_for_a_gpu(function, tmp_path):
     done = subprocess.run(
         COMMAND,
-        input=fused_checks.compile_for_a_gpu.__name__,
+        input=function.__name__,
         capture_output=True,
         text=True,
         env=ENVIRONMENT | {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"},

@@ -123,6 +123,8 @@ def test_figures_name_tokens_and_states(tree):
 BAD = [
     case("method", lambda: fit_corpus(TEXT, method="magic", seed=0), "method", "em", "'magic'"),
     case("unit", lambda: fit_corpus(TEXT, "letter", seed=0), "unit", "char, word", "'letter'"),
+    case("sizes that are none", lambda: fit_corpus(TEXT, n_states=3, seed=0), "n_states", "a list", "3"),
+    case("generator", lambda: fit_corpus(TEXT, seed=torch.Generator()), "seed", "an integer", "Generator"),
     case("no sizes", lambda: fit_corpus(TEXT, n_states=(), seed=0), "n_states", "at least one", "[]"),
     case("equal sizes", lambda: fit_corpus(TEXT, n_states=(2, 2), seed=0), "n_states", "different", "[2, 2]"),
     case("size zero", lambda: fit_corpus(TEXT, n_states=(0,), seed=0), "number of states", "at least 1", "0"),

@@ -142,6 +142,9 @@ def fit_corpus(
     4.2
     """
     one_of("method", method, get_args(Method))
+    if not isinstance(n_states, Iterable):
+        raise InvalidInput("n_states", "a list of numbers of states", repr(n_states), "pass e.g. (2, 5, 10)")
+    at_least("seed", seed, 0)  # several sizes are drawn from it: no generator
     sizes = [at_least("number of states", each, 1) for each in n_states]
     if not sizes or len(set(sizes)) < len(sizes):
         raise InvalidInput("n_states", "different numbers of states, at least one", str(sizes), "pass e.g. (2, 5, 10)")
