@@ -187,7 +187,8 @@ def test_published_numbers_stand_where_the_paper_has_them(name, method, n_states
 
 def test_unknown_figures_and_tables_list_what_there_is():
     for function, what in ((drawing.draw, "figure"), (tables.table, "table")):
-        message = f"unknown {what}: expected one of head-vs-prompt, memory-vs-vanilla, got 'nope'"
+        names = "head-vs-prompt, head-vs-prompt-trained, memory-vs-vanilla"
+        message = f"unknown {what}: expected one of {names}, got 'nope'"
         with pytest.raises(InvalidInput, match=message):
             function("nope", make_tree(HEAD))
 
