@@ -6,8 +6,6 @@ Source: Tanner & Wong (1987); Scott (2002), §2.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -15,19 +13,11 @@ from torch import Tensor
 from ppl_hmm.exact import mixture
 from ppl_hmm.exact.backends import choose
 from ppl_hmm.exact.backends.contract import Lengths
+from ppl_hmm.exact.baum_welch import MemoryCounts
 from ppl_hmm.exact.chain import RESCUE, few_at_a_time
 from ppl_hmm.exact.mixture import MemoryText
 from ppl_hmm.exact.path_counts import PathCounts, count_uses
 from ppl_hmm.exact.recursion import Chain
-
-
-class MemoryCounts(NamedTuple):
-    """Numbers of uses of each parameter of chains with a memory, summed over the texts of each model."""
-
-    memory_prior: Float[Tensor, "P N M"]
-    initial: Float[Tensor, "P K"]
-    transition: Float[Tensor, "P K K"]
-    table: Float[Tensor, "P M R K"]
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from torch import Tensor
 from ppl_hmm.estimation.bayes.prior import DirichletPrior, Laws
 from ppl_hmm.estimation.texts import Batch, WeightedTexts
 from ppl_hmm.exact import mixture
-from ppl_hmm.exact.augmentation import MemoryCounts, draw_memory_counts
-from ppl_hmm.exact.baum_welch import expected_counts
+from ppl_hmm.exact.augmentation import draw_memory_counts
+from ppl_hmm.exact.baum_welch import MemoryCounts, expected_counts, expected_counts_of_memories
 from ppl_hmm.exact.mixture import MemoryText
 
 
@@ -61,8 +61,7 @@ class Target:
         summed = {name: torch.zeros_like(laws[name]) for name in self.fields}
         for batch in self.texts.batches:
             text = self.text(laws, batch)
-            counted = _expected_of_chain if text.n_memories == 1 else _expected
-            log_evidence, counts = counted(text, batch)
+            log_evidence, counts = _expected(text, batch)
             total = total + (batch.weights * log_evidence).sum(-1)
             _add(summed, self._laws(counts))
         return summed, total
@@ -103,7 +102,7 @@ class Target:
 
     def _laws(self, counts: MemoryCounts) -> Laws:
         """Return counts by name and in the shape of the laws."""
-        by_value = counts.table[:, :, :-1].mT
+        by_value = counts.emission[:, :, :-1].mT
         emission = by_value[:, 0] if self.cell_of_state is None else by_value
         found = {**counts._asdict(), "emission": emission}
         return {name: found[name] for name in self.fields}
@@ -126,31 +125,11 @@ def _repeated(batch: Batch, n_chains: int) -> Batch:
     )
 
 
-def _expected_of_chain(text: MemoryText, batch: Batch) -> tuple[Tensor, MemoryCounts]:
-    """Return log P(x_b) (C,B) and expected counts where there is one memory only: by one pass each way."""
+def _expected(text: MemoryText, batch: Batch) -> tuple[Tensor, MemoryCounts]:
+    """Return log P(x_b) (C,B) and expected counts: where there is one memory only, by one pass each way."""
     weights, lengths = (each.expand(text.ids.shape[:2]) for each in (batch.weights, batch.lengths))
+    if text.n_memories > 1:
+        return expected_counts_of_memories(text, weights, lengths)
     log_evidence, counts = expected_counts(text.only_chain, weights, lengths)
     held = weights.sum(-1)[:, None, None].expand(text.memory_prior.shape)
     return log_evidence, MemoryCounts(held, counts.initial, counts.transition, counts.emission[:, None])
-
-
-def _expected(text: MemoryText, batch: Batch) -> tuple[Tensor, MemoryCounts]:
-    """Return log P(x_b) (C,B) and expected counts, a text's weight shared out among its memories."""
-    log_joint = mixture.log_joint_memory(text)  # (C,B,memories)
-    weights = batch.weights[..., None] * log_joint.softmax(-1)
-    n_values = text.table.shape[1]
-    held = torch.zeros_like(text.memory_prior)
-    initial, transition, table = map(torch.zeros_like, (text.initial, text.transition, text.table))
-    begin = 0
-    for block in mixture.blocks(text):
-        own = weights[..., begin : begin + len(block.memories)].mT  # (C,M,B)
-        begin += len(block.memories)
-        ends = batch.lengths.expand(*own.shape).flatten(1)
-        _, counts = expected_counts(block.chain, own.flatten(1), ends)
-        values = torch.nn.functional.one_hot(block.memories, n_values).to(held)  # (M,N,m)
-        held += torch.einsum("cmb,mnv->cnv", own, values)
-        initial, transition = initial + counts.initial, transition + counts.transition
-        rows = counts.emission.unflatten(1, (len(block.memories), -1))  # (C,M,R,K)
-        reads = torch.nn.functional.one_hot(text.values_read(block.memories), n_values).to(held)  # (C,M,K,m)
-        table[:, :, text.rows_of_text] += torch.einsum("cmrk,cmkv->cvrk", rows, reads)
-    return log_joint.logsumexp(-1), MemoryCounts(held, initial, transition, table)

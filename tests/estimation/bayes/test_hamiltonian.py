@@ -80,10 +80,12 @@ def test_diverging_trajectories_are_counted_and_refused():
 @pytest.mark.parametrize("seed", range(2))
 def test_sparse_models_of_many_states_are_reported_not_to_mix(seed):
     model = random_hmm("dirichlet", 10, 10, seed=seed, concentration=0.1)
-    texts = WeightedTexts.of(sample(model, 30, 30, seed=seed).tokens, vocabulary_size=10)
+    tokens = sample(model, 30, 30, seed=seed).tokens
+    texts = WeightedTexts.of(tokens, vocabulary_size=10)
     prior = DirichletPrior.of(0.1, {"initial": (10,), "transition": (10, 10), "emission": (10, 10)})
     target, stream = Target(texts, prior), torch.Generator().manual_seed(seed)
-    state, _ = SAMPLER.advance(target, SAMPLER.start(target, spread_laws(target, 4, stream), stream), 15, tuning=True)
+    laws = spread_laws(target, tokens, 4, stream)
+    state, _ = SAMPLER.advance(target, SAMPLER.start(target, laws, stream), 15, tuning=True)
     _, block = SAMPLER.advance(target, state, 15, tuning=False)
     numbers = {name: value.numpy() for name, value in invariants(block.laws).items()}
     numbers[schema.LOG_EVIDENCE] = block.statistics[schema.LP].numpy()
