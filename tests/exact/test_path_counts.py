@@ -114,7 +114,7 @@ def test_memories_are_counted_with_the_paths(seed):
         for token, h in zip(text.ids[model, b].tolist(), states[model, b, 1:].tolist(), strict=True):
             table[model, memory[model, b, text.cell_of_state[model, h]], token, h] += 1
     assert np.array_equal(counts.memory_prior, held)
-    assert np.array_equal(counts.table, table)
+    assert np.array_equal(counts.emission, table)
     for found, wanted in zip(counts[1:3], by_hand(states, text.ids, lengths, 5, 3)[:2], strict=True):
         assert np.array_equal(found, wanted)
     torch.testing.assert_close(log_evidence, mixture.forward_backward(text, [0]).log_evidence, rtol=0, atol=1e-10)
