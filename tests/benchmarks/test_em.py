@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore::Depreca
 #: Texts a user has: a few, the words of a book, the letters of one.
 SHAPES = [Shape(10, 1000, 10, 30), Shape(200, 1000, 30, 5000), Shape(1, 300_000, 2, 30)]
 AIM_OF_HMMLEARN = {10: 3, 30: 8, 2: 3}
+#: Iterations in a row: a fit takes hundreds, and the first one after other work finds another machine.
+IN_A_ROW = 5
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=problems.as_id)
@@ -41,7 +43,12 @@ def test_iteration(shape, compare):
     assert float(of_dynamax[0]) == pytest.approx(float(evidence), rel=1e-3)
     np.testing.assert_allclose(of_dynamax[2], laws.transition[0], atol=2e-2)
     aims = {"hmmlearn, scaling": AIM_OF_HMMLEARN[shape.states], "hmmlearn, log": None, "dynamax": None}
-    compare("quantities", "EM iteration", model.dtype, shape, functions, faster=aims)
+    in_a_row = {name: repeated(function) for name, function in functions.items()}
+    compare("quantities", f"{IN_A_ROW} EM iterations", model.dtype, shape, in_a_row, faster=aims)
+
+
+def repeated(function):
+    return lambda: [function() for _ in range(IN_A_ROW)][-1]
 
 
 def problem(shape):
