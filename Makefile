@@ -59,7 +59,7 @@ clean:  ## Remove caches and built files; keep .venv and results
 # One stamp for each set of extras.
 .venv/.stamp-%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$*]'
-	@[ '$*' = docs ] || $(BIN)/ppl-hmm warm-up  # the other sets have a compiler
+	@$(BIN)/ppl-hmm warm-up
 	@touch $@
 
 $(BIN)/python:
