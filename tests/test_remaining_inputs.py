@@ -72,6 +72,7 @@ def test_errors_name_the_impossible_model_of_a_batch(function):
 
 OF_MODEL = {
     "audit": lambda model: ppl_hmm.audit(model, TASK, TEXT, seed=0),
+    "audit_language_model": lambda model: ppl_hmm.audit_language_model(model, TEXT, [0, 1], seed=0),
     "beliefs": lambda model: ppl_hmm.beliefs(model, TEXT),
     "CausalOracleLM": lambda model: ppl_hmm.CausalOracleLM(model),
     "causal_certificate": lambda model: ppl_hmm.causal_certificate(model, TASK),
@@ -86,6 +87,8 @@ OF_MODEL = {
     "constructed_prompt": lambda model: ppl_hmm.constructed_prompt(model, TASK),
     "entropies": lambda model: ppl_hmm.entropies(model),
     "exact_witness": lambda model: ppl_hmm.exact_witness(model, TASK, TEXT),
+    "fine_tune": lambda model: ppl_hmm.fine_tune(model, TEXT, [0, 1], learning_rate=1.0, steps=1),
+    "fisher_kernel": lambda model: ppl_hmm.fisher_kernel(model, TEXT),
     "fit_prompt": lambda model: ppl_hmm.fit_prompt(model, TEXT, [0, 1], validation=(TEXT, [0, 1]), seed=0),
     "head_certificate": lambda model: ppl_hmm.head_certificate(model, TASK),
     "hmm_program": lambda model: ppl_hmm.hmm_program(model, TEXT),
@@ -109,6 +112,7 @@ OF_MODEL = {
     "posterior": lambda model: ppl_hmm.posterior(model, TEXT),
     "prefixes": lambda model: ppl_hmm.prefixes(model, 2),
     "probe_features": lambda model: ppl_hmm.probe_features(model, TEXT),
+    "posterior_kernel": lambda model: ppl_hmm.posterior_kernel(model, TEXT),
     "prompt_certificate": lambda model: ppl_hmm.prompt_certificate(model, TASK),
     "random_task": lambda model: ppl_hmm.random_task(model, 0, TEXT),
     "refute_prompts": lambda model: ppl_hmm.refute_prompts(model, TASK, TEXT),
@@ -122,6 +126,7 @@ OF_MODEL = {
     "triple_law": lambda model: ppl_hmm.triple_law(model),
     "triple_spectrum": lambda model: ppl_hmm.triple_spectrum(model),
     "triple_views": lambda model: ppl_hmm.triple_views(model),
+    "tangent_kernel": lambda model: ppl_hmm.tangent_kernel(model, TEXT),
     "viterbi": lambda model: ppl_hmm.viterbi(model, TEXT),
     "HMM.from_dataset": HMM.from_dataset,
     "HMM.from_discrete_hmm": HMM.from_discrete_hmm,
@@ -145,7 +150,8 @@ def test_every_function_of_a_model_is_among_those():
         for name in ppl_hmm.__all__
         if inspect.isfunction(getattr(ppl_hmm, name))
     }
-    assert {name for name, first in first_argument.items() if first in ("model", "lm")} <= OF_MODEL.keys()
+    says = {"check_language_model"}  # what is wrong, and refuses nothing
+    assert {name for name, first in first_argument.items() if first in ("model", "lm")} - says <= OF_MODEL.keys()
 
 
 @pytest.mark.parametrize("tokens", [None, "x", {}, [[1j, 0]], torch.ones(2, 2, device="meta").long()], ids=repr)

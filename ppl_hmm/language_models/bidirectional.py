@@ -153,7 +153,7 @@ class BidirectionalLM(TrainedLM):
     def example(self, text: Tensor, stream: torch.Generator) -> Example:
         """Return texts, some behind a chain of masks; all tokens are predicted, hidden ones as well."""
         n_masks = torch.randint(1, _LONGEST_CHAIN + 1, text.shape[:1], generator=stream, device=CPU)
-        n_masks[torch.arange(len(text)) % _CHAIN_EVERY != 0] = 0
+        n_masks[torch.arange(len(text), device=text.device) % _CHAIN_EVERY != 0] = 0
         chain = torch.arange(text.shape[1], device=CPU) < n_masks[:, None]
         return Example(torch.where(chain.to(text.device), MASK, text), text != MASK)
 

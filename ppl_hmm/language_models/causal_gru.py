@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ppl_hmm.base.randomness import Seed
+from ppl_hmm.base.randomness import CPU, Seed
 from ppl_hmm.errors import at_least
 from ppl_hmm.language_models.stream import Stream
 from ppl_hmm.language_models.trained import initialised, token_embedding
@@ -58,7 +58,7 @@ class CausalGRU(TrainedCausalLM):
         self.n_layers = at_least("layers", layers, 1)
         with initialised(seed):
             self.table = token_embedding(vocabulary_size, width)
-            self.begin = nn.Parameter(torch.zeros(width))
+            self.begin = nn.Parameter(torch.zeros(width, device=CPU))
             self.stream = Stream(width, layers)
             self.out = nn.Linear(width, vocabulary_size)
 

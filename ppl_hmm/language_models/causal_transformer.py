@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ppl_hmm.base.randomness import Seed
+from ppl_hmm.base.randomness import CPU, Seed
 from ppl_hmm.language_models.extra import require_extra
 from ppl_hmm.language_models.trained import initialised
 from ppl_hmm.language_models.trained_causal import TrainedCausalLM
@@ -71,7 +71,7 @@ class CausalTransformer(TrainedCausalLM):
         )
         with initialised(seed):
             self.network = library.GPT2LMHeadModel(config)
-            self.begin = nn.Parameter(torch.zeros(width))
+            self.begin = nn.Parameter(torch.zeros(width, device=CPU))
 
     @property
     def embedding(self) -> nn.Embedding:

@@ -35,7 +35,7 @@ class Probe:
     def lengths(self) -> Tensor:
         """(B,): the first text ends early."""
         n_texts, length = self.tokens.shape
-        return torch.tensor([min(_OTHER_LENGTH, length - 1), *[length] * (n_texts - 1)])
+        return torch.tensor([min(_OTHER_LENGTH, length - 1), *[length] * (n_texts - 1)], device=CPU)
 
     def changed(self, position: int) -> Tensor:
         """Return the tokens with another one at a position of each text."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm import schema
-from ppl_hmm.base.randomness import generator
+from ppl_hmm.base.randomness import CPU, generator
 from ppl_hmm.language_models.corpora import Corpus
 from ppl_hmm.language_models.held_out import HeldOut
 from ppl_hmm.language_models.objectives import Objective, token_laws
@@ -92,7 +92,7 @@ class Run:
     def columns(self) -> dict[str, Tensor]:
         """Return the log, by variable."""
         names = self.log[0]
-        return {name: torch.tensor([row[name] for row in self.log], dtype=torch.float64) for name in names}
+        return {name: torch.tensor([row[name] for row in self.log], dtype=torch.float64, device=CPU) for name in names}
 
     def restore(self, moments: dict[str, Tensor], columns: dict[str, Tensor]) -> None:
         """Go on after what was measured last, with the optimiser's state at that time."""

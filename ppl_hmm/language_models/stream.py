@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ppl_hmm.base.randomness import CPU
+
 
 class Stream(nn.Module):
     """Layers of gated recurrent units over embeddings (B,T,width); each begins in a state that is learned."""
@@ -12,7 +14,7 @@ class Stream(nn.Module):
     def __init__(self, width: int, layers: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.GRU(width, width, batch_first=True) for _ in range(layers))
-        self.start = nn.Parameter(torch.zeros(layers, width))
+        self.start = nn.Parameter(torch.zeros(layers, width, device=CPU))
 
     def forward(self, inputs: Tensor, start: Tensor | None = None) -> list[Tensor]:
         """Return the states (B,T+1,width) of each layer after 0..T inputs, from states (layers,B,width)."""

@@ -62,7 +62,7 @@ class TrainedCausalLM(TrainedLM):
             inputs = self._inputs(_followed(self.embedded(text), ends, after), soft)
             last = (0 if soft is None else len(soft)) + ends + len(after)
             states = self.layer_states(inputs)[-1]
-            return self.laws(self.scores(states[torch.arange(len(text)), last]))
+            return self.laws(self.scores(states[torch.arange(len(text), device=text.device), last]))
 
     def activations(self, tokens: Text, *, lengths: Text | None = None) -> dict[str, Tensor]:
         """Return activations (B,T,width) after each token, t = 1..T, by layer: ``layer 1``, …."""

@@ -40,6 +40,7 @@ class DirichletGuide(PyroModule):
     >>> from ppl_hmm import DirichletGuide, HMMPrior, example, hmm_program, sample
     >>> model, _ = example("aliased")
     >>> tokens, prior = sample(model, 20, length=10, seed=0).tokens, HMMPrior.symmetric(3, 3)
+    >>> pyro.clear_param_store()
     >>> guide = DirichletGuide(prior.updated(model, tokens))
     >>> svi = SVI(hmm_program, guide, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
     >>> svi.step(prior, tokens, summed=True) > 0  # minus the evidence's lower bound

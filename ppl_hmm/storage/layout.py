@@ -245,6 +245,8 @@ def _kinds(tree: xr.DataTree) -> Iterator[str]:
         tree[schema.SETTINGS].attrs.get("experiment") not in (schema.HEAD_VS_PROMPT, schema.MEMORY_VS_VANILLA, None)
     ):
         yield "own experiment"
+    if schema.DIAGNOSTICS in tree.children and schema.LEARNED in tree[schema.DIAGNOSTICS].children:
+        yield schema.AUDIT_OF_LABELS
     yield from (kind for kind, group in telling.items() if group in tree.children)
 
 

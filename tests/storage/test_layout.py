@@ -97,8 +97,23 @@ def checked():
     return ppl_hmm.check_fit(random_hmm("dirichlet", 3, 4, 0), [[0, 1, 2, 3]], n_replicates=2, seed=0)
 
 
+@functools.cache
+def of_a_fit():
+    model = random_hmm("dirichlet", 2, 3, 0)
+    fit = ppl_hmm.fit_bayes(sample(model, 10, 6, 0).tokens, 2, method="gibbs", chains=2, draws=8, tune=2, seed=0)
+    return audit(fit, ppl_hmm.next_token_class([0]), seed=0)
+
+
+@functools.cache
+def of_labels():
+    features = np.random.default_rng(0).normal(size=(60, 2))
+    return ppl_hmm.audit_features(features, features[:, 0] > 0, seed=0)
+
+
 TREES = {
     "audit": lambda: made("sampled"),
+    "audit of a fit": of_a_fit,
+    "audit of labels": of_labels,
     "experiment": experiment,
     "sample": drawn,
     "probe": probe,

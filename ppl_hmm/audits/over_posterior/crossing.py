@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_hmm.base.randomness import Seed, generator
+from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.heads.logistic import newton
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.language_models.oracle import OracleLM
@@ -80,7 +80,7 @@ def heads_of(constructed: Sequence[Tensor | None], features: Tensor, text: TextO
 
 def _learned(features: Tensor, labels: Tensor, n_classes: int) -> Tensor:
     """Return logistic regressions (P,1 or C,n) of labels (P,B), one class against the others where C > 2."""
-    classes = torch.ones(1) if n_classes == 2 else torch.arange(n_classes)
+    classes = torch.ones(1, device=CPU) if n_classes == 2 else torch.arange(n_classes, device=CPU)
     sign = torch.where(labels[:, None] == classes[:, None].to(labels), 1.0, -1.0).to(features)
     read = features[:, None].expand(-1, len(classes), -1, -1)
     return newton(read, sign, features.new_zeros(*read.shape[:2], read.shape[-1]), _NEWTON_STEPS)

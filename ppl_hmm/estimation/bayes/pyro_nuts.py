@@ -111,9 +111,9 @@ class _Tree:
         return point, {
             schema.LP: -kernel._potential_energy_last.detach(),  # type: ignore[attr-defined]
             schema.ACCEPTANCE_RATE: point.new_tensor(kernel._mean_accept_prob),
-            schema.DIVERGING: torch.tensor(bool(kernel._divergences)),
-            schema.N_STEPS: torch.tensor(n_steps),
-            schema.TREE_DEPTH: torch.tensor(n_steps.bit_length()),
+            schema.DIVERGING: torch.tensor(bool(kernel._divergences), device=CPU),
+            schema.N_STEPS: torch.tensor(n_steps, device=CPU),
+            schema.TREE_DEPTH: torch.tensor(n_steps.bit_length(), device=CPU),
             schema.STEP_SIZE: step,
         }
 

@@ -20,6 +20,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ppl_hmm.base.randomness import CPU
+
 #: Shares below this move up to it before logarithms are taken: an exact zero has no coordinates.
 LEAST_SHARE = 1e-10
 
@@ -56,7 +58,7 @@ class SimplexCoordinates:
     def log_jacobian(self, log_laws: Mapping[str, Tensor]) -> Tensor:
         """Return log |d laws / d coordinates| (C,), by the first N−1 shares of each law."""
         constant = sum(0.5 * math.prod(shape[:-1]) * math.log(shape[-1]) for shape in self.shapes.values())
-        return sum((log_laws[name].flatten(1).sum(-1) for name in self.shapes), torch.tensor(constant))
+        return sum((log_laws[name].flatten(1).sum(-1) for name in self.shapes), torch.tensor(constant, device=CPU))
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from ppl_hmm.base.randomness import CPU
 from ppl_hmm.estimation.bayes.prior import DirichletPrior, Laws
 from ppl_hmm.estimation.texts import Batch, WeightedTexts
 from ppl_hmm.exact import mixture
@@ -42,7 +43,7 @@ class Target:
 
     def log_evidence(self, laws: Laws) -> Tensor:
         """Return Σ_b weight_b log P(x_b | laws) (C,) in nats."""
-        total = torch.zeros(len(laws["initial"]), dtype=torch.float64)
+        total = torch.zeros(len(laws["initial"]), dtype=torch.float64, device=CPU)
         for batch in self.texts.batches:
             log_joint = mixture.log_joint_memory(self.text(laws, batch))
             total = total + (batch.weights * log_joint.logsumexp(-1)).sum(-1)
@@ -57,7 +58,7 @@ class Target:
 
         Over the entry, a count is the derivative of the log-evidence.
         """
-        total = torch.zeros(len(laws["initial"]), dtype=torch.float64)
+        total = torch.zeros(len(laws["initial"]), dtype=torch.float64, device=CPU)
         summed = {name: torch.zeros_like(laws[name]) for name in self.fields}
         for batch in self.texts.batches:
             text = self.text(laws, batch)
@@ -71,7 +72,7 @@ class Target:
 
         Each text has a path of its own, whether or not another one equals it.
         """
-        total = torch.zeros(len(laws["initial"]), dtype=torch.float64)
+        total = torch.zeros(len(laws["initial"]), dtype=torch.float64, device=CPU)
         summed = {name: torch.zeros_like(laws[name]) for name in self.fields}
         for batch in self._each_text(len(total)):
             text = self.text(laws, batch)
@@ -92,7 +93,7 @@ class Target:
         n_chains, n_states = initial.shape
         if self.cell_of_state is None:
             emission, memory_prior = emission[:, None], initial.new_ones(n_chains, 1, 1)
-            cells = torch.zeros(n_chains, n_states, dtype=torch.int64)
+            cells = torch.zeros(n_chains, n_states, dtype=torch.int64, device=CPU)
         else:
             memory_prior, cells = laws["memory_prior"], self.cell_of_state.expand(n_chains, -1)
         rows = emission.mT
@@ -120,7 +121,7 @@ def _repeated(batch: Batch, n_chains: int) -> Batch:
     return Batch(
         ids.repeat_interleave(times, 1).contiguous(),
         lengths.repeat_interleave(times, 1).contiguous(),
-        torch.ones(int(times.sum()), dtype=torch.float64),
+        torch.ones(int(times.sum()), dtype=torch.float64, device=CPU),
         batch.numbers.repeat_interleave(times),
     )
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
 
 from ppl_hmm import schema
+from ppl_hmm.base.randomness import CPU
 from ppl_hmm.estimation.bayes.prior import DirichletPrior, Laws, draw_dirichlet
 from ppl_hmm.estimation.bayes.sampler import Block, State, restored_stream, saved_stream
 from ppl_hmm.estimation.bayes.target import Target
@@ -45,7 +46,7 @@ class VariationalSampler:
             counts, _ = target.counts(laws)
             laws = {name: _mean(a) for name, a in _with(target.prior, counts).items()}
         counts, _ = target.counts(laws)
-        state: State = {_STREAM: saved_stream(stream), _STEP: torch.zeros((), dtype=torch.int64)}
+        state: State = {_STREAM: saved_stream(stream), _STEP: torch.zeros((), dtype=torch.int64, device=CPU)}
         return state | _with(target.prior, counts)
 
     def advance(self, target: Target, state: State, n: int, tuning: bool) -> tuple[State, Block]:
@@ -94,7 +95,7 @@ def _bound(target: Target, guide: Laws, stream: torch.Generator) -> Tensor:
     n_chains = len(guide["initial"])
     laws = {name: draw_dirichlet(a.repeat(_DRAWS, *([1] * (a.ndim - 1))), stream) for name, a in guide.items()}
     counts, _ = target.counts({name: law.detach() for name, law in laws.items()})
-    total = torch.zeros((), dtype=torch.float64)
+    total = torch.zeros((), dtype=torch.float64, device=CPU)
     for name, concentration in guide.items():
         total = total + (counts[name] * laws[name].log()).sum() / _DRAWS
         prior = target.prior.concentrations[name].expand(n_chains, *concentration.shape[1:])

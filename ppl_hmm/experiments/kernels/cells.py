@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from ppl_hmm import schema
-from ppl_hmm.base.randomness import derived_seed, generator
+from ppl_hmm.base.randomness import CPU, derived_seed, generator
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.experiments.engine.grid import Cell
 from ppl_hmm.experiments.kernels.configuration import KernelView
@@ -67,7 +67,7 @@ class Data(NamedTuple):
 
     def few(self, shots: int, seed: int) -> tuple[Tensor, Tensor]:
         """Return ``shots`` examples of each class, or as many as there are."""
-        order = torch.randperm(len(self.labels), generator=generator(seed, "few shots"))
+        order = torch.randperm(len(self.labels), generator=generator(seed, "few shots"), device=CPU)
         chosen = torch.cat([order[self.labels[order] == c][:shots] for c in (0, 1)])
         return self.tokens[chosen], self.labels[chosen]
 
