@@ -55,8 +55,8 @@ def read_fit(path: Path) -> xr.DataTree | None:
             tree = xr.DataTree()
     if schema.POSTERIOR in tree.children:
         return tree
-    expected = f"a fit's tree, with a group /{schema.POSTERIOR}"
-    raise ForeignFile(f"directory {path}", expected, "something else", "save what fit_bayes returns: .to_zarr(path)")
+    got = f"a directory without a fit's group /{schema.POSTERIOR}"
+    raise ForeignFile(f"file {path}", "a netCDF file", got, "pass one, or save what fit_bayes returns: .to_zarr(path)")
 
 
 def question_of_fit(

@@ -48,11 +48,11 @@ def parameters(lm):
 def test_training_comes_nearer_to_the_exact_law(kind, objective):
     lm = kind(V, width=8, seed=0)
     before = parameters(lm)
-    found = train(lm, MODEL, objective=objective, **LITTLE)
+    found = train(lm, MODEL, objective=objective, **{**LITTLE, "steps": 100})  # clipped laws move late
     assert torch.equal(parameters(lm), before)  # a copy was trained
     assert found.objective == found.log.attrs["objective"] == objective
     log = found.log
-    assert log.step.values[[0, -1]].tolist() == [0, 30]
+    assert log.step.values[[0, -1]].tolist() == [0, 100]
     assert (log["excess"] >= 0).all()
     assert log["excess"][-1] < log["excess"][0]
     assert log["total_variation"][-1] < log["total_variation"][0]
