@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -63,7 +62,8 @@ def budgets(tree: xr.DataTree) -> xr.Dataset:
 
 def draw_budgets(data: xr.Dataset) -> Figure:
     """Draw the probability that a head's half-range is within the budget, posterior beside prior."""
-    figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
     budget = data[schema.BUDGET].values
     for question in map(str, data[schema.QUESTION].values):
         own = data.sel({schema.QUESTION: question})
@@ -110,7 +110,8 @@ def singular_value(tree: xr.DataTree) -> xr.Dataset:
 
 def draw_singular_value(data: xr.Dataset) -> Figure:
     """Draw the density of σ_min(W) after the text and before."""
-    figure, axes = plt.subplots(figsize=(5.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+    axes = figure.subplots()
     top = max(float(values.max()) for values in data.data_vars.values())
     bins = np.linspace(0, top * 1.02, 25).tolist()
     if schema.PRIOR in data:
