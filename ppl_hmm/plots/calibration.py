@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -71,7 +70,8 @@ def draw_by_corpus_size(data: xr.Dataset) -> Figure:
         and ``accuracy`` on the truth where it is known.
     """
     with mpl.rc_context(SETTINGS):
-        figure, (chances, accuracy) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+        figure = Figure(figsize=(8, 3.4), layout="constrained")
+        chances, accuracy = figure.subplots(1, 2)
         sizes = data["n_sequences"].values
         for budget, colour in zip(data[schema.BUDGET].values, (BLUE, ORANGE, VERMILION), strict=False):
             own = data.sel({schema.BUDGET: budget})
