@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from ppl_hmm.base.randomness import CPU, Seed
 from ppl_hmm.base.tokens import MASK, ends
 from ppl_hmm.errors import at_least
-from ppl_hmm.inference.queries import masked_conditionals
 from ppl_hmm.inference.rows import check_positions
 from ppl_hmm.language_models.stream import Stream
-from ppl_hmm.language_models.trained import Example, TrainedLM, initialised, only_for, token_embedding
-from ppl_hmm.models.kinds import Model, Prompt, Text
+from ppl_hmm.language_models.trained import Example, initialised, only_for, token_embedding
+from ppl_hmm.language_models.trained_masked import TrainedMaskedLM
+from ppl_hmm.models.kinds import Text
 
 # Widths that reach a total variation of about 0.02 on random models in minutes.
 _FEW_STATES, _NARROW, _WIDE = 8, 64, 128
@@ -23,7 +23,7 @@ _FEW_STATES, _NARROW, _WIDE = 8, 64, 128
 _CHAIN_EVERY, _LONGEST_CHAIN = 4, 4
 
 
-class BidirectionalLM(TrainedLM):
+class BidirectionalLM(TrainedMaskedLM):
     """Masked language model of two GRU streams, to be trained.
 
     G_i is read from the left stream's state before position i and the right stream's state after it, joined by their
@@ -98,11 +98,6 @@ class BidirectionalLM(TrainedLM):
         """Sizes."""
         return {"vocabulary_size": self.vocabulary_size, "width": self.width, "layers": self.n_layers}
 
-    @property
-    def read_position(self) -> int:
-        """The mask in front of the text."""
-        return 0
-
     def logits(self, tokens: Text, *, lengths: Text | None = None) -> Tensor:
         """Return scores (B,T,V) of every token given all others, differentiable in parameters."""
         text = self.checked(tokens, lengths)
@@ -112,18 +107,6 @@ class BidirectionalLM(TrainedLM):
     def encode(self, tokens: Text, lengths: Text | None = None) -> BidirectionalText:
         """Return the text with its right states."""
         return BidirectionalText(self, self.checked(tokens, lengths))
-
-    def conditionals(
-        self,
-        tokens: Text,
-        *,
-        prompt: Prompt | None = None,
-        positions: Sequence[int] | None = None,
-        lengths: Text | None = None,
-    ) -> Tensor:
-        """Return G (B,positions,V), all positions by default; differentiable in the prompt where it asks for that."""
-        rows = None if prompt is None else self.soft_rows(prompt)
-        return self.encode(tokens, lengths).conditionals(rows, positions)
 
     def activations(self, tokens: Text, *, lengths: Text | None = None) -> dict[str, Tensor]:
         """Return activations (B,T,width) at positions 0..T−1, by layer.
@@ -153,13 +136,9 @@ class BidirectionalLM(TrainedLM):
     def example(self, text: Tensor, stream: torch.Generator) -> Example:
         """Return texts, some behind a chain of masks; all tokens are predicted, hidden ones as well."""
         n_masks = torch.randint(1, _LONGEST_CHAIN + 1, text.shape[:1], generator=stream, device=CPU)
-        n_masks[torch.arange(len(text), device=text.device) % _CHAIN_EVERY != 0] = 0
+        n_masks[torch.arange(len(text), device=CPU) % _CHAIN_EVERY != 0] = 0
         chain = torch.arange(text.shape[1], device=CPU) < n_masks[:, None]
         return Example(torch.where(chain.to(text.device), MASK, text), text != MASK)
-
-    def optimum(self, model: Model, read: Tensor) -> Tensor:
-        """Return exact masked conditionals G (B,T,V)."""
-        return masked_conditionals(model, read, impossible="mask")
 
 
 class Join(nn.Module):

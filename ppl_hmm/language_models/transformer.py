@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from ppl_hmm.base.randomness import CPU, Seed
 from ppl_hmm.base.tokens import MASK, ends
-from ppl_hmm.inference.queries import masked_conditionals
 from ppl_hmm.inference.rows import check_positions
 from ppl_hmm.language_models.extra import require_extra
-from ppl_hmm.language_models.trained import Example, TrainedLM, initialised, only_for
+from ppl_hmm.language_models.trained import Example, initialised, only_for
+from ppl_hmm.language_models.trained_masked import TrainedMaskedLM
 from ppl_hmm.language_models.transformer_sizes import TransformerSizes
-from ppl_hmm.models.kinds import Model, Prompt, Text
+from ppl_hmm.models.kinds import Text
 
 # Behind which prompts a mask is learned to be read: any of so many tokens, or none.
 _LONGEST_PROMPT = 4
@@ -23,7 +23,7 @@ _HIDDEN_SHARE = 0.1  # of the other tokens
 _TEXTS_AT_ONCE = 1024
 
 
-class TransformerLM(TrainedLM):
+class TransformerLM(TrainedMaskedLM):
     """Masked language model around transformers' BERT: small, randomly initialised, to be trained.
 
     In training each text is masked at one of its first positions, where heads read behind a prompt, and at a tenth of
@@ -96,11 +96,6 @@ class TransformerLM(TrainedLM):
         """Sizes."""
         return {"vocabulary_size": self.vocabulary_size, **self.sizes._asdict()}
 
-    @property
-    def read_position(self) -> int:
-        """The mask in front of the text."""
-        return 0
-
     def logits(self, tokens: Text, *, lengths: Text | None = None) -> Tensor:
         """Return scores (B,T,V) at every position of text as it is read: a token that is not masked is seen."""
         text = self.checked(tokens, lengths)
@@ -114,18 +109,6 @@ class TransformerLM(TrainedLM):
     def encode(self, tokens: Text, lengths: Text | None = None) -> TransformerText:
         """Return checked text."""
         return TransformerText(self, self.checked(tokens, lengths))
-
-    def conditionals(
-        self,
-        tokens: Text,
-        *,
-        prompt: Prompt | None = None,
-        positions: Sequence[int] | None = None,
-        lengths: Text | None = None,
-    ) -> Tensor:
-        """Return G (B,positions,V), a pass for each position; differentiable in the prompt where it asks for that."""
-        rows = None if prompt is None else self.soft_rows(prompt)
-        return self.encode(tokens, lengths).conditionals(rows, positions)
 
     def activations(self, tokens: Text, *, lengths: Text | None = None) -> dict[str, Tensor]:
         """Return activations (B,T,width) at each position, by layer: ``layer 1``, …; every token is seen."""
@@ -143,10 +126,6 @@ class TransformerLM(TrainedLM):
         hidden[torch.arange(n_texts, device=CPU), read] = True
         hidden = hidden.to(text.device)
         return Example(torch.where(hidden, MASK, text), hidden & (text != MASK))
-
-    def optimum(self, model: Model, read: Tensor) -> Tensor:
-        """Return exact masked conditionals G (B,T,V)."""
-        return masked_conditionals(model, read, impossible="mask")
 
 
 class TransformerText:
