@@ -11,6 +11,7 @@ from torch import Tensor
 from ppl_hmm.base.tokens import MASK, as_text_with_ends
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.inference.suffixes import Suffix, template_tokens
+from ppl_hmm.language_models.following import followed
 from ppl_hmm.language_models.hugging_face import HuggingFaceLM, special_ids
 from ppl_hmm.language_models.trained import only_for
 from ppl_hmm.models.kinds import Prompt, Text
@@ -98,7 +99,7 @@ class HuggingFaceCausalLM(HuggingFaceLM):
             soft = learned if learned is not None else self.embedded(torch.as_tensor(ids, device=text.device))
             n_behind = len(soft)
             with only_for(learned):
-                behind = self._joined(behind, soft, after)
+                behind = followed(behind, after, soft)
         places = (after + n_behind)[:, None]
         return self._laws(behind, rows, places, rows if learned is None else learned)[:, 0]
 
@@ -110,14 +111,6 @@ class HuggingFaceCausalLM(HuggingFaceLM):
             n_before = whole.shape[1] - text.shape[1]
             present = torch.ones(whole.shape[:2], dtype=torch.bool, device=whole.device)  # what comes later is unread
             return self.laws(whole, present, places + n_before - 1)
-
-    def _joined(self, text: Tensor, soft: Tensor, after: Tensor) -> Tensor:
-        """Return embedded texts (B,T,d) with a suffix (S,d) at the end of each: (B,T+S,d)."""
-        length, n_behind = text.shape[1], len(soft)
-        place = torch.arange(length + n_behind, device=text.device)
-        own = torch.where(place < after[:, None], place, length + (place - after[:, None]).clamp(max=n_behind - 1))
-        whole = torch.cat([text, soft.expand(len(text), -1, -1)], dim=1)
-        return whole.gather(1, own[..., None].expand(-1, -1, whole.shape[-1]))
 
     def _read(self, tokens: Text, lengths: Text | None) -> tuple[Tensor, Tensor]:
         """Return checked text (B,T) without masks before its end, and where each text ends (B,)."""

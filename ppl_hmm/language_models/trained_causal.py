@@ -6,11 +6,11 @@ from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from ppl_hmm.base.tokens import MASK, as_text_with_ends
 from ppl_hmm.inference.beliefs import beliefs
 from ppl_hmm.inference.suffixes import Suffix, template_tokens
+from ppl_hmm.language_models.following import followed
 from ppl_hmm.language_models.trained import Example, TrainedLM, only_for
 from ppl_hmm.models.kinds import Model, Prompt, Text
 
@@ -59,7 +59,7 @@ class TrainedCausalLM(TrainedLM):
         soft = None if prompt is None else self.soft_rows(prompt)
         after = self._suffix(suffix)
         with only_for(soft, after):
-            inputs = self._inputs(_followed(self.embedded(text), ends, after), soft)
+            inputs = self._inputs(followed(self.embedded(text), ends, after), soft)
             last = (0 if soft is None else len(soft)) + ends + len(after)
             states = self.layer_states(inputs)[-1]
             return self.laws(self.scores(states[torch.arange(len(text), device=text.device), last]))
@@ -95,13 +95,3 @@ class TrainedCausalLM(TrainedLM):
         if tokens is None:
             return self.soft_rows(suffix, "suffix")
         return self.embedded(tokens.to(self.embedding.weight.device))
-
-
-def _followed(embedded: Tensor, ends: Tensor, suffix: Tensor) -> Tensor:
-    """Return texts (B,T,width) with a suffix (S,width) at their ends: (B,T+S,width)."""
-    if not len(suffix):
-        return embedded
-    longer = pad(embedded, (0, 0, 0, len(suffix)))
-    place = torch.arange(longer.shape[1], device=longer.device) - ends[:, None]
-    within = (place >= 0) & (place < len(suffix))
-    return torch.where(within[..., None], suffix[place.clamp(0, len(suffix) - 1)], longer)
