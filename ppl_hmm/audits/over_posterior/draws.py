@@ -11,6 +11,7 @@ import xarray as xr
 
 from ppl_hmm import schema
 from ppl_hmm.base import foreign
+from ppl_hmm.base.spacing import evenly_spaced
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.models import HMM
 from ppl_hmm.models.canonical import in_canonical_order
@@ -51,7 +52,7 @@ def thinned(fit: xr.DataTree, group: str, n_draws: int) -> Draws:
         remedy = "take models one by one: audit(model, task)"
         raise InvalidInput("fit", "draws of models without a memory", "draws of memory models", remedy)
     n_chains, n_all = dataset.sizes[schema.CHAIN], dataset.sizes[schema.DRAW]
-    kept = np.linspace(0, n_all - 1, min(n_all, -(-n_draws // n_chains))).round().astype(int)
+    kept = evenly_spaced(n_all, -(-n_draws // n_chains))
     chosen = dataset.isel({schema.DRAW: kept})
     fields = {}
     for name, dimensions in HMM.dimensions.items():

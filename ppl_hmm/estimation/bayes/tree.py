@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
-from ppl_hmm.base.randomness import CPU
+from ppl_hmm.base.spacing import evenly_spaced
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.estimation.bayes.mixing import mixing
 from ppl_hmm.estimation.bayes.prior import Laws
@@ -117,12 +117,12 @@ def _replicates(laws: Laws, cells: Tensor | None, tokens: Tensor, stream: torch.
     """Return texts with the masks of the observed ones, from some draws of each chain, evenly spaced."""
     n_chains, n_draws = laws["initial"].shape[:2]
     most = _REPLICATED_TOKENS // (n_chains * tokens.numel())
-    chosen = torch.linspace(0, n_draws - 1, max(1, min(_REPLICATES, most, n_draws)), device=CPU).round().long().unique()
+    chosen = evenly_spaced(n_draws, min(_REPLICATES, most))
     models = models_of({name: law[:, chosen] for name, law in laws.items()}, cells)
     drawn = sample(models, tokens.shape[0], tokens.shape[1], stream).tokens
     texts = torch.where(tokens == MASK, MASK, drawn)
     dimensions = (schema.CHAIN, schema.DRAW, schema.SEQUENCE, schema.POSITION)
-    coordinates = {schema.CHAIN: np.arange(n_chains), schema.DRAW: chosen.numpy()}
+    coordinates = {schema.CHAIN: np.arange(n_chains), schema.DRAW: chosen}
     return xr.Dataset({schema.TOKEN: (dimensions, texts.numpy().astype(np.int32))}, coordinates)
 
 

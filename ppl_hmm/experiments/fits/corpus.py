@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,6 +23,7 @@ from ppl_hmm.estimation.ngrams import NGramModel
 from ppl_hmm.experiments.engine.runner import Progress
 from ppl_hmm.experiments.fits import posterior
 from ppl_hmm.experiments.fits.blocks import cut, hold_out
+from ppl_hmm.experiments.fits.jobs import finished
 from ppl_hmm.experiments.fits.store import Size, SizeStore
 from ppl_hmm.inference.queries import log_likelihood
 
@@ -193,17 +194,11 @@ def _fitted(
 ) -> Iterator[tuple[int, Size]]:
     """Yield the fit of each size as it is finished."""
     arguments = (corpus.training.numpy(), len(corpus.vocabulary), restarts, seed)
-    if executor is None:
-        for n_states in sizes:
-            yield n_states, _fit_size(n_states, *arguments)
+    if executor is not None:
+        yield from finished(executor, _fit_size, sizes, *arguments)
         return
-    jobs = {executor.submit(_fit_size, n_states, *arguments): n_states for n_states in sizes}
-    try:
-        for job in as_completed(jobs):
-            yield jobs[job], job.result()
-    finally:
-        for job in jobs:
-            job.cancel()
+    for n_states in sizes:
+        yield n_states, _fit_size(n_states, *arguments)
 
 
 def _fit_size(n_states: int, training: np.ndarray, vocabulary_size: int, restarts: int, seed: int) -> Size:

@@ -14,9 +14,11 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from ppl_hmm import schema
+from ppl_hmm.base.spacing import evenly_spaced
 from ppl_hmm.corpus.vocabulary import Vocabulary
 from ppl_hmm.estimation.bayes.fit import Method, fit_bayes
 from ppl_hmm.experiments.engine.runner import Progress
+from ppl_hmm.experiments.fits.jobs import finished
 from ppl_hmm.experiments.fits.store import Size
 from ppl_hmm.inference.queries import log_likelihood
 from ppl_hmm.models import HMM
@@ -53,11 +55,10 @@ def draw_all(
     report(0, each * len(sizes))
     found: dict[int, Size] = {}
     if executor is not None:
-        jobs = {n_states: executor.submit(_draw, n_states, *arguments) for n_states in sizes}
-        for n_states, job in jobs.items():
-            found[n_states] = job.result()
+        for n_states, size in finished(executor, _draw, sizes, *arguments):
+            found[n_states] = size
             report(len(found) * each, len(sizes) * each)
-        return found
+        return {n_states: found[n_states] for n_states in sizes}
     for number, n_states in enumerate(sizes):
         found[n_states] = _draw(n_states, *arguments, _Shifted(report, number * each, len(sizes) * each))
     return found
@@ -114,7 +115,7 @@ def _some_models(tree: xr.DataTree) -> tuple[HMM, np.ndarray]:
     """Return some draws as a batch (D,) of models, evenly spaced in each chain, and their weights."""
     draws, by_chain = tree[schema.POSTERIOR].to_dataset(), tree[schema.MIXING].to_dataset()[schema.WEIGHT].values
     n_chains, n_draws = draws.sizes[schema.CHAIN], draws.sizes[schema.DRAW]
-    chosen = np.unique(np.linspace(0, n_draws - 1, max(1, _PREDICTING // n_chains)).round().astype(int))
+    chosen = evenly_spaced(n_draws, _PREDICTING // n_chains)
     some = draws.isel({schema.DRAW: chosen})
     laws = (torch.from_numpy(some[name].values).flatten(0, 1) for name in HMM.dimensions)
     return HMM(*laws), np.repeat(by_chain / len(chosen), len(chosen))
