@@ -31,15 +31,20 @@ def hold(path: str | Path, file: str, kind: str, settings: Mapping[str, Any]) ->
     place = atomic.as_path(path, "store")
     configuration = {"package": "ppl_hmm", "version": __version__, "settings": dict(settings)}
     try:
-        if not place.exists() or (place.is_dir() and all(map(atomic.is_part, place.iterdir()))):
-            place.mkdir(parents=True, exist_ok=True)
-            atomic.create(json.dumps(configuration, indent=2).encode(), place / file)
+        settle(place, file, configuration)
         _require_same(place, file, kind, configuration)
     except OSError as error:
         raise ForeignFile(
             f"output {place}", "a directory that can be written", str(error), "choose another out"
         ) from None
     return place
+
+
+def settle(place: Path, file: str, configuration: Mapping[str, Any]) -> None:
+    """Make a directory with its configuration, unless there is more than a run leaves that was killed before that."""
+    if not place.exists() or (place.is_dir() and all(map(atomic.is_part, place.iterdir()))):
+        place.mkdir(parents=True, exist_ok=True)
+        atomic.create(json.dumps(configuration, indent=2).encode(), place / file)
 
 
 def _require_same(path: Path, file: str, kind: str, wanted: dict[str, Any]) -> None:

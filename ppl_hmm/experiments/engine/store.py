@@ -20,7 +20,7 @@ import xarray as xr
 
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
-from ppl_hmm.base import atomic, hashed
+from ppl_hmm.base import atomic, configured, hashed
 from ppl_hmm.errors import ForeignFile, PplHmmError
 from ppl_hmm.experiments.engine import defined
 from ppl_hmm.experiments.engine.gathered import cell_of, chunks, gather, is_by_cell
@@ -55,9 +55,7 @@ class Store:
         self.settings = settings
         configuration = {"package": "ppl_hmm", "version": __version__, "settings": settings.as_attributes()}
         try:
-            if not _occupied(self.path):
-                self.path.mkdir(parents=True, exist_ok=True)
-                atomic.create(json.dumps(configuration, indent=2).encode(), self.path / _SETTINGS)
+            configured.settle(self.path, _SETTINGS, configuration)
             _require_same(_read_configuration(self.path), configuration, self.path)
             if self.finished and (damaged := hashed.damaged_files(self.path / _RESULTS)):
                 self._take_apart(damaged)
@@ -237,13 +235,6 @@ def _require_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> 
         got,
         "choose another --out, or repeat the settings found there",
     )
-
-
-def _occupied(path: Path) -> bool:
-    """Say whether there is anything but what a run leaves that was killed before it wrote its settings."""
-    if not path.is_dir():
-        return path.exists()
-    return not all(map(atomic.is_part, path.iterdir()))
 
 
 def _others_finished(cell_path: Path) -> bool:
