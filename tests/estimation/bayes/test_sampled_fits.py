@@ -41,3 +41,15 @@ def test_the_same_seed_draws_the_same_and_an_interrupted_run_goes_on(tmp_path):
 def test_memories_are_sampled_too():
     tree = fit_bayes(TEXT, 2, memory=(2, [0, 0]), **{**OPTIONS, "draws": 4, "tune": 2})
     assert np.isfinite(tree[schema.SAMPLE_STATS][schema.LP]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_sparse_models_of_many_states_stay_in_modes_that_are_named(seed):
+    model = random_hmm("dirichlet", 10, 10, seed=seed, concentration=0.1)
+    tokens = sample(model, 30, 30, seed=seed).tokens
+    tree = fit_bayes(tokens, 10, vocabulary_size=10, prior=0.1, chains=4, draws=150, tune=150, seed=seed)
+    found = tree["mixing"].attrs
+    assert found["agreement"] == Agreement.MODES
+    assert "different modes" in found["summary"]
+    assert "nats less evidence" in found["summary"]
