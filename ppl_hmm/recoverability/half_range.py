@@ -22,6 +22,9 @@ from ppl_hmm.recoverability.entering import margin_error, states_entered, task_t
 from ppl_hmm.recoverability.rounding import law_rounding
 from ppl_hmm.tasks import PosteriorTask, on_possible_values
 
+#: Methods and tolerances of the programme, in turn: nearly dependent rows defeat the first often, the second rarely.
+_ATTEMPTS = (("highs", 1e-10), ("highs", 1e-7), ("highs-ipm", 1e-7))
+
 
 class SmallestHalfRange(NamedTuple):
     """The least noise amplification of a head that solves W b = Dμ, and that head; ∞ and None where none does.
@@ -138,14 +141,14 @@ def _narrowest(solution: np.ndarray, free: np.ndarray, pairs: np.ndarray, n_mask
     offsets = (pairs @ solution / unit).ravel()
     moves: np.ndarray = np.hstack([np.kron(pairs, free), -np.kron(np.eye(n_blocks), np.ones((n_tokens, 1)))])
     height = -np.ones((len(offsets), 1))
-    for tolerance in (1e-10, 1e-7):  # programmes of nearly dependent rows fail at the finer one
+    for method, tolerance in _ATTEMPTS:
         with stdout_to_stderr():
             programme = linprog(
                 c=np.r_[np.zeros(moves.shape[1]), 1.0],
                 A_ub=np.vstack([np.hstack([moves, height]), np.hstack([-moves, height])]),
                 b_ub=np.r_[-offsets, offsets],
-                bounds=(None, None),
-                method="highs",
+                bounds=[(None, None)] * moves.shape[1] + [(0, None)],
+                method=method,
                 options={"primal_feasibility_tolerance": tolerance, "dual_feasibility_tolerance": tolerance},
             )
         if programme.x is not None:
