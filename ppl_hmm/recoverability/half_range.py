@@ -141,22 +141,28 @@ def _narrowest(solution: np.ndarray, free: np.ndarray, pairs: np.ndarray, n_mask
     offsets = (pairs @ solution / unit).ravel()
     moves: np.ndarray = np.hstack([np.kron(pairs, free), -np.kron(np.eye(n_blocks), np.ones((n_tokens, 1)))])
     height = -np.ones((len(offsets), 1))
+    table = np.vstack([np.hstack([moves, height]), np.hstack([-moves, height])])
+    z = _optimum(table, np.r_[-offsets, offsets])[: solution.shape[0] * free.shape[1]].reshape(len(solution), -1)
+    return solution + unit * z @ free.T
+
+
+def _optimum(table: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Return the x with table·x ≤ most whose last entry is least, and not below zero."""
+    n, message = table.shape[1], ""
     for method, tolerance in _ATTEMPTS:
         with stdout_to_stderr():
             programme = linprog(
-                c=np.r_[np.zeros(moves.shape[1]), 1.0],
-                A_ub=np.vstack([np.hstack([moves, height]), np.hstack([-moves, height])]),
-                b_ub=np.r_[-offsets, offsets],
-                bounds=[(None, None)] * moves.shape[1] + [(0, None)],
+                c=np.r_[np.zeros(n - 1), 1.0],
+                A_ub=table,
+                b_ub=most,
+                bounds=[(None, None)] * (n - 1) + [(0, None)],
                 method=method,
                 options={"primal_feasibility_tolerance": tolerance, "dual_feasibility_tolerance": tolerance},
             )
         if programme.x is not None:
-            break
-    else:
-        raise PplHmmError("half-range programme", "an optimum", programme.message, "rescale the task's weights")
-    z = programme.x[: solution.shape[0] * free.shape[1]].reshape(len(solution), -1)
-    return solution + unit * z @ free.T
+            return programme.x
+        message = programme.message
+    raise PplHmmError("half-range programme", "an optimum", message, "rescale the task's weights")
 
 
 def class_pairs(n_classes: int) -> tuple[list[int], list[int]]:
