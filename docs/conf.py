@@ -1,5 +1,6 @@
 """Sphinx configuration. Build with `make docs`; the build needs no network."""
 
+import os
 import re
 from importlib.metadata import version as installed_version
 
@@ -29,6 +30,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of pages: their arrays are small, and threads would wait for each other
 
 autosummary_generate = True
 autodoc_member_order = "bysource"
