@@ -119,8 +119,7 @@ class Compiled:
         def part(first: int, last: int) -> list[np.ndarray]:
             shapes = (start.shape[1:], groups.square, groups.table.shape[1:])
             sums = [np.zeros((len(chain.ids), *shape)) for shape in shapes]
-            laws = (groups.work(n_segments), groups.work(1 + length), groups.work(length))
-            scratch = (groups.work(4), *laws, groups.square_work())
+            scratch = (*groups.works(4, n_segments, 1 + length, length), groups.square_work())
             count(first, last, *scratch, *arrays, counted, *sums, log_evidence, lost)
             return sums
 
@@ -130,7 +129,7 @@ class Compiled:
         k = chain.initial.shape[-1]
         whole = (of_initial[:, :k], of_transition[:, :k, :k], of_table[:, :, :k])
         gradients = (torch.from_numpy(each).to(dtype) for each in whole)
-        return Gradient(*gradients), torch.from_numpy(log_evidence), torch.from_numpy(lost) & (weights != 0)
+        return Gradient(*gradients), torch.from_numpy(log_evidence), torch.from_numpy(lost)
 
     def best_path(self, chain: Chain) -> Paths:
         """Return the best path of each sequence."""
@@ -225,6 +224,11 @@ class _Groups:
         """Return room for the laws of a group, several times."""
         return self._aligned(n_planes, group_size or self.group_size, self.table.shape[-1])
 
+    def works(self, *n_planes: int) -> list[np.ndarray]:
+        """Return several rooms as :meth:`work` does, at the cost of one."""
+        whole, ends = self.work(sum(n_planes)), itertools.accumulate(n_planes)
+        return [whole[end - n : end] for n, end in zip(n_planes, ends, strict=True)]
+
     def square_work(self) -> np.ndarray:
         """Return room for one (K,K) array."""
         return self._aligned(*self.square)
@@ -233,7 +237,7 @@ class _Groups:
         """Return zeros that start where a cache line does. Not torch's: it would wake its threads to fill them."""
         size, line = math.prod(shape) * self.table.itemsize, 64
         zeros = np.zeros(size + line, np.uint8)
-        start = -zeros.ctypes.data % line
+        start = -zeros.__array_interface__["data"][0] % line
         return zeros[start : start + size].view(self.table.dtype).reshape(shape)
 
     @property
@@ -293,7 +297,8 @@ def _uniforms(n_steps: int, shape: tuple[int, ...], dtype: np.dtype, generator: 
 def _padded(array: np.ndarray, value: float = 0.0) -> np.ndarray:
     """Return an array (…,K) padded with states of no weight, to a whole number of vectors and of tiles."""
     n_states, whole = array.shape[-1], max(TILE, lanes(array))
-    padded = np.full((*array.shape[:-1], whole * math.ceil(n_states / whole)), value, array.dtype)
+    padded = np.empty((*array.shape[:-1], whole * math.ceil(n_states / whole)), array.dtype)
+    padded.fill(value)
     padded[..., :n_states] = array
     return padded
 
