@@ -90,12 +90,13 @@ class Target:
     def _expected(self, laws: Laws, batch: Batch) -> tuple[Laws, Tensor]:
         """Return expected counts and the log-evidence (C,) of a batch; without a memory, by one pass each way."""
         if self.cell_of_state is not None:
-            log_evidence, of_memories = expected_counts_of_memories(self.text(laws, batch), batch.weights, batch.lengths)
-            return self._laws(of_memories), (batch.weights * log_evidence).sum(-1)
+            text = self.text(laws, batch)
+            log_evidence, counts = expected_counts_of_memories(text, batch.weights, batch.lengths)
+            return self._laws(counts), (batch.weights * log_evidence).sum(-1)
         table = torch.nn.functional.pad(laws["emission"], (0, 1), value=1.0).mT
         chain = Chain(laws["initial"], laws["transition"], table, batch.ids)
-        log_evidence, counts = expected_counts(chain, batch.weights, batch.lengths)
-        found = {**counts._asdict(), "emission": counts.emission[:, :-1].mT}
+        log_evidence, of_chain = expected_counts(chain, batch.weights, batch.lengths)
+        found = {**of_chain._asdict(), "emission": of_chain.emission[:, :-1].mT}
         return found, (batch.weights * log_evidence).sum(-1)
 
     def text(self, laws: Laws, batch: Batch) -> MemoryText:
