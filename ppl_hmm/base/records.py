@@ -77,7 +77,11 @@ class Record:
         return getattr(self, next(iter(self.dimensions))).device
 
     def to(self, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Self:
-        """Return the record in another floating type or on another device."""
+        """Return the record in another floating type or on another device; itself where neither is another."""
+        tensors = [getattr(self, name) for name in self.dimensions]
+        same_type = all(dtype in (None, tensor.dtype) for tensor in tensors if tensor.is_floating_point())
+        if same_type and (device is None or torch.device(device) == self.device):
+            return self
 
         def move(tensor: torch.Tensor) -> torch.Tensor:
             wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
@@ -87,7 +91,11 @@ class Record:
 
     def detach(self) -> Self:
         """Return the record without its autograd graph."""
-        return self._map(torch.Tensor.detach)
+        made = object.__new__(type(self))  # there is nothing to check: the values are the same
+        vars(made).update({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        with torch.inference_mode(False):
+            vars(made).update({name: getattr(self, name).detach().clone() for name in self.dimensions})
+        return made
 
     def __deepcopy__(self, memo: dict) -> Self:
         """Return a copy in the same autograd graph: torch copies no tensors that have one."""

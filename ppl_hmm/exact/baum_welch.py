@@ -55,7 +55,7 @@ def expected_counts(
     """
     log_evidence, gradient = evidence_and_gradient(chain, weights, lengths=lengths, backend=backend)
     # By a parameter of zero the derivative may be infinite; its count is zero all the same.
-    counts = (torch.where(p > 0, p * by_p, 0) for p, by_p in zip(chain.parameters, gradient, strict=True))
+    counts = (p * by_p.masked_fill(p == 0, 0) for p, by_p in zip(chain.parameters, gradient, strict=True))
     return log_evidence, Counts(*counts)
 
 

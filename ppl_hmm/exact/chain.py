@@ -135,15 +135,18 @@ def evidence_and_gradient(
     InvalidInput
         An entry whose sequences add up to inf − inf.
     """
-    fast = choose(chain.transition, backend)
-    counted = weights != 0 if log_shares is None else (weights != 0) & (log_shares > -torch.inf)
-    impossible = torch.zeros_like(counted) if possible is None else counted & ~possible
-    scaled = torch.where(impossible, 0, weights)
+    fast, scaled, impossible = choose(chain.transition, backend), weights, None
+    if possible is not None:
+        counted = weights != 0 if log_shares is None else (weights != 0) & (log_shares > -torch.inf)
+        impossible = counted & ~possible
+        scaled = torch.where(impossible, 0, weights)
     gradient, log_evidence, lost = _scaled_gradient(fast, chain, scaled, lengths, log_shares)
+    in_log = lost if impossible is None else lost | impossible
+    if not in_log.any():
+        return log_evidence, gradient
     if lost.any():
         # Nothing of the sum is kept: the other sequences are computed again.
         gradient, _, _ = _scaled_gradient(fast, chain, torch.where(lost, 0, scaled), lengths, log_shares)
-    in_log = lost | impossible
     for few, picked in few_at_a_time(in_log, chain):
         model, _ = few.nonzero(as_tuple=True)
         weight, log_share = weights[few], 0 if log_shares is None else log_shares[few]
@@ -153,8 +156,7 @@ def evidence_and_gradient(
         gradient.initial.index_add_(0, model, of_initial)
         gradient.transition.index_add_(0, model, of_transition)
         gradient.table.index_put_((model[:, None], chain.ids[few]), of_rows, accumulate=True)
-    if in_log.any():
-        require_numbers(gradient._asdict())
+    require_numbers(gradient._asdict())
     return log_evidence, gradient
 
 

@@ -27,7 +27,7 @@ class Wide:
     @classmethod
     def of(cls, values: Values) -> Wide:
         """Split floats."""
-        return cls(values, torch.zeros_like(values, dtype=torch.int32))._normalised()
+        return cls._split(*torch.frexp(values))
 
     def __getitem__(self, index: Any) -> Wide:
         return Wide(self.mantissa[index], self.exponent[index])
@@ -74,8 +74,11 @@ class Wide:
 
     def _normalised(self) -> Wide:
         mantissa, exponent = torch.frexp(self.mantissa)
-        exponent = torch.where(mantissa == 0, _LOWEST, self.exponent + exponent)
-        return Wide(mantissa, exponent)
+        return self._split(mantissa, self.exponent + exponent)
+
+    @classmethod
+    def _split(cls, mantissa: Values, exponent: Exponents) -> Wide:
+        return cls(mantissa, exponent.masked_fill(mantissa == 0, _LOWEST))
 
 
 def wide_product(left: Wide, right: Wide) -> Wide:

@@ -47,8 +47,12 @@ def mask_laws(model: HMM, n_masks: int, prompt: Prompt | None = None) -> list[Wi
 
 def states_entered(model: HMM, prompt: Prompt | None = None, support_threshold: float = 0.0) -> Tensor:
     """Say which states (K,) enter the mask with a probability above a threshold."""
-    law = wide_law(model, prompt)
-    return law.positive & ((law.floats() > support_threshold) | (support_threshold == 0))
+    return states_of(wide_law(model, prompt), support_threshold)
+
+
+def states_of(law: Wide, support_threshold: float = 0.0) -> Tensor:
+    """Say which states (K,) have a probability above a threshold."""
+    return law.positive if support_threshold == 0 else law.positive & (law.floats() > support_threshold)
 
 
 def transparent_prompt(model: HMM, prompt_length: int) -> SoftPrompt:

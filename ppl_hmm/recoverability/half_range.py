@@ -18,7 +18,7 @@ from ppl_hmm.models import HMM
 from ppl_hmm.models.kinds import Prompt
 from ppl_hmm.recoverability.arguments import require_pair, require_thresholds
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE
-from ppl_hmm.recoverability.entering import margin_error, states_entered, task_targets, wide_law
+from ppl_hmm.recoverability.entering import margin_error, states_of, task_targets, wide_law
 from ppl_hmm.recoverability.rounding import law_rounding
 from ppl_hmm.tasks import PosteriorTask, on_possible_values
 
@@ -97,7 +97,8 @@ def smallest_half_range(
     require_thresholds(support_threshold, tolerance)
     model, task = model.detach().to(torch.float64, "cpu"), task.detach().to(torch.float64, "cpu")
     task = on_possible_values(model, task)
-    law, entered = wide_law(model, prompt), states_entered(model, prompt, support_threshold)
+    law = wide_law(model, prompt)
+    entered = states_of(law, support_threshold)
     rows = model.emission[entered].numpy()
     ratio = (Wide.of(task_targets(model, task))[:, entered] / law[entered]).floats().nan_to_num()  # beyond floats: none
     solution = ratio.numpy() @ np.linalg.pinv(rows, rcond=_rank_tolerance(rows)).T

@@ -35,6 +35,7 @@ from ppl_hmm.recoverability.entering import (
     margin_errors,
     smallest_row_singular_value,
     states_entered,
+    states_of,
     task_targets,
     wide_law,
 )
@@ -112,7 +113,8 @@ def head_certificate(
     task = on_possible_values(model, task)
     if prompt is not None and not isinstance(prompt, SoftPrompt):
         prompt = SoftPrompt(prompt)  # type: ignore[arg-type]
-    law, entered = wide_law(model, prompt), states_entered(model, prompt, support_threshold)
+    law = wide_law(model, prompt)
+    entered = states_of(law, support_threshold)
     rounding = law_rounding(model, prompt)
     best, error = _best_head(model, task, law, entered, tolerance, rounding)
     if not torch.equal(entered, law.positive):  # states that do not count move the margin, too

@@ -180,7 +180,7 @@ def _worth(certificate: HeadCertificate) -> tuple[bool, bool, float]:
 def _proposals(
     model: HMM, task: PosteriorTask, needed: Tensor, reachable: Tensor, threshold: float
 ) -> Iterator[Tensor]:
-    """Yield weights v (K,) ≥ 0 on the reachable states."""
+    """Yield different weights v (K,) ≥ 0 on the reachable states."""
     seen = []
     for negligible in sorted({threshold, *(level for level in _NEGLIGIBLE if level > threshold)}):
         moves = (model.transition > negligible) & reachable[:, None]
@@ -193,4 +193,6 @@ def _proposals(
     weights = alias_weights(model, task_targets(model, task), reachable)
     if weights is not None:
         yield weights
-    yield from torch.eye(model.n_states, dtype=model.dtype, device=model.device)[reachable]
+    for state in reachable.nonzero()[:, 0].tolist():
+        if [state] not in seen:
+            yield torch.eye(model.n_states, dtype=model.dtype, device=model.device)[state]

@@ -77,4 +77,6 @@ def on_possible_values(model: HMM | MemoryHMM, task: TaskT) -> TaskT:
     Their posterior is zero, so that margins stay the same; ‖μ‖_∞, and all that is relative to it, is that of margins.
     """
     possible = task.possible(model).to(task.device)
+    if possible.all():
+        return task
     return dataclasses.replace(task, weights=task.weights.where(possible, 0.0))

@@ -18,6 +18,7 @@ from ppl_hmm import (
 from ppl_hmm.exact.augmentation import draw_path_counts
 from ppl_hmm.exact.backends import warming
 from ppl_hmm.exact.backends.compiled import passes, paths
+from ppl_hmm.exact.backends.compiled.columns import gradient_by_columns
 from ppl_hmm.exact.backends.compiled.gradient import gradient
 from ppl_hmm.exact.backends.compiled.narrow import narrow_gradient
 from ppl_hmm.exact.recursion import Chain
@@ -30,6 +31,7 @@ KERNELS = (
     passes.smooth,
     passes.messages,
     gradient,
+    gradient_by_columns,
     narrow_gradient,
     paths.best_path,
     paths.sample_paths,

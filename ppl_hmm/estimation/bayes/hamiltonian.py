@@ -140,16 +140,21 @@ def _trajectory(
     n_steps: int,
 ) -> Trajectory:
     """Follow n leapfrog steps; a chain that diverges stays where it was before."""
-    before = _energy(density, momentum)
-    diverging = torch.zeros_like(before, dtype=torch.bool)
+    most = _energy(density, momentum) + MOST_ENERGY
+    diverging = torch.zeros_like(most, dtype=torch.bool)
+    move = step * scales.scale
+    half = 0.5 * move
     for _ in range(n_steps):
-        half = momentum + 0.5 * step * scales.scale * density.gradient
-        there = torch.where(diverging[:, None], points, points + step * scales.scale * half)
-        density = log_posterior(there)
-        points, momentum = there, half + 0.5 * step * scales.scale * density.gradient
-        diverging = diverging | ~(_energy(density, momentum) - before < MOST_ENERGY)
-        if diverging.all():
-            break
+        momentum = torch.addcmul(momentum, half, density.gradient)
+        points = torch.addcmul(points, move, momentum)
+        density = log_posterior(points)
+        momentum = torch.addcmul(momentum, half, density.gradient)
+        within = _energy(density, momentum) < most
+        if not within.all():
+            diverging = diverging | ~within
+            move = torch.where(diverging[:, None], 0, move)
+            if diverging.all():
+                break
     return Trajectory(points, density, momentum, diverging)
 
 

@@ -43,24 +43,26 @@ class LogPosterior:
 
         Points whose laws have shares below e^−600 are outside: the density is zero there.
         """
-        inside = torch.isfinite(points).all(-1)
-        log_laws = self.coordinates.log_laws(torch.where(inside[:, None], points, 0))
-        lowest = torch.stack([each.flatten(1).amin(-1) for each in log_laws.values()]).amin(0)
-        inside = inside & (lowest > LEAST_LOG_SHARE)
-        if not inside.all():
-            log_laws = self.coordinates.log_laws(torch.where(inside[:, None], points, 0))
+        log_laws = self.coordinates.log_laws(points)
+        if all(float(each.amin()) > LEAST_LOG_SHARE for each in log_laws.values()):
+            return self._inside(log_laws)
+        lowest = torch.stack([each.flatten(1).amin(-1) for each in log_laws.values()]).amin(0)  # NaN where not finite
+        inside = lowest > LEAST_LOG_SHARE
+        density, gradient = self._inside(self.coordinates.log_laws(torch.where(inside[:, None], points, 0)))
+        return Density(torch.where(inside, density, -torch.inf), torch.where(inside[:, None], gradient, 0))
+
+    def _inside(self, log_laws: Mapping[str, Tensor]) -> Density:
+        """Return the density where no share is too small."""
         laws = {name: each.exp() for name, each in log_laws.items()}
         counts, log_evidence = self.target.counts(laws)
-        density = log_evidence + self._log_prior(log_laws)
         by_log_odds = {name: self._by_log_odds(name, laws[name], counts[name]) for name in laws}
-        gradient = self.coordinates.pulled_back(by_log_odds)
-        return Density(torch.where(inside, density, -torch.inf), torch.where(inside[:, None], gradient, 0))
+        return Density(log_evidence + self._log_prior(log_laws), self.coordinates.pulled_back(by_log_odds))
 
     def _log_prior(self, log_laws: Mapping[str, Tensor]) -> Tensor:
         """Return the log density (C,) of the prior in coordinates: Σ α log x, and a constant."""
         concentrations = self.target.prior.concentrations
-        terms = [(alpha * log_laws[name]).flatten(1).sum(-1) for name, alpha in concentrations.items()]
-        return torch.stack(terms).sum(0) + self._constant
+        terms = (log_laws[name].flatten(1) @ alpha.flatten() for name, alpha in concentrations.items())
+        return sum(terms, self._constant)
 
     @functools.cached_property
     def _constant(self) -> Tensor:
@@ -74,7 +76,7 @@ class LogPosterior:
     def _by_log_odds(self, name: str, law: Tensor, counts: Tensor) -> Tensor:
         """Return counts + α − x Σ (counts + α): α, not α − 1, with the Jacobian's."""
         pseudocounts = counts + self.target.prior.concentrations[name]
-        return pseudocounts - law * pseudocounts.sum(-1, keepdim=True)
+        return torch.addcmul(pseudocounts, law, pseudocounts.sum(-1, keepdim=True), value=-1)
 
     def laws(self, points: Tensor) -> dict[str, Tensor]:
         """Return the laws at points (C,D)."""

@@ -32,7 +32,7 @@ class SimplexCoordinates:
 
     shapes: Mapping[str, tuple[int, ...]]  # of each field, without chains; the last dimension is that of the outcomes
 
-    @property
+    @functools.cached_property
     def sizes(self) -> dict[str, int]:
         """Number of coordinates by field."""
         return {name: math.prod(shape[:-1]) * (shape[-1] - 1) for name, shape in self.shapes.items()}
@@ -43,11 +43,11 @@ class SimplexCoordinates:
 
     def log_laws(self, coordinates: Tensor) -> dict[str, Tensor]:
         """Return the logarithms of the laws at coordinates (C,D)."""
-        parts = coordinates.split(list(self.sizes.values()), -1)
-        found = {}
-        for (name, shape), part in zip(self.shapes.items(), parts, strict=True):
-            of_laws = part.reshape(len(coordinates), *shape[:-1], shape[-1] - 1)
-            found[name] = (of_laws @ contrasts(shape[-1], part.dtype, part.device).T).log_softmax(-1)
+        found, begin = {}, 0
+        for (name, shape), size in zip(self.shapes.items(), self.sizes.values(), strict=True):
+            of_laws = coordinates[:, begin : begin + size].reshape(len(coordinates), *shape[:-1], shape[-1] - 1)
+            found[name] = (of_laws @ contrasts(shape[-1], coordinates.dtype, coordinates.device).T).log_softmax(-1)
+            begin += size
         return found
 
     def pulled_back(self, by_log_odds: Mapping[str, Tensor]) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from ppl_hmm.exact import mixture
 from ppl_hmm.exact.augmentation import draw_memory_counts
 from ppl_hmm.exact.baum_welch import MemoryCounts, expected_counts, expected_counts_of_memories
 from ppl_hmm.exact.mixture import MemoryText
+from ppl_hmm.exact.recursion import Chain
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +37,9 @@ class Target:
     texts: WeightedTexts
     prior: DirichletPrior
     cell_of_state: Tensor | None = None
-    _own_texts: dict[int, tuple[Batch, ...]] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _own_texts: dict[tuple[int, Callable[[Batch, int], Batch]], tuple[Batch, ...]] = dataclasses.field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -58,14 +63,8 @@ class Target:
 
         Over the entry, a count is the derivative of the log-evidence.
         """
-        total = torch.zeros(len(laws["initial"]), dtype=torch.float64, device=CPU)
-        summed = {name: torch.zeros_like(laws[name]) for name in self.fields}
-        for batch in self.texts.batches:
-            text = self.text(laws, batch)
-            log_evidence, counts = _expected(text, batch)
-            total = total + (batch.weights * log_evidence).sum(-1)
-            _add(summed, self._laws(counts))
-        return summed, total
+        parts = [self._expected(laws, batch) for batch in self._copied(len(laws["initial"]), _side_by_side)]
+        return {name: _total(counts[name] for counts, _ in parts) for name in self.fields}, _total(e for _, e in parts)
 
     def path_counts(self, laws: Laws, generator: torch.Generator) -> tuple[Laws, Tensor]:
         """Return numbers of uses along one path drawn for each text given the laws, and the log-evidence (C,) in nats.
@@ -74,18 +73,31 @@ class Target:
         """
         total = torch.zeros(len(laws["initial"]), dtype=torch.float64, device=CPU)
         summed = {name: torch.zeros_like(laws[name]) for name in self.fields}
-        for batch in self._each_text(len(total)):
+        for batch in self._copied(len(total), _repeated):
             text = self.text(laws, batch)
             log_evidence, counts = draw_memory_counts(text, batch.lengths, generator)
             total = total + log_evidence.sum(-1)
-            _add(summed, self._laws(counts))
+            for name, part in self._laws(counts).items():
+                summed[name] += part
         return summed, total
 
-    def _each_text(self, n_chains: int) -> tuple[Batch, ...]:
-        """Return the texts, each as often as it was given, copied once for each chain: no draw copies them again."""
-        if n_chains not in self._own_texts:
-            self._own_texts[n_chains] = tuple(_repeated(batch, n_chains) for batch in self.texts.batches)
-        return self._own_texts[n_chains]
+    def _copied(self, n_chains: int, copy: Callable[[Batch, int], Batch]) -> tuple[Batch, ...]:
+        """Return the texts, copied once for each chain: no later call copies them again."""
+        if (n_chains, copy) not in self._own_texts:
+            self._own_texts[n_chains, copy] = tuple(copy(batch, n_chains) for batch in self.texts.batches)
+        return self._own_texts[n_chains, copy]
+
+    def _expected(self, laws: Laws, batch: Batch) -> tuple[Laws, Tensor]:
+        """Return expected counts and the log-evidence (C,) of a batch; without a memory, by one pass each way."""
+        if self.cell_of_state is not None:
+            text = self.text(laws, batch)
+            log_evidence, counts = expected_counts_of_memories(text, batch.weights, batch.lengths)
+            return self._laws(counts), (batch.weights * log_evidence).sum(-1)
+        table = torch.nn.functional.pad(laws["emission"], (0, 1), value=1.0).mT
+        chain = Chain(laws["initial"], laws["transition"], table, batch.ids)
+        log_evidence, of_chain = expected_counts(chain, batch.weights, batch.lengths)
+        found = {**of_chain._asdict(), "emission": of_chain.emission[:, :-1].mT}
+        return found, (batch.weights * log_evidence).sum(-1)
 
     def text(self, laws: Laws, batch: Batch) -> MemoryText:
         """Return a batch of texts as rows of the tables of these laws."""
@@ -109,9 +121,14 @@ class Target:
         return {name: found[name] for name in self.fields}
 
 
-def _add(total: Laws, part: Laws) -> None:
-    for name, counts in part.items():
-        total[name] += counts
+def _total(parts: Iterable[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, parts)
+
+
+def _side_by_side(batch: Batch, n_chains: int) -> Batch:
+    """Return each text once for each chain: ids (C,B,T), lengths and weights (C,B)."""
+    ids, lengths, weights = (each.expand(n_chains, *each.shape).contiguous() for each in batch[:3])
+    return Batch(ids, lengths, weights, batch.numbers)
 
 
 def _repeated(batch: Batch, n_chains: int) -> Batch:
@@ -124,13 +141,3 @@ def _repeated(batch: Batch, n_chains: int) -> Batch:
         torch.ones(int(times.sum()), dtype=torch.float64, device=CPU),
         batch.numbers.repeat_interleave(times),
     )
-
-
-def _expected(text: MemoryText, batch: Batch) -> tuple[Tensor, MemoryCounts]:
-    """Return log P(x_b) (C,B) and expected counts: where there is one memory only, by one pass each way."""
-    weights, lengths = (each.expand(text.ids.shape[:2]) for each in (batch.weights, batch.lengths))
-    if text.n_memories > 1:
-        return expected_counts_of_memories(text, weights, lengths)
-    log_evidence, counts = expected_counts(text.only_chain, weights, lengths)
-    held = weights.sum(-1)[:, None, None].expand(text.memory_prior.shape)
-    return log_evidence, MemoryCounts(held, counts.initial, counts.transition, counts.emission[:, None])

@@ -9,6 +9,8 @@ from ppl_hmm.exact.backends import choose
 from ppl_hmm.exact.recursion import Chain
 
 _PRECISIONS = (torch.float64, torch.float32)
+#: More than those that the pass over columns is for.
+_MANY_STATES = 9
 
 
 def warm_up() -> None:
@@ -33,7 +35,10 @@ def warm_up() -> None:
         backend.filter(chain, positions=[0])
         backend.messages(chain, positions=[0])
         backend.gradient(chain, weights)
-        backend.gradient(chain.with_ids(ids.expand(1, 3, 1)), weights.expand(1, 3))  # of many texts together
+        for n_states in (1, _MANY_STATES):  # of many texts together
+            row = initial.expand(1, n_states)
+            laws = Chain(row, row.expand(1, n_states, n_states), row[None], ids.expand(1, 3, 1))
+            backend.gradient(laws, weights.expand(1, 3))
         backend.best_path(chain)
         backend.sample_paths(chain, n_draws=1, generator=torch.Generator())
         backend.path_counts(chain, torch.ones(1, 1, dtype=torch.int64, device=CPU), torch.Generator())

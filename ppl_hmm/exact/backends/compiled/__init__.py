@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ppl_hmm.exact.algebra import safe_log
 from ppl_hmm.exact.backends.compiled import passes, paths as compiled_paths, room, threads
+from ppl_hmm.exact.backends.compiled.columns import MOST_STATES, PLACES, STATES_AT_ONCE, gradient_by_columns
 from ppl_hmm.exact.backends.compiled.gradient import gradient
 from ppl_hmm.exact.backends.compiled.narrow import narrow_gradient
 from ppl_hmm.exact.backends.compiled.steps import FEW, TILE
@@ -113,24 +114,29 @@ class Compiled:
         ends = np.full(lost.shape, chain.ids.shape[-1]) if lengths is None else lengths.contiguous().numpy()
         texts, log_evidence = (groups.ids, ends, groups.floor, smallest_total(dtype)), groups.empty()
         arrays = (start, groups.forth, groups.back, groups.table, *texts)
-        length, count = groups.segment_length(), narrow_gradient if groups.is_narrow else gradient
+        length, k = groups.segment_length(), chain.initial.shape[-1]
         n_segments = math.ceil(chain.ids.shape[-1] / length)
+        laws = (n_segments, 1 + length, length)
 
         def part(first: int, last: int) -> list[np.ndarray]:
             shapes = (start.shape[1:], groups.square, groups.table.shape[1:])
             sums = [np.zeros((len(chain.ids), *shape)) for shape in shapes]
-            laws = (groups.work(n_segments), groups.work(1 + length), groups.work(length))
-            scratch = (groups.work(4), *laws, groups.square_work())
-            count(first, last, *scratch, *arrays, counted, *sums, log_evidence, lost)
+            results = (counted, *sums, log_evidence, lost)
+            if groups.are_columns:
+                columns = (STATES_AT_ONCE * math.ceil(k / STATES_AT_ONCE), lanes(groups.table))
+                scratch = groups.works(PLACES, *laws, length, shape=columns)
+                gradient_by_columns(first, last, *scratch, *arrays, *results)
+            else:
+                scratch = (*groups.works(4, *laws), groups.square_work())
+                (narrow_gradient if groups.is_narrow else gradient)(first, last, *scratch, *arrays, *results)
             return sums
 
-        of_initial, of_transition, of_table = (
-            functools.reduce(np.add, parts) for parts in zip(*groups.share(part, 5, parts_per_thread=1), strict=True)
-        )
-        k = chain.initial.shape[-1]
+        group_size = lanes(groups.table) if groups.are_columns else None
+        parts = groups.share(part, 5, parts_per_thread=1, group_size=group_size)
+        of_initial, of_transition, of_table = (functools.reduce(np.add, each) for each in zip(*parts, strict=True))
         whole = (of_initial[:, :k], of_transition[:, :k, :k], of_table[:, :, :k])
         gradients = (torch.from_numpy(each).to(dtype) for each in whole)
-        return Gradient(*gradients), torch.from_numpy(log_evidence), torch.from_numpy(lost) & (weights != 0)
+        return Gradient(*gradients), torch.from_numpy(log_evidence), torch.from_numpy(lost)
 
     def best_path(self, chain: Chain) -> Paths:
         """Return the best path of each sequence."""
@@ -225,6 +231,12 @@ class _Groups:
         """Return room for the laws of a group, several times."""
         return self._aligned(n_planes, group_size or self.group_size, self.table.shape[-1])
 
+    def works(self, *n_planes: int, shape: tuple[int, int] | None = None) -> list[np.ndarray]:
+        """Return several rooms for laws of a group, or for planes of another shape, at the cost of one."""
+        whole = self._aligned(sum(n_planes), *(shape or (self.group_size, self.table.shape[-1])))
+        ends = itertools.accumulate(n_planes)
+        return [whole[end - n : end] for n, end in zip(n_planes, ends, strict=True)]
+
     def square_work(self) -> np.ndarray:
         """Return room for one (K,K) array."""
         return self._aligned(*self.square)
@@ -233,7 +245,7 @@ class _Groups:
         """Return zeros that start where a cache line does. Not torch's: it would wake its threads to fill them."""
         size, line = math.prod(shape) * self.table.itemsize, 64
         zeros = np.zeros(size + line, np.uint8)
-        start = -zeros.ctypes.data % line
+        start = -zeros.__array_interface__["data"][0] % line
         return zeros[start : start + size].view(self.table.dtype).reshape(shape)
 
     @property
@@ -251,19 +263,31 @@ class _Groups:
         """Whether few texts share laws that fit one vector: then each is fastest alone."""
         return self.ids.shape[1] <= FEW and self.forth.shape[1] == 1
 
+    @property
+    def are_columns(self) -> bool:
+        """Whether laws are so short that as many texts as a vector holds are fastest together."""
+        return self.ids.shape[1] > FEW and self.forth.shape[2] <= MOST_STATES
+
     def segment_length(self) -> int:
         """Return how many steps of a group's predictions are kept at a time."""
         one_step = self.group_size * self.table[0, 0].nbytes
         return min(self.ids.shape[2], max(_SEGMENT_BYTES // one_step, math.isqrt(self.ids.shape[2] - 1) + 1))
 
-    def share(self, part: Callable[[int, int], Result], n_products: int, parts_per_thread: int = 4) -> list[Result]:
+    def share(
+        self,
+        part: Callable[[int, int], Result],
+        n_products: int,
+        parts_per_thread: int = 4,
+        group_size: int | None = None,
+    ) -> list[Result]:
         """Compute all groups, a part at a time, in threads where there is enough work; return the parts' results.
 
         A step of a sequence takes about as long as ``n_products`` products of a law and a matrix.
         """
         n_models, n_sequences, length = self.ids.shape
-        n_groups = n_models * math.ceil(n_sequences / self.group_size)
-        work = n_groups * self.group_size * length * math.prod(self.square) * n_products
+        group_size = group_size or self.group_size
+        n_groups = n_models * math.ceil(n_sequences / group_size)
+        work = n_groups * group_size * length * math.prod(self.square) * n_products
         n_threads = max(1, min(torch.get_num_threads(), n_groups, work // _WORK_OF_A_THREAD))
         if n_threads == 1:
             return [part(0, n_groups)]
@@ -293,7 +317,8 @@ def _uniforms(n_steps: int, shape: tuple[int, ...], dtype: np.dtype, generator: 
 def _padded(array: np.ndarray, value: float = 0.0) -> np.ndarray:
     """Return an array (…,K) padded with states of no weight, to a whole number of vectors and of tiles."""
     n_states, whole = array.shape[-1], max(TILE, lanes(array))
-    padded = np.full((*array.shape[:-1], whole * math.ceil(n_states / whole)), value, array.dtype)
+    padded = np.empty((*array.shape[:-1], whole * math.ceil(n_states / whole)), array.dtype)
+    padded.fill(value)
     padded[..., :n_states] = array
     return padded
 

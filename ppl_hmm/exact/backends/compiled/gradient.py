@@ -130,7 +130,9 @@ def gradient(
             both, weight = inner(message, row, initial, model), entry(weights, (model, b + row))
             if both < smallest_total:
                 lost[model, b + row] = True
-            if weight != 0 and both > 0:
+            if weight == 0:  # it adds nothing
+                lost[model, b + row] = False
+            elif both > 0:
                 for j in range(0, message.shape[1], lanes(message)):
                     accumulate(of_initial, (model, j), times(load(message, (row, j)), fill(message, weight / both)))
 

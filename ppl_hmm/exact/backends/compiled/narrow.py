@@ -132,7 +132,7 @@ def narrow_gradient(
                 gone = True
             if weight != 0 and both > 0:
                 accumulate(of_initial, (model, 0), times(message, fill(scratch, weight / both)))
-            lost[model, sequence] = gone
+            lost[model, sequence] = gone and weight != 0  # without weight it adds nothing
 
 
 @inlined

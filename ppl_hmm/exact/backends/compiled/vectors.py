@@ -115,6 +115,30 @@ def store(typing, array, index, vector):
 
 
 @instruction
+def put(typing, array, index, number):
+    """Write one entry, as ``array[index] = number`` does with more ado."""
+
+    def generate(context, builder, signature, arguments):
+        builder.store(arguments[2], _address(context, builder, signature, arguments, arguments[2].type))
+        return context.get_dummy_value()
+
+    return types.none(array, index, array.dtype), generate
+
+
+@instruction
+def add_to(typing, array, index, number):
+    """Add a number to one entry."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = _address(context, builder, signature, arguments, arguments[2].type)
+        value = builder.load(pointer, typ=arguments[2].type)
+        builder.store(builder.fadd(value, arguments[2]), pointer)
+        return context.get_dummy_value()
+
+    return types.none(array, index, array.dtype), generate
+
+
+@instruction
 def load_first(typing, array, index, count):
     """Return the first ``count`` entries from ``index`` on, then zeros; nothing beyond them is read."""
     vector = Vector(array.dtype)
@@ -179,6 +203,16 @@ def fma(typing, number, vector, total):
     return vector(vector.dtype, vector, vector), generate
 
 
+@instruction
+def multiply_add(typing, left, right, total):
+    """Return total + left · right."""
+
+    def generate(context, builder, signature, arguments):
+        return _call(builder, "fmuladd", arguments[0].type, arguments)
+
+    return left(left, left, left), generate
+
+
 def _elementwise(operation: Callable[..., Any]) -> Callable[..., Any]:
     @instruction
     def function(typing, left, right):
@@ -188,6 +222,11 @@ def _elementwise(operation: Callable[..., Any]) -> Callable[..., Any]:
         return left(left, right), generate
 
     return function
+
+
+def _quotient(builder, left, right):
+    positive = builder.fcmp_ordered(">", right, _zeros(right.type))
+    return builder.select(positive, builder.fdiv(left, right), _zeros(right.type))
 
 
 def _smaller_positive(builder, left, right):
@@ -201,8 +240,21 @@ def _smaller_positive(builder, left, right):
 
 plus = _elementwise(lambda builder, left, right: builder.fadd(left, right))
 times = _elementwise(lambda builder, left, right: builder.fmul(left, right))
+smaller = _elementwise(lambda builder, left, right: builder.select(builder.fcmp_ordered("<", right, left), right, left))
+quotient = _elementwise(_quotient)  # zero where the right entry is
 larger = _elementwise(lambda builder, left, right: builder.select(builder.fcmp_ordered(">", right, left), right, left))
 smaller_positive = _elementwise(_smaller_positive)  # the right entry where it is positive and smaller, else the left
+
+
+@instruction
+def without(typing, vector):
+    """Return one minus the entries."""
+
+    def generate(context, builder, signature, arguments):
+        (value,) = arguments
+        return builder.fsub(ir.Constant(value.type, [1.0] * value.type.count), value)
+
+    return vector(vector), generate
 
 
 @instruction
