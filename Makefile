@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help reproduce analyses test test-all lint bench docs clean
+.PHONY: help reproduce analyses test test-all lint bench docs release clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ bench: .venv/.stamp-bench  ## Measure time beside the peers, about ten minutes; 
 docs: .venv/.stamp-docs  ## Build the documentation in docs/_build/html
 	@rm -rf docs/api/generated docs/_build  # tutorials are executed again: the package may have changed
 	$(BIN)/sphinx-build -E -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python docs/check_html.py docs/_build/html
+
+release: .venv/.stamp-fast  ## Check the versions, build wheel and sdist, and try them in an empty environment
+	$(BIN)/python tools/release.py
 
 clean:  ## Remove caches and built files; keep .venv and results
 	rm -rf docs/_build docs/api/generated dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
