@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help reproduce analyses test test-all lint bench docs release clean
+.PHONY: help reproduce analyses test test-all lint bench docs clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,7 @@ docs: .venv/.stamp-docs  ## Build the documentation in docs/_build/html
 	$(BIN)/sphinx-build -E -W --keep-going -b html docs docs/_build/html
 	$(BIN)/python docs/check_html.py docs/_build/html
 
+.PHONY: release
 release: .venv/.stamp-fast  ## Check the versions, build wheel and sdist, and try them in an empty environment
 	$(BIN)/python tools/release.py
 
