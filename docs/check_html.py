@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+GENERATED = {"_static", "_modules"}  # of the theme, and of sources: Sphinx's own, with links that it makes itself
+
 
 class Page(HTMLParser):
     """The anchors, the links and the images of one page."""
@@ -28,7 +30,7 @@ class Page(HTMLParser):
 def check(root):
     """Return one line for each dead link and each image without words, of all pages below a folder."""
     root = Path(root).resolve()
-    files = (path for path in sorted(root.rglob("*.html")) if "_static" not in path.parts)
+    files = (path for path in sorted(root.rglob("*.html")) if not GENERATED & set(path.relative_to(root).parts))
     pages = {path: Page(path) for path in files}
     faults = []
     for path, page in pages.items():
