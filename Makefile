@@ -60,6 +60,11 @@ gpu: .venv/.stamp-bench  ## Test and measure on a GPU, at most ten minutes; writ
 docs: .venv/.stamp-docs  ## Build the documentation in docs/_build/html
 	@rm -rf docs/api/generated docs/_build  # tutorials are executed again: the package may have changed
 	$(BIN)/sphinx-build -E -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python docs/check_html.py docs/_build/html
+
+.PHONY: release
+release: .venv/.stamp-fast  ## Check the versions, build wheel and sdist, and try them in an empty environment
+	$(BIN)/python tools/release.py
 
 clean:  ## Remove caches and built files; keep .venv and results
 	rm -rf docs/_build docs/api/generated dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -2,7 +2,10 @@
 
 import os
 import re
+import sys
 from importlib.metadata import version as installed_version
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "_extensions"))
 
 project = "ppl_hmm"
 author = "The ppl_hmm developers"
@@ -18,6 +21,7 @@ extensions = [
     "sphinx-mathjax-offline",  # formulas are read without a network, too
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "notebooks",  # of docs/_extensions
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm import schema
+from ppl_hmm.base.labels import Names
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.models.hmm import HMM
 
@@ -50,6 +52,18 @@ class ConceptHMM(HMM):
     """
 
     concept_of_state: Tensor
+
+    if TYPE_CHECKING:  # array-likes become tensors
+
+        def __init__(
+            self,
+            initial: ArrayLike | torch.Tensor,
+            transition: ArrayLike | torch.Tensor,
+            emission: ArrayLike | torch.Tensor,
+            concept_of_state: ArrayLike | torch.Tensor,
+            *,
+            names: Names = ...,
+        ) -> None: ...
 
     dimensions: ClassVar[dict[str, tuple[str, ...]]] = {**HMM.dimensions, "concept_of_state": (schema.STATE,)}
     integers: ClassVar[frozenset[str]] = frozenset({"concept_of_state"})

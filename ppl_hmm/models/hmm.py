@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from ppl_hmm import _moved, schema
 from ppl_hmm.base.checks import check_distributions
+from ppl_hmm.base.labels import Names
 from ppl_hmm.base.records import Record, broadcast_shapes
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.models.conversions import discrete_parameters, hmmlearn_parameters
@@ -64,6 +65,17 @@ class HMM(Record):
     initial: torch.Tensor
     transition: torch.Tensor
     emission: torch.Tensor
+
+    if TYPE_CHECKING:  # array-likes become tensors
+
+        def __init__(
+            self,
+            initial: ArrayLike | torch.Tensor,
+            transition: ArrayLike | torch.Tensor,
+            emission: ArrayLike | torch.Tensor,
+            *,
+            names: Names = ...,
+        ) -> None: ...
 
     dimensions: ClassVar[dict[str, tuple[str, ...]]] = {
         "initial": (schema.STATE,),

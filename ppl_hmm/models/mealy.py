@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from numpy.typing import ArrayLike
@@ -14,7 +14,7 @@ from ppl_hmm import schema
 from ppl_hmm.base import foreign
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.checks import ROW_SUM_TOLERANCE, check_distributions
-from ppl_hmm.base.labels import read
+from ppl_hmm.base.labels import Names, read
 from ppl_hmm.base.records import Record
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.stationary import closed_classes, long_run_law
@@ -68,6 +68,16 @@ class MealyHMM(Record):
 
     initial: Tensor
     matrices: Tensor
+
+    if TYPE_CHECKING:  # array-likes become tensors
+
+        def __init__(
+            self,
+            initial: ArrayLike | torch.Tensor,
+            matrices: ArrayLike | torch.Tensor,
+            *,
+            names: Names = ...,
+        ) -> None: ...
 
     dimensions: ClassVar[dict[str, tuple[str, ...]]] = {
         "initial": (schema.STATE,),

@@ -6,10 +6,12 @@ import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm import _moved, schema
 from ppl_hmm.base.checks import check_distributions
+from ppl_hmm.base.labels import Names
 from ppl_hmm.base.records import Record
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact.configurations import configurations, prior_of_cells, select_rows
@@ -67,6 +69,19 @@ class MemoryHMM(Record):
     transition: Tensor
     cell_of_state: Tensor
     emission: Tensor
+
+    if TYPE_CHECKING:  # array-likes become tensors
+
+        def __init__(
+            self,
+            memory_prior: ArrayLike | torch.Tensor,
+            initial: ArrayLike | torch.Tensor,
+            transition: ArrayLike | torch.Tensor,
+            cell_of_state: ArrayLike | torch.Tensor,
+            emission: ArrayLike | torch.Tensor,
+            *,
+            names: Names = ...,
+        ) -> None: ...
 
     dimensions: ClassVar[dict[str, tuple[str, ...]]] = {
         "memory_prior": (schema.CELL, schema.MEMORY_VALUE),

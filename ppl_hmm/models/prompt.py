@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from numpy.typing import ArrayLike
 
 from ppl_hmm import schema
 from ppl_hmm.base.labels import Names
@@ -43,6 +44,15 @@ class SoftPrompt(Record):
     """
 
     rows: torch.Tensor
+
+    if TYPE_CHECKING:  # array-likes become tensors
+
+        def __init__(
+            self,
+            rows: ArrayLike | torch.Tensor,
+            *,
+            names: Names = ...,
+        ) -> None: ...
 
     dimensions: ClassVar[dict[str, tuple[str, ...]]] = {"rows": (schema.PROMPT_POSITION, schema.STATE)}
 

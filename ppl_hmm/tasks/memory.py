@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm import schema
+from ppl_hmm.base.labels import Names
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.inference.queries import MemoryPosterior, Posterior, memory_posterior
 from ppl_hmm.models import MemoryHMM
@@ -50,6 +51,16 @@ class MemoryTask(Task):
     """
 
     target_cell: Tensor
+
+    if TYPE_CHECKING:  # array-likes become tensors
+
+        def __init__(
+            self,
+            weights: ArrayLike | torch.Tensor,
+            target_cell: ArrayLike | torch.Tensor,
+            *,
+            names: Names = ...,
+        ) -> None: ...
 
     dimensions: ClassVar[dict[str, tuple[str, ...]]] = {
         "weights": (schema.CLASS, schema.MEMORY_VALUE),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from numpy.typing import ArrayLike
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ppl_hmm import schema
 from ppl_hmm.base import foreign
+from ppl_hmm.base.labels import Names
 from ppl_hmm.base.positions import Given, Place
 from ppl_hmm.base.tokens import as_tokens
 from ppl_hmm.errors import InvalidInput
@@ -61,6 +62,17 @@ class PosteriorTask(Task):
 
     position: int | None = None
     given: Given = "text"
+
+    if TYPE_CHECKING:  # array-likes become tensors
+
+        def __init__(
+            self,
+            weights: ArrayLike | torch.Tensor,
+            position: int | None = None,
+            given: Given = "text",
+            *,
+            names: Names = ...,
+        ) -> None: ...
 
     dimensions: ClassVar[dict[str, tuple[str, ...]]] = {"weights": (schema.CLASS, schema.STATE)}
     model_type = HMM
