@@ -27,12 +27,12 @@ def test_the_exact_arm_has_the_numbers_of_the_exact_experiment(tree, tmp_path):
 
 
 def test_the_oracle_in_place_of_a_trained_model_changes_nothing(tmp_path, monkeypatch):
-    real = head_vs_prompt._trained
+    real = head_vs_prompt.trained
 
-    def with_oracle(settings, model, seed):
-        return Training(OracleLM(model), real(settings, model, seed).log, "tokens")
+    def with_oracle(settings, model, *rest):
+        return Training(OracleLM(model), real(settings, model, *rest).log, "tokens")
 
-    monkeypatch.setattr(head_vs_prompt, "_trained", with_oracle)
+    monkeypatch.setattr(head_vs_prompt, "trained", with_oracle)
     results = ppl_hmm.head_vs_prompt_trained([4], 1, tmp_path, workers=1, budget=1, prompt_steps=5, **LITTLE)["results"]
     accuracy = results[schema.ACCURACY]
     for exact, own in ((schema.HEAD, schema.HEAD_TRAINED), (schema.PROMPT, schema.PROMPT_TRAINED)):
@@ -78,7 +78,7 @@ def test_bad_usage_is_one_line(arguments, message, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", list(LanguageModelKind))
 def test_smoke_learns_the_model(kind, tmp_path):
-    extent = kind.smoke
+    extent = HeadVsPromptTrained.smokes[kind]
     tree = ppl_hmm.head_vs_prompt_trained(
         extent.states, extent.n_seeds, tmp_path, workers=1, language_model=str(kind), **extent.sizes
     )
