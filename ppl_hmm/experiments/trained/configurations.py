@@ -131,7 +131,7 @@ class MemoryVsVanillaTrained(TrainedSettings):
         _TRANSFORMER: Extent((8,), 1, {"budget": 800, "learning_rate": 3e-3, **_LITTLE_ATTENDED}),
     }
     smokes: ClassVar[dict[LanguageModelKind, Extent]] = {
-        _GRU: Extent((8,), 1, {"budget": 200, **_LITTLE_TEXT}),
+        _GRU: Extent((8,), 1, {"budget": 300, **_LITTLE_TEXT}),
         _TRANSFORMER: Extent((8,), 1, {"budget": 200, "learning_rate": 3e-3, **_LITTLE_TEXT}),
     }
     figure: ClassVar[Extent] = figures[_GRU]
