@@ -28,6 +28,7 @@ LanguageModel = Annotated[
 ]
 Objective = Annotated[str | None, typer.Option(help="Of --lm: tokens, exact or quad. [default: tokens]")]
 Budget = Annotated[int | None, typer.Option(help="Of --lm: steps of training, each model. [default: the figure's]")]
+Device = Annotated[str | None, typer.Option(help="Of --lm: cpu, or cuda for a larger figure. [default: cpu]")]
 
 reproduce = typer.Typer(help="Compute what a paper shows, exactly or with trained language models.")
 
@@ -53,18 +54,19 @@ def _add_panel(exact: type[Figure3Settings]) -> None:
         lm: LanguageModel = None,
         objective: Objective = None,
         budget: Budget = None,
+        device: Device = None,
     ) -> None:
-        given = {"objective": objective, "budget": budget}
+        given = {"objective": objective, "budget": budget, "device": device}
         options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         configuration, extent = exact, exact.smoke if smoke else exact.figure
         if lm is not None:
             one_of("--lm", lm, list(LanguageModelKind))
-            configuration, kind = TRAINED[exact], LanguageModelKind(lm)
-            extent = (TRAINED[exact].smokes if smoke else TRAINED[exact].figures)[kind]
+            configuration = TRAINED[exact]
+            extent = TRAINED[exact].extent(LanguageModelKind(lm), device or "cpu", smoke=smoke)
             options["language_model"] = lm
         elif options:
-            remedy = "add --lm gru, or leave them out"
-            raise InvalidInput("ppl-hmm reproduce", "--objective and --budget with --lm", ", ".join(options), remedy)
+            expected, remedy = "--objective, --budget and --device with --lm", "add --lm gru, or leave them out"
+            raise InvalidInput("ppl-hmm reproduce", expected, ", ".join(options), remedy)
         _compute(configuration, extent, states, seeds, workers, out, scheduler, options)
 
 

@@ -74,7 +74,7 @@ class Run:
 
     def _loss(self) -> Tensor:
         """Return the loss of a batch."""
-        tokens = self._corpus.batch(self.step)
+        tokens = self._corpus.batch(self.step).to(self.lm.embedding.weight.device)
         read, predicted = self.lm.example(tokens, generator(self.plan.seed, f"masks {self.step}"))
         scores = self.lm.logits(read)
         if self.plan.objective is Objective.EXACT:

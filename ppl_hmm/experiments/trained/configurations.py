@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
 from ppl_hmm import schema
-from ppl_hmm.errors import at_least, one_of
+from ppl_hmm.errors import InvalidInput, at_least, one_of
 from ppl_hmm.experiments.figure3.configurations import Extent, Figure3Settings, HeadVsPrompt, MemoryVsVanilla
 
 
@@ -34,12 +34,18 @@ class TrainedSettings(Figure3Settings):
     ----------
     figures
         By kind of language model: what a figure shows that takes about ten minutes on two cores.
+    figures_on_gpu
+        Where a GPU computes another figure in that time.
     smokes
         The same on one small model and little text, in a minute.
     language_model
         ``'gru'`` or ``'transformer'``.
     objective
         What it is trained on: ``'tokens'``, ``'exact'`` or ``'quad'``.
+    network
+        Width and layers of the language model; by default its own.
+    device
+        Where it is trained and read, ``'cpu'`` or ``'cuda'``; exact inference stays on the CPU.
     budget
         Steps of training, of each model.
     batch_size, learning_rate
@@ -47,10 +53,13 @@ class TrainedSettings(Figure3Settings):
     """
 
     figures: ClassVar[dict[LanguageModelKind, Extent]]
+    figures_on_gpu: ClassVar[dict[LanguageModelKind, Extent]] = {}
     smokes: ClassVar[dict[LanguageModelKind, Extent]]
 
     language_model: str = LanguageModelKind.GRU.value
     objective: str = "tokens"
+    network: tuple[int, ...] = ()
+    device: str = "cpu"
     budget: int = 1000
     batch_size: int = 64
     learning_rate: float = 4e-3
@@ -60,6 +69,18 @@ class TrainedSettings(Figure3Settings):
         one_of("language model", self.language_model, list(LanguageModelKind))
         one_of("objective", self.objective, ("tokens", "exact", "quad"))
         at_least("length", self.length, 2)
+        if len(self.network) not in (0, 2):
+            raise InvalidInput("network", "width and layers", repr(self.network), "pass e.g. (128, 4), or leave it out")
+        for name, size in zip(("width", "layers"), self.network, strict=False):
+            at_least(f"{name} of the network", size, 1)
+        one_of("device", self.device, ("cpu", "cuda"))
+
+    @classmethod
+    def extent(cls, kind: LanguageModelKind, device: str = "cpu", *, smoke: bool = False) -> Extent:
+        """Return how much of the experiment to compute with a kind of language model on a device."""
+        if smoke:
+            return cls.smokes[kind]
+        return (cls.figures | cls.figures_on_gpu if device == "cuda" else cls.figures)[kind]
 
     @property
     def longest_read(self) -> int:
@@ -89,6 +110,13 @@ class HeadVsPromptTrained(TrainedSettings):
     figures: ClassVar[dict[LanguageModelKind, Extent]] = {
         _GRU: Extent((4, 8, 15, 25), 3, {"budget": 1000}),
         _TRANSFORMER: Extent((4, 8), 2, {"budget": 800, "learning_rate": 3e-3, **_CHEAP_PROMPTS}),
+    }
+    figures_on_gpu: ClassVar[dict[LanguageModelKind, Extent]] = {
+        _TRANSFORMER: Extent(
+            (4, 8, 15, 25, 30),
+            2,
+            {"budget": 6000, "batch_size": 256, "learning_rate": 1e-3, "network": (128, 4), "restarts": 4},
+        )
     }
     smokes: ClassVar[dict[LanguageModelKind, Extent]] = {
         _GRU: Extent((4,), 1, {"budget": 300, **_LITTLE_TEXT, "restarts": 2}),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+
+from ppl_hmm.errors import InvalidInput
 from ppl_hmm.experiments.trained.configurations import LanguageModelKind, TrainedSettings
 from ppl_hmm.language_models.bidirectional import BidirectionalLM
 from ppl_hmm.language_models.training import Training, train
@@ -13,8 +16,10 @@ def trained(
     settings: TrainedSettings, model: Model, n_states: int, seed: int
 ) -> Training[BidirectionalLM | TransformerLM]:
     """Return a language model of a model's text, trained; ``n_states`` in all, memory values counted."""
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput("device", "a GPU that PyTorch sees", "none", "leave out device 'cuda'")
     return train(
-        _untrained(settings, n_states, seed),
+        untrained(settings, n_states, seed).to(settings.device),
         model,
         objective=settings.objective,
         steps=settings.budget,
@@ -25,7 +30,9 @@ def trained(
     )
 
 
-def _untrained(settings: TrainedSettings, n_states: int, seed: int) -> BidirectionalLM | TransformerLM:
+def untrained(settings: TrainedSettings, n_states: int, seed: int) -> BidirectionalLM | TransformerLM:
+    """Return the language model before training, of the sizes that the settings name or its own."""
+    sizes = dict(zip(("width", "layers"), settings.network, strict=False))
     if settings.language_model == LanguageModelKind.GRU:
-        return BidirectionalLM(settings.vocabulary_size, n_states, seed=seed)
-    return TransformerLM(settings.vocabulary_size, longest=settings.training_length, seed=seed)
+        return BidirectionalLM(settings.vocabulary_size, n_states, seed=seed, **sizes)
+    return TransformerLM(settings.vocabulary_size, longest=settings.training_length, seed=seed, **sizes)
