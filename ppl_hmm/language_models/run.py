@@ -82,7 +82,7 @@ class Run:
             target = self.lm.optimum(self._corpus.model, read)
         else:
             target = token_laws(tokens, self.lm.vocabulary_size)
-        return self.plan.objective.loss(scores[predicted], target[predicted].to(scores))
+        return self.plan.objective.loss(scores[predicted], target.to(scores)[predicted])
 
     def moments(self) -> dict[str, Tensor]:
         """Return the optimiser's state, by parameter."""

@@ -115,7 +115,7 @@ class HeadVsPromptTrained(TrainedSettings):
         _TRANSFORMER: Extent(
             (4, 8, 15, 25, 30),
             2,
-            {"budget": 6000, "batch_size": 256, "learning_rate": 1e-3, "network": (128, 4), "restarts": 4},
+            {"budget": 2500, "batch_size": 256, "learning_rate": 3e-3, "network": (128, 4), "restarts": 4},
         )
     }
     smokes: ClassVar[dict[LanguageModelKind, Extent]] = {
