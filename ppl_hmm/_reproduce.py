@@ -11,15 +11,16 @@ import typer
 import ppl_hmm
 from ppl_hmm._terminal import dask, parse_states, show_experiment
 from ppl_hmm.errors import InvalidInput, one_of
-from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS, Extent, Figure3Settings, HeadVsPrompt
+from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS, Extent, Figure3Settings
 from ppl_hmm.experiments.kernels.configuration import KernelView
 from ppl_hmm.experiments.look.progress import progress_bar
-from ppl_hmm.experiments.trained.configurations import HeadVsPromptTrained, LanguageModelKind
+from ppl_hmm.experiments.trained.configurations import TRAINED, LanguageModelKind
 
 States = Annotated[str | None, typer.Option(help="Numbers of hidden states, e.g. 8,28. [default: the figure's]")]
 Seeds = Annotated[int | None, typer.Option(help="Models at each size. [default: the figure's]")]
 Workers = Annotated[int, typer.Option(help="Processes; the numbers do not depend on it.")]
 Out = Annotated[Path, typer.Option(help="Directory of results and figure.")]
+PanelOut = Annotated[Path | None, typer.Option(help="Directory of results and figure. [default: results/…]")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, in place of local processes.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="The same code on little text, in seconds.")]
 LanguageModel = Annotated[
@@ -39,54 +40,51 @@ def help_without_command(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-@reproduce.command(HeadVsPrompt.experiment, help=HeadVsPrompt.title)
-def head_vs_prompt(
-    states: States = None,
-    seeds: Seeds = None,
-    workers: Workers = 2,
-    out: Annotated[Path | None, typer.Option(help="Directory of results and figure. [default: results/…]")] = None,
-    scheduler: Scheduler = None,
-    smoke: Smoke = False,
-    lm: LanguageModel = None,
-    objective: Objective = None,
-    budget: Budget = None,
-    device: Device = None,
-) -> None:
-    """Compute Figure 3 (left)."""
-    given = {"objective": objective, "budget": budget, "device": device}
-    trained: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    configuration: type[Figure3Settings] = HeadVsPrompt
-    extent = HeadVsPrompt.smoke if smoke else HeadVsPrompt.figure
-    if lm is not None:
-        one_of("--lm", lm, list(LanguageModelKind))
-        configuration, kind = HeadVsPromptTrained, LanguageModelKind(lm)
-        extent = kind.smoke if smoke else kind.figure(device or "cpu")
-        trained["language_model"] = lm
-    elif trained:
-        expected, remedy = "--objective, --budget and --device with --lm", "add --lm gru, or leave them out"
-        raise InvalidInput("ppl-hmm reproduce", expected, ", ".join(trained), remedy)
-    _compute(configuration, extent, states, seeds, workers, out, scheduler, trained)
+def _add_panel(exact: type[Figure3Settings]) -> None:
+    """Add the command of a panel, exact or with a trained language model beside it."""
 
-
-def _add(configuration: type[Figure3Settings | KernelView]) -> None:
-    """Add the command of an experiment that has no trained language models."""
-
-    @reproduce.command(configuration.experiment, help=configuration.title)
+    @reproduce.command(exact.experiment, help=exact.title)
     def command(
         states: States = None,
         seeds: Seeds = None,
         workers: Workers = 2,
-        out: Out = Path("results") / configuration.experiment,
+        out: PanelOut = None,
         scheduler: Scheduler = None,
         smoke: Smoke = False,
+        lm: LanguageModel = None,
+        objective: Objective = None,
+        budget: Budget = None,
+        device: Device = None,
     ) -> None:
-        extent = configuration.smoke if smoke else configuration.figure
-        _compute(configuration, extent, states, seeds, workers, out, scheduler, {})
+        given = {"objective": objective, "budget": budget, "device": device}
+        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        configuration, extent = exact, exact.smoke if smoke else exact.figure
+        if lm is not None:
+            one_of("--lm", lm, list(LanguageModelKind))
+            configuration = TRAINED[exact]
+            extent = TRAINED[exact].extent(LanguageModelKind(lm), device or "cpu", smoke=smoke)
+            options["language_model"] = lm
+        elif options:
+            expected, remedy = "--objective, --budget and --device with --lm", "add --lm gru, or leave them out"
+            raise InvalidInput("ppl-hmm reproduce", expected, ", ".join(options), remedy)
+        _compute(configuration, extent, states, seeds, workers, out, scheduler, options)
 
 
-for _configuration in (*CONFIGURATIONS.values(), KernelView):
-    if _configuration is not HeadVsPrompt:
-        _add(_configuration)
+for _panel in CONFIGURATIONS.values():
+    _add_panel(_panel)
+
+
+@reproduce.command(KernelView.experiment, help=KernelView.title)
+def kernel_view(
+    states: States = None,
+    seeds: Seeds = None,
+    workers: Workers = 2,
+    out: Out = Path("results") / KernelView.experiment,
+    scheduler: Scheduler = None,
+    smoke: Smoke = False,
+) -> None:
+    """Compute the kernel view."""
+    _compute(KernelView, KernelView.smoke if smoke else KernelView.figure, states, seeds, workers, out, scheduler, {})
 
 
 def _compute(

@@ -192,6 +192,7 @@ N_DIMENSIONS = "n_dimensions"
 ARCHITECTURE = "architecture"
 ARCHITECTURES = BIDIRECTIONAL, TRANSFORMER = "bidirectional", "transformer"
 HEAD_VS_PROMPT_TRAINED = "head-vs-prompt-trained"
+MEMORY_VS_VANILLA_TRAINED = "memory-vs-vanilla-trained"
 
 # Groups of an experiment's tree.
 RESULTS = "results"
@@ -224,6 +225,9 @@ ATTENTION_SOFTMAX = "attention-softmax"
 ATTENTION_HARD = "attention-hard"
 ATTENTION_THEOREM = "attention-theorem"
 VANILLA_LINEAR = "vanilla-linear"
+# With trained language models, beside the exact ones.
+ATTENTION_TRAINED = "attention-trained"
+VANILLA_TRAINED = "vanilla-trained"
 
 # Questions of an audit.
 MASKS = "masks"

@@ -12,6 +12,7 @@ from ppl_hmm.errors import ForeignFile, InvalidInput
 from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS
 from ppl_hmm.experiments.look import data, drawing, tables
 from ppl_hmm.experiments.look.summary import mean_and_interval
+from ppl_hmm.experiments.trained.configurations import TRAINED
 from ppl_hmm.reference import published
 
 HEAD, MEMORY = "head-vs-prompt", "memory-vs-vanilla"
@@ -187,14 +188,14 @@ def test_published_numbers_stand_where_the_paper_has_them(name, method, n_states
 
 def test_unknown_figures_and_tables_list_what_there_is():
     for function, what in ((drawing.draw, "figure"), (tables.table, "table")):
-        names = "head-vs-prompt, head-vs-prompt-trained, memory-vs-vanilla"
+        names = "head-vs-prompt, head-vs-prompt-trained, memory-vs-vanilla, memory-vs-vanilla-trained"
         message = f"unknown {what}: expected one of {names}, got 'nope'"
         with pytest.raises(InvalidInput, match=message):
             function("nope", make_tree(HEAD))
 
 
 def test_every_experiment_has_a_figure_and_a_table():
-    assert set(drawing.FIGURES) == set(tables.TABLES) == {*CONFIGURATIONS, schema.HEAD_VS_PROMPT_TRAINED}
+    assert set(drawing.FIGURES) == set(tables.TABLES) == {*CONFIGURATIONS, *(of.experiment for of in TRAINED.values())}
 
 
 LABELS = {

@@ -7,7 +7,7 @@ import torch
 import ppl_hmm
 from ppl_hmm import InvalidInput, OracleLM, cli, schema
 from ppl_hmm.experiments.look import drawing, tables
-from ppl_hmm.experiments.trained import head_vs_prompt
+from ppl_hmm.experiments.trained import head_vs_prompt, learned
 from ppl_hmm.experiments.trained.configurations import HeadVsPromptTrained, LanguageModelKind
 from ppl_hmm.language_models.training import Training
 
@@ -28,12 +28,12 @@ def test_the_exact_arm_has_the_numbers_of_the_exact_experiment(tree, tmp_path):
 
 
 def test_the_oracle_in_place_of_a_trained_model_changes_nothing(tmp_path, monkeypatch):
-    real = head_vs_prompt._trained
+    real = head_vs_prompt.trained
 
-    def with_oracle(settings, model, seed):
-        return Training(OracleLM(model), real(settings, model, seed).log, "tokens")
+    def with_oracle(settings, model, *rest):
+        return Training(OracleLM(model), real(settings, model, *rest).log, "tokens")
 
-    monkeypatch.setattr(head_vs_prompt, "_trained", with_oracle)
+    monkeypatch.setattr(head_vs_prompt, "trained", with_oracle)
     results = ppl_hmm.head_vs_prompt_trained([4], 1, tmp_path, workers=1, budget=1, prompt_steps=5, **LITTLE)["results"]
     accuracy = results[schema.ACCURACY]
     for exact, own in ((schema.HEAD, schema.HEAD_TRAINED), (schema.PROMPT, schema.PROMPT_TRAINED)):
@@ -63,10 +63,9 @@ def test_settings_are_checked():
 
 
 def test_the_network_has_the_sizes_that_are_asked_for():
-    model = ppl_hmm.random_hmm("wei2021", 4, 10, seed=0)
     for kind in LanguageModelKind:
         settings = HeadVsPromptTrained((4,), 1, language_model=str(kind), network=(8, 3))
-        sizes = head_vs_prompt._untrained(settings, model, 0).configuration
+        sizes = learned.untrained(settings, 4, 0).configuration
         assert (sizes["width"], sizes["layers"]) == (8, 3)
 
 
@@ -95,7 +94,7 @@ def test_bad_usage_is_one_line(arguments, message, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", list(LanguageModelKind))
 def test_smoke_learns_the_model(kind, tmp_path):
-    extent = kind.smoke
+    extent = HeadVsPromptTrained.smokes[kind]
     tree = ppl_hmm.head_vs_prompt_trained(
         extent.states, extent.n_seeds, tmp_path, workers=1, language_model=str(kind), **extent.sizes
     )

@@ -69,6 +69,7 @@ def memory_vs_vanilla(
     See Also
     --------
     ppl_hmm.head_vs_prompt : the left panel
+    ppl_hmm.memory_vs_vanilla_trained : with trained language models as well
     ppl_hmm.open_results : read a finished or running experiment
     ppl_hmm.experiments.run_experiment : an experiment of one's own
 

@@ -18,7 +18,7 @@ def curves(tree: xr.DataTree) -> xr.Dataset:
         ``mean``, ``low``, ``high`` (approach, n_states): accuracy over seeds with its 95 % interval, in [0, 1];
         ``separable``, ``condition`` (approach, n_states): shares of models whose training text the LP separates, and
         that meet the theorem's condition, NaN where not asked; ``undecidable`` (n_states): mean share of test texts;
-        ``total_variation``, ``excess_at_read_position`` (n_states) of trained language models, means over seeds;
+        ``total_variation``, ``excess``, ``excess_at_read_position`` of trained language models, means over seeds;
         ``published``, ``published_half_width``: the paper's, NaN where it has none. Attributes are the settings.
     """
     results, published = tree[schema.RESULTS].to_dataset(), tree[schema.PUBLISHED].to_dataset()
@@ -26,7 +26,7 @@ def curves(tree: xr.DataTree) -> xr.Dataset:
     found["separable"] = share_of_yes(results[schema.SEPARABLE])
     found["condition"] = share_of_yes(results[schema.CONDITION])
     found["undecidable"] = results[schema.UNDECIDABLE].mean(schema.SEED)
-    for name in (schema.TOTAL_VARIATION, schema.EXCESS_AT_READ_POSITION):
+    for name in (schema.TOTAL_VARIATION, schema.EXCESS, schema.EXCESS_AT_READ_POSITION):
         if name in results:
             found[name] = results[name].mean(schema.SEED)
     same_points = {schema.APPROACH: results[schema.APPROACH], schema.N_STATES: results[schema.N_STATES]}

@@ -62,6 +62,12 @@ _STYLES = {
     schema.PROMPT_TRAINED: _Style(
         "learned prompt + head, trained {language_model} ({objective})", {"color": ORANGE, "marker": "D"}
     ),
+    schema.ATTENTION_TRAINED: _Style(
+        "memory: softmax attention, trained {language_model} ({objective})", {"color": ORANGE, "marker": "D"}
+    ),
+    schema.VANILLA_TRAINED: _Style(
+        "vanilla: linear head, trained {language_model} ({objective})", {"color": SKY, "marker": "v"}
+    ),
     schema.ATTENTION_SOFTMAX: _Style("memory: softmax attention, exact G", {"color": VERMILION, "marker": "s"}),
     schema.ATTENTION_HARD: _Style("memory: hard attention, exact G", {"color": GREEN, "marker": "^"}),
     schema.ATTENTION_THEOREM: _Style(
@@ -91,6 +97,11 @@ FIGURES = {
     "memory-vs-vanilla": _Layout(
         "total states: 4·m with a memory, K without",
         {"condition": "Condition holds: Theorem M, or H (vanilla)"},
+        11.5,
+    ),
+    "memory-vs-vanilla-trained": _Layout(
+        "total states: 4·m with a memory, K without",
+        {"separable": "Vanilla training text linearly separable"},
         11.5,
     ),
 }

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput, at_least, one_of
-from ppl_hmm.experiments.figure3.configurations import Extent, Figure3Settings
+from ppl_hmm.experiments.figure3.configurations import Extent, Figure3Settings, HeadVsPrompt, MemoryVsVanilla
 
 
 class LanguageModelKind(StrEnum):
@@ -17,44 +17,27 @@ class LanguageModelKind(StrEnum):
     GRU = "gru"  # a BidirectionalLM
     TRANSFORMER = "transformer"  # a TransformerLM: the paper's kind
 
-    def figure(self, device: str = "cpu") -> Extent:
-        """Return what a figure shows that takes about ten minutes, on two cores or on a GPU."""
-        return _FIGURES_ON_GPU.get(self, _FIGURES[self]) if device == "cuda" else _FIGURES[self]
 
-    @property
-    def smoke(self) -> Extent:
-        """The same on one small model and little text, in a minute."""
-        return _SMOKE[self]
-
-
-_LITTLE_TEXT: dict[str, Any] = {"length": 20, "n_train": 300, "n_validation": 100, "n_test": 200, "restarts": 2}
+_GRU, _TRANSFORMER = LanguageModelKind
+_LITTLE_TEXT: dict[str, Any] = {"length": 20, "n_train": 300, "n_validation": 100, "n_test": 200}
 # A prompt costs a transformer a whole pass, of every text and restart.
 _CHEAP_PROMPTS: dict[str, Any] = {"restarts": 2, "prompt_steps": 60, "prompt_texts": 200}
-_FIGURES = {
-    LanguageModelKind.GRU: Extent((4, 8, 15, 25), 3, {"budget": 1000}),
-    LanguageModelKind.TRANSFORMER: Extent((4, 8), 2, {"budget": 800, "learning_rate": 3e-3, **_CHEAP_PROMPTS}),
-}
-_FIGURES_ON_GPU = {
-    LanguageModelKind.TRANSFORMER: Extent(
-        (4, 8, 15, 25, 30),
-        2,
-        {"budget": 4000, "batch_size": 256, "learning_rate": 1e-3, "network": (128, 4), "restarts": 4},
-    ),
-}
-_SMOKE = {
-    LanguageModelKind.GRU: Extent((4,), 1, {"budget": 300, **_LITTLE_TEXT}),
-    LanguageModelKind.TRANSFORMER: Extent(
-        (4,), 1, {"budget": 400, **_LITTLE_TEXT, "learning_rate": 3e-3, "prompt_steps": 20, "prompt_texts": 100}
-    ),
-}
+# Attention reads every position, and each costs a transformer a whole pass.
+_LITTLE_ATTENDED: dict[str, Any] = {"length": 40, "n_train": 1000, "n_validation": 200, "n_test": 500}
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadVsPromptTrained(Figure3Settings):
-    """Settings of ``head-vs-prompt --lm``: those of its text and prompts, and of training.
+class TrainedSettings(Figure3Settings):
+    """Settings of a panel with a trained language model beside the exact one.
 
     Attributes
     ----------
+    figures
+        By kind of language model: what a figure shows that takes about ten minutes on two cores.
+    figures_on_gpu
+        Where a GPU computes another figure in that time.
+    smokes
+        The same on one small model and little text, in a minute.
     language_model
         ``'gru'`` or ``'transformer'``.
     objective
@@ -67,16 +50,11 @@ class HeadVsPromptTrained(Figure3Settings):
         Steps of training, of each model.
     batch_size, learning_rate
         Of training.
-    prompt_length, restarts, prompt_steps, prompt_texts, prompt_rate
-        Of the prompts that are learned, with the exact language model and with the trained one.
     """
 
-    experiment: ClassVar[str] = schema.HEAD_VS_PROMPT_TRAINED
-    title: ClassVar[str] = "Head tuning against prompt tuning: Figure 3 (left), with a trained language model as well."
-    panel: ClassVar[Literal["left", "right"]] = "left"
-    figure: ClassVar[Extent] = _FIGURES[LanguageModelKind.GRU]
-    smoke: ClassVar[Extent] = _SMOKE[LanguageModelKind.GRU]
-    smallest: ClassVar[int] = 2
+    figures: ClassVar[dict[LanguageModelKind, Extent]]
+    figures_on_gpu: ClassVar[dict[LanguageModelKind, Extent]] = {}
+    smokes: ClassVar[dict[LanguageModelKind, Extent]]
 
     language_model: str = LanguageModelKind.GRU.value
     objective: str = "tokens"
@@ -85,11 +63,6 @@ class HeadVsPromptTrained(Figure3Settings):
     budget: int = 1000
     batch_size: int = 64
     learning_rate: float = 4e-3
-    prompt_length: int = 2
-    restarts: int = 8
-    prompt_steps: int = 150
-    prompt_texts: int = 1000
-    prompt_rate: float = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,8 +75,104 @@ class HeadVsPromptTrained(Figure3Settings):
             at_least(f"{name} of the network", size, 1)
         one_of("device", self.device, ("cpu", "cuda"))
 
+    @classmethod
+    def extent(cls, kind: LanguageModelKind, device: str = "cpu", *, smoke: bool = False) -> Extent:
+        """Return how much of the experiment to compute with a kind of language model on a device."""
+        if smoke:
+            return cls.smokes[kind]
+        return (cls.figures | cls.figures_on_gpu if device == "cuda" else cls.figures)[kind]
+
+    @property
+    def longest_read(self) -> int:
+        """Tokens of the longest text that is read, masks and prompts included."""
+        raise NotImplementedError(f"{type(self).__name__}.longest_read")
+
     @property
     def training_length(self) -> int:
         """Tokens of texts to train on: recurrent models read longer text as well, transformers do not."""
-        whole = self.prompt_length + 1 + self.length
-        return min(whole, 40) if self.language_model == LanguageModelKind.GRU else whole
+        return min(self.longest_read, 40) if self.language_model == LanguageModelKind.GRU else self.longest_read
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadVsPromptTrained(TrainedSettings):
+    """Settings of ``head-vs-prompt --lm``: those of its text, of training and of prompts.
+
+    Attributes
+    ----------
+    prompt_length, restarts, prompt_steps, prompt_texts, prompt_rate
+        Of the prompts that are learned, with the exact language model and with the trained one.
+    """
+
+    experiment: ClassVar[str] = schema.HEAD_VS_PROMPT_TRAINED
+    title: ClassVar[str] = "Head tuning against prompt tuning: Figure 3 (left), with a trained language model as well."
+    panel: ClassVar[Literal["left", "right"]] = "left"
+    smallest: ClassVar[int] = 2
+    figures: ClassVar[dict[LanguageModelKind, Extent]] = {
+        _GRU: Extent((4, 8, 15, 25), 3, {"budget": 1000}),
+        _TRANSFORMER: Extent((4, 8), 2, {"budget": 800, "learning_rate": 3e-3, **_CHEAP_PROMPTS}),
+    }
+    figures_on_gpu: ClassVar[dict[LanguageModelKind, Extent]] = {
+        _TRANSFORMER: Extent(
+            (4, 8, 15, 25, 30),
+            2,
+            {"budget": 4000, "batch_size": 256, "learning_rate": 1e-3, "network": (128, 4), "restarts": 4},
+        )
+    }
+    smokes: ClassVar[dict[LanguageModelKind, Extent]] = {
+        _GRU: Extent((4,), 1, {"budget": 300, **_LITTLE_TEXT, "restarts": 2}),
+        _TRANSFORMER: Extent(
+            (4,),
+            1,
+            {"budget": 400, "learning_rate": 3e-3, **_LITTLE_TEXT}
+            | {"restarts": 2, "prompt_steps": 20, "prompt_texts": 100},
+        ),
+    }
+    figure: ClassVar[Extent] = figures[_GRU]
+    smoke: ClassVar[Extent] = smokes[_GRU]
+
+    prompt_length: int = 2
+    restarts: int = 8
+    prompt_steps: int = 150
+    prompt_texts: int = 1000
+    prompt_rate: float = 0.3
+
+    @property
+    def longest_read(self) -> int:
+        """Tokens of a text behind a prompt and a mask."""
+        return self.prompt_length + 1 + self.length
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryVsVanillaTrained(TrainedSettings):
+    """Settings of ``memory-vs-vanilla --lm``: those of its text and of training."""
+
+    experiment: ClassVar[str] = schema.MEMORY_VS_VANILLA_TRAINED
+    title: ClassVar[str] = (
+        "Attention with a memory against a linear head without: Figure 3 (right), with trained language models as well."
+    )
+    panel: ClassVar[Literal["left", "right"]] = "right"
+    states_per_value: ClassVar[int] = MemoryVsVanilla.states_per_value
+    smallest: ClassVar[int] = MemoryVsVanilla.smallest
+    multiple_of: ClassVar[int] = MemoryVsVanilla.multiple_of
+    figures: ClassVar[dict[LanguageModelKind, Extent]] = {
+        _GRU: Extent((8, 20), 2, {"budget": 600}),
+        _TRANSFORMER: Extent((8,), 1, {"budget": 800, "learning_rate": 3e-3, **_LITTLE_ATTENDED}),
+    }
+    smokes: ClassVar[dict[LanguageModelKind, Extent]] = {
+        _GRU: Extent((8,), 1, {"budget": 300, **_LITTLE_TEXT}),
+        _TRANSFORMER: Extent((8,), 1, {"budget": 200, "learning_rate": 3e-3, **_LITTLE_TEXT}),
+    }
+    figure: ClassVar[Extent] = figures[_GRU]
+    smoke: ClassVar[Extent] = smokes[_GRU]
+
+    @property
+    def longest_read(self) -> int:
+        """Tokens of a text behind a mask."""
+        return 1 + self.length
+
+
+#: The settings with a trained language model, by the exact experiment.
+TRAINED: dict[type[Figure3Settings], type[TrainedSettings]] = {
+    HeadVsPrompt: HeadVsPromptTrained,
+    MemoryVsVanilla: MemoryVsVanillaTrained,
+}

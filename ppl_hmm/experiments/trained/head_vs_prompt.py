@@ -8,23 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 
 from ppl_hmm import schema
-from ppl_hmm.errors import InvalidInput
 from ppl_hmm.experiments.engine.grid import Cell
 from ppl_hmm.experiments.engine.runner import Progress
 from ppl_hmm.experiments.figure3.answers import Answer, columns
 from ppl_hmm.experiments.figure3.reproduction import reproduce
 from ppl_hmm.experiments.figure3.text import draw
-from ppl_hmm.experiments.trained.configurations import HeadVsPromptTrained, LanguageModelKind
+from ppl_hmm.experiments.trained.configurations import HeadVsPromptTrained
+from ppl_hmm.experiments.trained.learned import trained
 from ppl_hmm.experiments.trained.tuning import distance, head_tuned, prompt_tuned
-from ppl_hmm.language_models.bidirectional import BidirectionalLM
 from ppl_hmm.language_models.oracle import OracleLM
-from ppl_hmm.language_models.training import Training, train
-from ppl_hmm.language_models.transformer import TransformerLM
-from ppl_hmm.models import HMM
 from ppl_hmm.regimes import random_hmm
 
 _UNITS = {
@@ -73,6 +68,7 @@ def head_vs_prompt_trained(
     See Also
     --------
     ppl_hmm.head_vs_prompt : The exact language model alone.
+    ppl_hmm.memory_vs_vanilla_trained : The other panel.
     ppl_hmm.train : Trains a language model.
 
     Examples
@@ -101,7 +97,7 @@ def _compute(settings: HeadVsPromptTrained, cell: Cell) -> xr.Dataset:
     rows: dict[str, list[Any]] = {approach: [] for approach in schema.ON_BOTH_LANGUAGE_MODELS}
     measured: dict[str, list[float]] = {name: [] for name in _UNITS}
     for p, (model, seed) in enumerate(zip(data.models, cell.seeds, strict=True)):
-        training = _trained(settings, model, seed)
+        training = trained(settings, model, model.n_states, seed)
         exact, own = (head_tuned(lm, data, p) for lm in (OracleLM(model), training.lm))
         rows[schema.HEAD].append(exact)
         rows[schema.HEAD_TRAINED].append(own)
@@ -111,33 +107,8 @@ def _compute(settings: HeadVsPromptTrained, cell: Cell) -> xr.Dataset:
         for name in (schema.EXCESS, schema.EXCESS_AT_READ_POSITION):
             measured[name].append(float(training.log[name][-1]))
     answers = [
-        Answer(approach, [each.accuracy for each in tuned], [int(each.separable) for each in tuned])
+        Answer(approach, [each.accuracy for each in tuned], [each.separable for each in tuned])
         for approach, tuned in rows.items()
     ]
     found = columns((data, answers))
     return found.assign({name: (schema.SEED, np.array(measured[name]), units) for name, units in _UNITS.items()})
-
-
-def _trained(
-    settings: HeadVsPromptTrained, model: HMM, seed: int
-) -> Training[BidirectionalLM | TransformerLM]:
-    """Return the language model of a model, trained."""
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise InvalidInput("device", "a GPU that PyTorch sees", "none", "leave out device 'cuda'")
-    return train(
-        _untrained(settings, model, seed).to(settings.device),
-        model,
-        objective=settings.objective,
-        steps=settings.budget,
-        batch_size=settings.batch_size,
-        length=settings.training_length,
-        learning_rate=settings.learning_rate,
-        seed=seed,
-    )
-
-
-def _untrained(settings: HeadVsPromptTrained, model: HMM, seed: int) -> BidirectionalLM | TransformerLM:
-    sizes = dict(zip(("width", "layers"), settings.network, strict=False))
-    if settings.language_model == LanguageModelKind.GRU:
-        return BidirectionalLM(model.vocabulary_size, model.n_states, seed=seed, **sizes)
-    return TransformerLM(model.vocabulary_size, longest=settings.training_length, seed=seed, **sizes)
