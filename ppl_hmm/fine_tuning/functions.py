@@ -127,6 +127,15 @@ class ScoreFunction:
                 each = [_by_loop(self.apply, s, z, part) for s in range(n_scores)]
             yield torch.stack(each, 1)
 
+    def all_gradients(self, inputs: Tensor, chunk: int, z: Tensors | None = None) -> Tensor:
+        """Return the gradients (N,S,D) of all examples, in one buffer that chunks are written to."""
+        n_scores = self.scores(self.space.start if z is None else z, inputs[:1]).shape[-1]
+        like = next(iter(self.space.start.values()))
+        found = like.new_empty(len(inputs), n_scores, self.space.n_coordinates)
+        for rows, part in zip(found.split(chunk), self.gradients(inputs, chunk, z), strict=True):
+            rows.copy_(part)
+        return found
+
     def chunk(self, n_inputs: int, n_held: int, n_scores: int, memory: float) -> int:
         """Return how many examples fit into ``memory`` bytes at once, beside ``n_held`` examples whose gradients stay.
 

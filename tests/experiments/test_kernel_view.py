@@ -11,7 +11,7 @@ from ppl_hmm.experiments.kernels.configuration import KernelView
 from ppl_hmm.experiments.kernels.look import summary
 from ppl_hmm.experiments.look import shown
 
-LITTLE = {"shots": (3,), "width": 4, "length": 6, "training_steps": 10, "steps": 3, "n_test": 30}
+LITTLE = {"shots": (3,), "widths": (4,), "length": 6, "training_steps": (10,), "steps": 3, "n_test": 30}
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,10 @@ def test_it_is_shown(tree):
     ("options", "message"),
     [
         ({"architectures": ("lstm",)}, "unknown architecture"),
-        ({"objective": "quad"}, "unknown objective"),
+        ({"objectives": ("quad",)}, "unknown objective"),
         ({"shots": (4, 4)}, "shots: expected different values"),
+        ({"widths": (0,)}, "widths: expected an integer of at least 1"),
+        ({"training_steps": ()}, "training_steps: expected at least one value"),
         ({"steps": 0}, "steps: expected an integer of at least 1"),
         ({"states": (1,)}, "states: expected an integer of at least 2"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 import matplotlib as mpl
@@ -20,13 +20,21 @@ from ppl_hmm.experiments.kernels.cells import KIND_OF
 from ppl_hmm.fine_tuning.dynamics import pooled_share, with_interval
 from ppl_hmm.plots.style import BLUE, GREEN, REFERENCE, SETTINGS, SMALL, VERMILION
 
-_POINT = (schema.N_STATES, schema.ARCHITECTURE, schema.SHOTS, schema.READOUT, schema.OPTIMIZER)
+_NETWORK = (schema.N_STATES, schema.ARCHITECTURE, schema.WIDTH, schema.OBJECTIVE, schema.TRAINING_STEPS)
+_PANEL = (*_NETWORK, schema.SHOTS)
+_POINT = (*_PANEL, schema.READOUT, schema.OPTIMIZER)
 _DRAW = (schema.TASK, schema.SEED)
 _STYLES = {"cloze": (VERMILION, "o"), "fresh": (BLUE, "s"), "probed": (GREEN, "^")}
 _NAMES = {"cloze": "words at the mask (cloze)", "fresh": "fresh linear head", "probed": "probed linear head"}
 _FILLED: dict[str, Literal["full", "none", "left"]] = {"sgd": "full", "sign": "none", "adam": "left"}
 _STAGES = {"before": "before", "after": "after", "linear": "expansion", schema.KERNEL: "kernel"}
 _SCORES = {schema.LINEARIZATION: "share", schema.R2: "R²", schema.DISTANCE: "distance"}
+_SYMBOLS = {
+    schema.N_STATES: "K =",
+    schema.WIDTH: "width",
+    schema.OBJECTIVE: "on",
+    schema.TRAINING_STEPS: "steps",
+}
 _CAPTION = (
     "expansion: first order, at the fine-tuned parameters\n"
     "share: of the gain that it recovers, pooled; – where nothing was gained\n"
@@ -45,7 +53,7 @@ def summary(tree: xr.DataTree) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        By (n_states, architecture, shots, readout, optimizer): ``before``, ``linear``, ``after``, ``kernel``, mean
+        By (n_states, architecture, width, objective, training_steps, shots, readout, optimizer): ``before``, ``linear``, ``after``, ``kernel``, mean
         accuracies; ``linearization``, the pooled share; ``r2``; ``distance``; the last three with an interval.
     """
     results = tree[schema.RESULTS].to_dataset()
@@ -98,12 +106,22 @@ def table(tree: xr.DataTree) -> Group:
     points = found.stack(point=_POINT)
     for place in range(points.sizes["point"]):
         row = points.isel(point=place)
-        n_states, architecture, shots, readout, optimizer = row["point"].item()
-        name = architecture if found.sizes[schema.N_STATES] == 1 else f"{architecture}, K = {n_states}"
-        point = name, str(shots), readout, optimizer
+        *network, shots, readout, optimizer = row["point"].item()
+        point = _name(found, network), str(shots), readout, optimizer
         accuracies.add_row(*point, *(f"{100 * row[each].item():.1f}" for each in _STAGES))
         scores.add_row(*point, *(_with_interval(row, each) for each in _SCORES))
     return Group(accuracies, scores)
+
+
+def _name(found: xr.Dataset, network: Sequence[object]) -> str:
+    """Return what a network is called: its architecture, and of its other properties those that vary."""
+    _, architecture, *_ = network
+    varying = [
+        f"{_SYMBOLS[name]} {value}"
+        for name, value in zip(_NETWORK, network, strict=True)
+        if name in _SYMBOLS and found[name].size > 1
+    ]
+    return ", ".join([str(architecture), *varying])
 
 
 def _table(title: str, headings: Iterable[str], caption: str) -> Table:
@@ -128,16 +146,25 @@ def figures(tree: xr.DataTree) -> Iterator[tuple[str, Figure]]:
         yield f"{schema.KERNEL_VIEW}-linearity", _linearity(found)
 
 
+def _panels(found: xr.Dataset) -> xr.Dataset:
+    """Return one panel for each network and number of examples."""
+    return found.stack(panel=_PANEL)
+
+
+def _title(found: xr.Dataset, panel: xr.Dataset) -> str:
+    *network, shots = panel["panel"].item()
+    return f"{_name(found, network)}, k = {shots}"
+
+
 def _accuracies(found: xr.Dataset) -> Figure:
     """Draw fine-tuned against kernel accuracy, a panel for each network and number of examples."""
-    panels = found.stack(panel=(schema.N_STATES, schema.ARCHITECTURE, schema.SHOTS))
+    panels = _panels(found)
     n_panels = panels.sizes["panel"]
     figure = Figure(figsize=(1.2 + 2.9 * n_panels, 4.6), layout="constrained")
     axes_of = figure.subplots(1, n_panels, squeeze=False, sharex=True, sharey=True)[0]
     least = 100 * min(found["after"].min().item(), found[schema.KERNEL].min().item())
     for number, axes in enumerate(axes_of):
         panel = panels.isel(panel=number)
-        _, architecture, shots = panel["panel"].item()
         axes.plot([0, 100], [0, 100], **REFERENCE)
         for readout in panel[schema.READOUT].values:
             colour, marker = _STYLES[readout]
@@ -145,7 +172,7 @@ def _accuracies(found: xr.Dataset) -> Figure:
                 point = panel.sel({schema.READOUT: readout, schema.OPTIMIZER: optimizer})
                 style = {"color": colour, "marker": marker, "fillstyle": _FILLED[optimizer], "markersize": 8}
                 axes.plot(100 * point[schema.KERNEL], 100 * point["after"], linestyle="none", **style)
-        axes.set(title=f"{architecture}, k = {shots}", xlabel="kernel, test accuracy (%)")
+        axes.set(title=_title(found, panel), xlabel="kernel, test accuracy (%)")
         axes.set(xlim=(least - 1.5, 101), ylim=(least - 1.5, 101), aspect="equal")
     axes_of[0].set_ylabel("fine-tuning, test accuracy (%)")
     _legend(figure)
@@ -154,18 +181,17 @@ def _accuracies(found: xr.Dataset) -> Figure:
 
 def _linearity(found: xr.Dataset) -> Figure:
     """Draw the three measures of kernel behaviour by optimiser and head, a column for each network."""
-    columns = found.stack(panel=(schema.N_STATES, schema.ARCHITECTURE, schema.SHOTS))
+    columns = _panels(found)
     n_columns = columns.sizes["panel"]
     figure = Figure(figsize=(1.2 + 2.9 * n_columns, 6.6), layout="constrained")
     grid = figure.subplots(len(_MEASURES), n_columns, squeeze=False, sharex=True, sharey="row")
     for number in range(n_columns):
         panel = columns.isel(panel=number)
-        _, architecture, shots = panel["panel"].item()
         for axes, (name, label) in zip(grid[:, number], _MEASURES.items(), strict=True):
             _draw_measure(axes, panel, name)
             if number == 0:
                 axes.set_ylabel(label, fontsize=SMALL)
-        grid[0, number].set_title(f"{architecture}, k = {shots}")
+        grid[0, number].set_title(_title(found, panel))
     _legend(figure, optimizers=False)
     return figure
 
