@@ -24,7 +24,8 @@ class KernelView(Settings):
         Numbers of hidden states; seeds 0..n_seeds−1, each one draw of few-shot examples, fresh head and order.
     architectures, widths, objectives, training_steps
         One network is trained for each combination and number of states: ``'bidirectional'`` (two GRU streams) or
-        ``'transformer'``; of a width; on ``'tokens'``, or ``'exact'`` for distillation of the exact laws; so many steps.
+        ``'transformer'``; of a width; on ``'tokens'``, or ``'exact'`` for distillation of the exact laws; for so many
+        steps.
     n_tasks
         Random tasks on the initial state.
     shots
