@@ -48,8 +48,8 @@ def kernel_view(
     -------
     xarray.DataTree
         ``/results`` over (n_states, architecture, width, objective, training_steps, task, seed):
-        ``accuracy(readout, optimizer, stage, shots)`` before, by the first-order expansion, and after; ``r2``, ``distance`` of the kernel; ``kernel_accuracy(kernel)`` and
-        ``exact_accuracy(exact_kernel)``; ``alignment(kernel, target)``; ``low_rank_alignment(rank, comparison)``,
+        ``accuracy(readout, optimizer, stage, shots)`` before, by the first-order expansion, and after; ``r2``,
+        ``distance`` of the kernel; ``kernel_accuracy(kernel)`` and ``exact_accuracy(exact_kernel)``; ``alignment(kernel, target)``; ``low_rank_alignment(rank, comparison)``,
         ``projection_distance`` and ``projection_expected(n_dimensions)``; ``/settings``; ``/timings``.
 
     Raises

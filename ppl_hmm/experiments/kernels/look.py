@@ -54,7 +54,8 @@ def summary(tree: xr.DataTree) -> xr.Dataset:
     -------
     xarray.Dataset
         By (n_states, architecture, width, objective, training_steps, shots, readout, optimizer): ``before``,
-        ``linear``, ``after``, ``kernel``, mean accuracies; ``linearization``, the pooled share; ``r2``; ``distance``; the last three with an interval.
+        ``linear``, ``after``, ``kernel``, mean accuracies; ``linearization``, the pooled share; ``r2``; ``distance``;
+        the last three with an interval.
     """
     results = tree[schema.RESULTS].to_dataset()
     accuracy, optimizers = results[schema.ACCURACY], results[schema.OPTIMIZER].values
