@@ -359,6 +359,7 @@ EMBEDDINGS_TOO = "embeddings-too"  # adapters of embeddings as well, with the ke
 N_DIMENSIONS = "n_dimensions"
 ARCHITECTURE = "architecture"
 ARCHITECTURES = BIDIRECTIONAL, TRANSFORMER = "bidirectional", "transformer"
+REGIME = "regime"
 WIDTH = "width"
 OBJECTIVE = "objective"
 TRAINING_STEPS = "training_steps"

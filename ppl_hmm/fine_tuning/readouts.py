@@ -52,6 +52,7 @@ def _(lm: TransformerLM, tokens: Tensor, prompt: Tensor | None = None) -> Tensor
     mask = lm.embedding.weight[-1].expand(len(tokens), 1, -1)
     before = mask[:, :0] if prompt is None else prompt.expand(len(tokens), -1, -1)
     inputs = torch.cat([before, mask, lm.embedded(tokens)], dim=1)
+    lm.sizes.require_room(inputs.shape[1])
     return lm.network.bert(inputs_embeds=inputs).last_hidden_state[:, before.shape[1]]
 
 

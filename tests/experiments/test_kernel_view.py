@@ -11,7 +11,8 @@ from ppl_hmm.experiments.kernels.configuration import KernelView
 from ppl_hmm.experiments.kernels.look import summary
 from ppl_hmm.experiments.look import shown
 
-LITTLE = {"shots": (3,), "widths": (4,), "length": 6, "training_steps": (10,), "steps": 3, "n_test": 30}
+LITTLE_TRAINING = {"regimes": ("wei2021",), "widths": (4,), "length": 6, "training_steps": (10,)}
+LITTLE = LITTLE_TRAINING | {"shots": (3,), "steps": 3, "n_test": 30}
 
 
 @pytest.fixture(scope="module")

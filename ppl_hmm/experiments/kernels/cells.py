@@ -76,7 +76,7 @@ class Data(NamedTuple):
 _NETWORKS = {
     schema.BIDIRECTIONAL: lambda sizes, width: BidirectionalLM(sizes.vocabulary_size, width=width, seed=0),
     schema.TRANSFORMER: lambda sizes, width: TransformerLM(
-        sizes.vocabulary_size, width, longest=sizes.length, seed=0
+        sizes.vocabulary_size, width, longest=sizes.length_with_mask, seed=0
     ),
 }
 
@@ -90,12 +90,19 @@ class Network(NamedTuple):
     @classmethod
     @functools.lru_cache(maxsize=4)
     def trained(
-        cls, settings: KernelView, n_states: int, architecture: str, width: int, objective: str, steps: int
+        cls,
+        settings: KernelView,
+        regime: str,
+        n_states: int,
+        architecture: str,
+        width: int,
+        objective: str,
+        steps: int,
     ) -> Network:
         """Return the network of a point of the grid, once for all tasks in a process."""
-        model = random_hmm(settings.regime, n_states, settings.vocabulary_size, n_states)
+        model = random_hmm(regime, n_states, settings.vocabulary_size, n_states)
         lm = _NETWORKS[architecture](settings, width)
-        options = {"length": settings.length, "learning_rate": settings.learning_rate}
+        options = {"length": settings.length_with_mask, "learning_rate": settings.learning_rate}
         return cls(model, train(lm, model, objective=objective, steps=steps, seed=0, **options))
 
 
@@ -110,6 +117,7 @@ def compute(settings: KernelView, cell: Cell) -> xr.Dataset:
         of_shots = [_of_draw(settings, model, training.lm, data, seed, k) for k in settings.shots]
         found = xr.concat(of_shots, xr.DataArray(list(settings.shots), dims=schema.SHOTS, name=schema.SHOTS))
         found = found.merge(_of_subspaces(training.lm, data, seed, settings.shots[0]))
+        found[schema.MAJORITY] = max(data.test_labels.mean(), 1 - data.test_labels.mean())
         each.append(found.assign({name: last[name].item() for name in ("excess_at_read_position", "total_variation")}))
     return xr.concat(each, xr.DataArray(list(cell.seeds), dims=schema.SEED, name=schema.SEED))
 

@@ -11,7 +11,8 @@ from ppl_hmm.experiments.engine.axes import Axis
 from ppl_hmm.experiments.engine.grid import Cell, Settings
 from ppl_hmm.experiments.figure3.configurations import Extent
 
-_LITTLE = {"n_tasks": 1, "shots": (4,), "widths": (8,), "length": 8, "training_steps": (60,), "steps": 10, "n_test": 50}
+_LITTLE_TRAINING = {"regimes": ("wei2021",), "widths": (8,), "length": 8, "training_steps": (60,)}
+_LITTLE = {**_LITTLE_TRAINING, "n_tasks": 1, "shots": (4,), "steps": 10, "n_test": 50}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,14 +24,16 @@ class KernelView(Settings):
     states, n_seeds
         Numbers of hidden states; seeds 0..n_seeds−1, each one draw of few-shot examples, fresh head and order.
     architectures, widths, objectives, training_steps
-        One network is trained for each combination and number of states: ``'bidirectional'`` (two GRU streams) or
+        One network is trained for each combination and model: ``'bidirectional'`` (two GRU streams) or
         ``'transformer'``; of a width; on ``'tokens'``, or ``'exact'`` for distillation of the exact laws; for so many
         steps.
     n_tasks
-        Random tasks on the initial state.
+        Random tasks on the initial state, of each model.
     shots
         Examples of each class.
-    regime, vocabulary_size, length
+    regimes
+        Of random models: text of ``'wei2021'`` is nearly certain of its states, that of ``'dirichlet'`` is not.
+    vocabulary_size, length
         Of the models and their text.
     learning_rate
         Of the training of the networks, at its peak.
@@ -57,9 +60,9 @@ class KernelView(Settings):
     widths: tuple[int, ...] = (64,)
     objectives: tuple[str, ...] = ("tokens",)
     training_steps: tuple[int, ...] = (1600,)
-    n_tasks: int = 4
+    regimes: tuple[str, ...] = ("wei2021", "dirichlet")
+    n_tasks: int = 2
     shots: tuple[int, ...] = (16, 64)
-    regime: str = "wei2021"
     vocabulary_size: int = 10
     length: int = 20
     learning_rate: float = 3e-3
@@ -85,9 +88,15 @@ class KernelView(Settings):
                 at_least(name, number, 1)
         self.axes()  # checks them
 
+    @property
+    def length_with_mask(self) -> int:
+        """Tokens that networks read, and are trained on: transformers know no position that training did not reach."""
+        return self.length + 1
+
     def axes(self) -> tuple[Axis, ...]:
-        """Return numbers of states, what networks there are, and tasks."""
+        """Return models, what networks there are, and tasks."""
         return (
+            Axis(schema.REGIME, self.regimes),
             Axis(schema.N_STATES, self.states, label="states"),
             Axis(schema.ARCHITECTURE, self.architectures),
             Axis(schema.WIDTH, self.widths),

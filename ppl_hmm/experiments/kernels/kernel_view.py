@@ -27,9 +27,10 @@ def kernel_view(
 ) -> xr.DataTree:
     """Compare fine-tuning of trained networks with its tangent kernels, or continue a comparison.
 
-    For each number of states a network of each architecture, width, objective and number of steps is trained on a
-    random model's text. On each task and draw of few-shot examples it is fine-tuned by SGD, sign-SGD and Adam, read by
-    words at the mask (a cloze), by a fresh linear head and by a probed one, and so is the regression on each kernel.
+    For each regime and number of states a network of each architecture, width, objective and number of steps is trained
+    on a random model's text. On each task and draw of few-shot examples it is fine-tuned by SGD, sign-SGD and Adam,
+    read by words at the mask (a cloze), by a fresh linear head and by a probed one, and so is the regression on each
+    kernel.
 
     Parameters
     ----------
@@ -47,10 +48,12 @@ def kernel_view(
     Returns
     -------
     xarray.DataTree
-        ``/results`` over (n_states, architecture, width, objective, training_steps, task, seed):
+        ``/results`` over (regime, n_states, architecture, width, objective, training_steps, task, seed):
         ``accuracy(readout, optimizer, stage, shots)`` before, by the first-order expansion, and after; ``r2``,
-        ``distance`` of the kernel; ``kernel_accuracy(kernel)`` and ``exact_accuracy(exact_kernel)``; ``alignment(kernel, target)``; ``low_rank_alignment(rank, comparison)``,
-        ``projection_distance`` and ``projection_expected(n_dimensions)``; ``/settings``; ``/timings``.
+        ``distance`` of the kernel; ``kernel_accuracy(kernel)`` and ``exact_accuracy(exact_kernel)``;
+        ``majority``, the share of the test texts' more frequent label;
+        ``alignment(kernel, target)``; ``low_rank_alignment(rank, comparison)``, ``projection_distance`` and
+        ``projection_expected(n_dimensions)``; ``/settings``; ``/timings``.
 
     Raises
     ------

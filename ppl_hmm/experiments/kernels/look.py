@@ -20,7 +20,7 @@ from ppl_hmm.experiments.kernels.cells import KIND_OF
 from ppl_hmm.fine_tuning.dynamics import pooled_share, with_interval
 from ppl_hmm.plots.style import BLUE, GREEN, REFERENCE, SETTINGS, SMALL, VERMILION
 
-_NETWORK = (schema.N_STATES, schema.ARCHITECTURE, schema.WIDTH, schema.OBJECTIVE, schema.TRAINING_STEPS)
+_NETWORK = (schema.REGIME, schema.N_STATES, schema.ARCHITECTURE, schema.WIDTH, schema.OBJECTIVE, schema.TRAINING_STEPS)
 _PANEL = (*_NETWORK, schema.SHOTS)
 _POINT = (*_PANEL, schema.READOUT, schema.OPTIMIZER)
 _DRAW = (schema.TASK, schema.SEED)
@@ -53,9 +53,9 @@ def summary(tree: xr.DataTree) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        By (n_states, architecture, width, objective, training_steps, shots, readout, optimizer): ``before``,
-        ``linear``, ``after``, ``kernel``, mean accuracies; ``linearization``, the pooled share; ``r2``; ``distance``;
-        the last three with an interval.
+        By (regime, n_states, architecture, width, objective, training_steps, shots, readout, optimizer):
+        ``before``, ``linear``, ``after``, ``kernel``, mean accuracies; ``linearization``, the pooled share; ``r2``;
+        ``distance``; the last three with an interval.
     """
     results = tree[schema.RESULTS].to_dataset()
     accuracy, optimizers = results[schema.ACCURACY], results[schema.OPTIMIZER].values
@@ -116,13 +116,13 @@ def table(tree: xr.DataTree) -> Group:
 
 def _name(found: xr.Dataset, network: Sequence[object]) -> str:
     """Return what a network is called: its architecture, and of its other properties those that vary."""
-    _, architecture, *_ = network
+    regime, _, architecture, *_ = network
     varying = [
         f"{_SYMBOLS[name]} {value}"
         for name, value in zip(_NETWORK, network, strict=True)
         if name in _SYMBOLS and found[name].size > 1
     ]
-    return ", ".join([str(architecture), *varying])
+    return ", ".join([str(architecture), str(regime), *varying])
 
 
 def _table(title: str, headings: Iterable[str], caption: str) -> Table:
