@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -129,8 +130,8 @@ def kernels_of(
     """Return kernels of several kinds, of gradients that are computed once."""
     held = rows if columns is None else columns
     n_scores = function.scores(function.space.start if z is None else z, held[:1]).shape[-1]
-    if memory <= 0:
-        raise InvalidInput("memory", "a number of bytes above 0", f"{memory:g}", "pass e.g. 2e9")
+    if isinstance(memory, bool) or not isinstance(memory, Real) or not memory > 0:
+        raise InvalidInput("memory", "a number of bytes above 0", repr(memory), "pass e.g. 2e9")
     fitting = function.chunk(len(rows), len(held), n_scores, memory)
     size = fitting if chunk is None else min(at_least("chunk", chunk, 1), fitting)
     kept = function.all_gradients(held, size, z).flatten(0, 1)  # (M·S,D)
@@ -140,6 +141,8 @@ def kernels_of(
         parts = (part.flatten(0, 1) for part in function.gradients(rows, size, z))
     products = [[_product(part, kept, kind, size * n_scores) for kind in kinds] for part in parts]
     found = {kind: torch.cat(each) for kind, each in zip(kinds, zip(*products, strict=True), strict=True)}
+    if not all(torch.isfinite(each).all() for each in found.values()):
+        raise InvalidInput("gradients", "finite numbers", "NaN or infinity", "look at what the network computes")
     if n_scores == 1:
         return found
     return {kind: each.reshape(len(rows), n_scores, len(held), n_scores) for kind, each in found.items()}

@@ -80,9 +80,13 @@ class RandomProjection:
         n_dimensions = at_least("n_dimensions", self.n_dimensions, 1)
         theta = _detached(dict(network.named_parameters()), "parameters to project")
         stream = generator(self.seed, "random projection")
-        outward = {
-            name: _normal((*part.shape, n_dimensions), n_dimensions, stream, part) for name, part in theta.items()
-        }
+        try:
+            outward = {
+                name: _normal((*part.shape, n_dimensions), n_dimensions, stream, part) for name, part in theta.items()
+            }
+        except RuntimeError:  # out of memory
+            expected = f"room for P·D = {_size(theta)}·{n_dimensions} entries"
+            raise InvalidInput("n_dimensions", expected, "too little memory", "choose fewer") from None
 
         def parameters(z: Tensors) -> Tensors:
             return {name: part + outward[name] @ z["projection"] for name, part in theta.items()}

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy, one_hot, softplus
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least, one_of, within
+from ppl_hmm.fine_tuning.classes import class_labels
 from ppl_hmm.fine_tuning.functions import Function, Read, ScoreFunction
 from ppl_hmm.fine_tuning.subspaces import Parameters, Tensors
 from ppl_hmm.heads.adam import Adam
@@ -191,10 +192,7 @@ def fine_tune(
 
 def _numbered(labels: ArrayLike | Tensor, n: int) -> tuple[np.ndarray, Tensor]:
     """Return the classes of labels (N,), of any names, and the number of each one's class."""
-    found = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
-    if found.shape != (n,):
-        raise InvalidInput("labels", f"shape ({n},)", f"shape {found.shape}", "label each example")
-    classes, numbers = np.unique(found, return_inverse=True)
+    classes, numbers = np.unique(class_labels(labels, n), return_inverse=True)
     if len(classes) < 2:
         raise InvalidInput("labels", "at least two classes", f"one class, {classes[0]}", "draw other examples")
     return classes, as_tensor(numbers)
