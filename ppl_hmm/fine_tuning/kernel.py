@@ -140,7 +140,8 @@ def kernels_of(
     else:
         parts = (part.flatten(0, 1) for part in function.gradients(rows, size, z))
     products = [[_product(part, kept, kind, size * n_scores) for kind in kinds] for part in parts]
-    found = {kind: torch.cat(each) for kind, each in zip(kinds, zip(*products, strict=True), strict=True)}
+    by_kind = zip(kinds, zip(*products, strict=True), strict=True)
+    found: dict[Kind, Tensor] = {kind: torch.cat(each) for kind, each in by_kind}
     if not all(torch.isfinite(each).all() for each in found.values()):
         raise InvalidInput("gradients", "finite numbers", "NaN or infinity", "look at what the network computes")
     if n_scores == 1:

@@ -14,7 +14,7 @@ from ppl_hmm import schema
 from ppl_hmm.base.randomness import CPU, derived_seed, generator
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.experiments.engine.grid import Cell
-from ppl_hmm.experiments.kernels.configuration import KernelView
+from ppl_hmm.experiments.kernels.configuration import NETWORK, KernelView
 from ppl_hmm.fine_tuning.alignment import kernel_alignment, label_kernel
 from ppl_hmm.fine_tuning.dynamics import explained, kernel_distance
 from ppl_hmm.fine_tuning.exact import fisher_kernel, posterior_kernel
@@ -108,9 +108,8 @@ class Network(NamedTuple):
 
 def compute(settings: KernelView, cell: Cell) -> xr.Dataset:
     """Return the columns of one network and one task."""
-    *of_network, task = cell.point.values()
-    model, training = Network.trained(settings, *of_network)
-    data = Data.draw(model, settings, task)
+    model, training = Network.trained(settings, *(cell[name] for name in NETWORK))
+    data = Data.draw(model, settings, cell[schema.TASK])
     last = training.log.isel({schema.STEP: -1})
     each: list[xr.Dataset] = []
     for seed in cell.seeds:

@@ -11,6 +11,15 @@ from ppl_hmm.experiments.engine.axes import Axis
 from ppl_hmm.experiments.engine.grid import Cell, Settings
 from ppl_hmm.experiments.figure3.configurations import Extent
 
+#: What a trained network is known by: the axes of the grid but tasks.
+NETWORK = (
+    schema.REGIME,
+    schema.N_STATES,
+    schema.ARCHITECTURE,
+    schema.WIDTH,
+    schema.OBJECTIVE,
+    schema.TRAINING_STEPS,
+)
 _LITTLE_TRAINING = {"regimes": ("wei2021",), "widths": (8,), "length": 8, "training_steps": (60,)}
 _LITTLE = {**_LITTLE_TRAINING, "n_tasks": 1, "shots": (4,), "steps": 10, "n_test": 50}
 

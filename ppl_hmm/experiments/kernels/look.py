@@ -17,11 +17,11 @@ from rich.table import Table
 
 from ppl_hmm import schema
 from ppl_hmm.experiments.kernels.cells import KIND_OF
+from ppl_hmm.experiments.kernels.configuration import NETWORK
 from ppl_hmm.fine_tuning.dynamics import pooled_share, with_interval
 from ppl_hmm.plots.style import BLUE, GREEN, REFERENCE, SETTINGS, SMALL, VERMILION
 
-_NETWORK = (schema.REGIME, schema.N_STATES, schema.ARCHITECTURE, schema.WIDTH, schema.OBJECTIVE, schema.TRAINING_STEPS)
-_PANEL = (*_NETWORK, schema.SHOTS)
+_PANEL = (*NETWORK, schema.SHOTS)
 _POINT = (*_PANEL, schema.READOUT, schema.OPTIMIZER)
 _DRAW = (schema.TASK, schema.SEED)
 _STYLES = {"cloze": (VERMILION, "o"), "fresh": (BLUE, "s"), "probed": (GREEN, "^")}
@@ -119,7 +119,7 @@ def _name(found: xr.Dataset, network: Sequence[object]) -> str:
     regime, _, architecture, *_ = network
     varying = [
         f"{_SYMBOLS[name]} {value}"
-        for name, value in zip(_NETWORK, network, strict=True)
+        for name, value in zip(NETWORK, network, strict=True)
         if name in _SYMBOLS and found[name].size > 1
     ]
     return ", ".join([str(architecture), str(regime), *varying])
