@@ -112,7 +112,7 @@ def table(tree: xr.DataTree) -> Group:
         if row["after"].isnull():
             continue
         *network, shots, readout, optimizer = row["point"].item()
-        point = _name(found, network), str(shots), readout, optimizer
+        point = _name(found, network).replace(", ", "\n"), str(shots), readout, optimizer  # for narrow terminals
         accuracies.add_row(*point, *(f"{100 * row[each].item():.1f}" for each in _STAGES))
         scores.add_row(*point, *(_with_interval(row, each) for each in _SCORES))
     return Group(accuracies, scores)
@@ -171,7 +171,7 @@ def _accuracies(found: xr.Dataset) -> Figure:
             axes.plot([0, 100], [0, 100], **REFERENCE)
             _draw_accuracies(axes, network.sel({schema.SHOTS: k}))
             limits = (low - margin, high + margin)
-            axes.set(title=f"{name}, k = {k}", xlim=limits, ylim=limits, aspect="equal")
+            axes.set(title=f"{name}\nk = {k}", xlim=limits, ylim=limits, aspect="equal")
         column[-1].set_xlabel("kernel, test accuracy (%)")
     for axes in grid[:, 0]:
         axes.set_ylabel("fine-tuning, test accuracy (%)")
