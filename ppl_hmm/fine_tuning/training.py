@@ -27,6 +27,10 @@ Loss = Literal["logistic", "squared"]
 Gradients = Sequence[Tensor]
 
 
+class Diverged(InvalidInput):
+    """Fine-tuning left the finite numbers: its learning rate is too high."""
+
+
 class _Descent:
     """Moves parameters against their gradients."""
 
@@ -146,8 +150,10 @@ def fine_tune(
     Raises
     ------
     InvalidInput
-        Labels of one class, of another length, or of other classes than the network has; training that diverges; and as
+        Labels of one class, of another length, or of other classes than the network has; and as
         :func:`~ppl_hmm.tangent_kernel`.
+    Diverged
+        An :class:`InvalidInput`: the loss is not finite any more.
 
     See Also
     --------
@@ -183,7 +189,7 @@ def fine_tune(
             remedy = "choose others: the scores do not depend on these"
             raise InvalidInput("parameters", "some that the scores depend on", ", ".join(z), remedy)
         if not torch.isfinite(value):
-            raise InvalidInput(f"loss at step {len(losses)}", "a finite number", f"{value:g}", "lower learning_rate")
+            raise Diverged(f"loss at step {len(losses)}", "a finite number", f"{value:g}", "lower learning_rate")
         losses.append(value.detach())
         stepping.step(torch.autograd.grad(value, list(z.values()), materialize_grads=True))
     after = {name: part.detach() for name, part in z.items()}

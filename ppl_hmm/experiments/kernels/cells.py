@@ -23,7 +23,7 @@ from ppl_hmm.fine_tuning.kernel import Kind, kernel_of, kernels_of
 from ppl_hmm.fine_tuning.readouts import ClozeHead, LinearReadout, words_for
 from ppl_hmm.fine_tuning.regression import AsymmetricSVM, KernelClassifier, KernelRegression
 from ppl_hmm.fine_tuning.subspaces import LowRank, Parameters, RandomProjection
-from ppl_hmm.fine_tuning.training import FineTuning, Optimizer, fine_tune
+from ppl_hmm.fine_tuning.training import Diverged, FineTuning, Optimizer, fine_tune
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.language_models.bidirectional import BidirectionalLM
 from ppl_hmm.language_models.oracle import OracleLM
@@ -168,7 +168,7 @@ def _of_head(
     rates: dict[Optimizer, float] = {"sgd": of_sgd, "sign": settings.sign_rate, "adam": settings.adam_rate}
     accuracy, r2, distance = [], [], []
     for optimizer, rate in rates.items():
-        run = fine_tune(lm, tokens, labels, read=head, optimizer=optimizer, learning_rate=rate, steps=settings.steps)
+        run = _fine_tuned(settings, lm, head, tokens, labels, optimizer, rate)
         scores = run.scores_before(data.test), run.linear_scores(data.test), run.scores(data.test)
         accuracy.append([_accuracy(run, each, data) for each in scores])
         r2.append(explained(*scores))
@@ -188,6 +188,23 @@ def _of_head(
             schema.TARGET: list(exact),
         },
     )
+
+
+def _fine_tuned(
+    settings: KernelView,
+    lm: nn.Module,
+    head: nn.Module,
+    tokens: Tensor,
+    labels: Tensor,
+    optimizer: Optimizer,
+    rate: float,
+) -> FineTuning:
+    """Return fine-tuning at a rate, or at the first half of it, quarter, … that does not diverge."""
+    options = {"read": head, "optimizer": optimizer, "steps": settings.steps}
+    try:
+        return fine_tune(lm, tokens, labels, learning_rate=rate, **options)
+    except Diverged:
+        return _fine_tuned(settings, lm, head, tokens, labels, optimizer, rate / 2)
 
 
 def _alignment(kernel: np.ndarray, target: Tensor) -> float:

@@ -48,7 +48,7 @@ class KernelView(Settings):
         Of the training of the networks, at its peak.
     steps, sgd_rate, sign_rate, adam_rate
         Of fine-tuning, all examples in each step. The rate of SGD is ``sgd_rate``·N/λ, λ the largest eigenvalue of the
-        kernel of N examples.
+        kernel of N examples; a rate that diverges is halved until it does not.
     n_test
         Test texts.
 
