@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
+from ppl_hmm.fine_tuning.classes import class_labels
 
 
 def kernel_alignment(kernel: ArrayLike | Tensor, other: ArrayLike | Tensor) -> float:
@@ -60,9 +60,7 @@ def label_kernel(labels: ArrayLike | Tensor) -> Tensor:
     >>> label_kernel(["a", "b", "a"]).tolist()
     [[1.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0]]
     """
-    found = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
-    if found.ndim != 1:
-        raise InvalidInput("labels", "shape (N,)", f"shape {found.shape}", "pass one for each example")
+    found = class_labels(labels)
     return torch.from_numpy((found[:, None] == found).astype(float))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from ppl_hmm import schema
 from ppl_hmm.base import foreign
 from ppl_hmm.errors import InvalidInput, at_least
+from ppl_hmm.fine_tuning.classes import class_labels
 from ppl_hmm.fine_tuning.kernel import Kind, kernel_of
 from ppl_hmm.fine_tuning.training import FineTuning
 
@@ -54,7 +55,7 @@ def linearization_score(
     Raises
     ------
     InvalidInput
-        No draws, labels of another length, and as :func:`~ppl_hmm.tangent_kernel`.
+        No draws, labels of another length or of other classes, and as :func:`~ppl_hmm.tangent_kernel`.
 
     See Also
     --------
@@ -77,9 +78,8 @@ def linearization_score(
     """
     draws = _draws(runs)
     examples = draws[0].function.inputs(inputs)
-    found = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
-    if found.shape != (len(examples),):
-        raise InvalidInput("labels", f"shape ({len(examples)},)", f"shape {found.shape}", "label each example")
+    found = class_labels(labels, len(examples))
+    _require_classes(draws, found)
     accuracy, r2 = np.empty((len(schema.STAGES), len(draws))), np.empty(len(draws))
     for n, run in enumerate(draws):
         stages = run.scores_before(examples), run.linear_scores(examples), run.scores(examples)
@@ -200,6 +200,14 @@ def with_interval(
     values = values[~np.isnan(values)]
     tails = (1 - _LEVEL) / 2, (1 + _LEVEL) / 2
     return value, np.quantile(values, tails) if len(values) else np.full(2, np.nan)
+
+
+def _require_classes(draws: Sequence[FineTuning], labels: np.ndarray) -> None:
+    for run in draws:
+        other = labels[~np.isin(labels, run.classes)]
+        if len(other):
+            expected = f"classes of fine-tuning: {', '.join(map(str, run.classes))}"
+            raise InvalidInput("labels", expected, str(other[0]), "pass labels of the same names")
 
 
 def _draws(runs: FineTuning | Sequence[FineTuning]) -> list[FineTuning]:

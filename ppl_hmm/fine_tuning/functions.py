@@ -74,6 +74,9 @@ class ScoreFunction:
         if not isinstance(function, nn.Module):
             expected = "a torch.nn.Module, or a function f(parameters, inputs) with parameters={name: tensor}"
             raise InvalidInput("lm", expected, foreign.described(function), "wrap it in a module")
+        if read is not None and not callable(read):
+            remedy = "pass e.g. ClozeHead([0, 1])"
+            raise InvalidInput("read", "a function of the module and inputs", foreign.described(read), remedy)
         if read is None and type(function).forward is nn.Module.forward:
             got = f"a {type(function).__name__}, which cannot be called"
             raise InvalidInput("lm", "a module that returns logits", got, "pass read=, such as ClozeHead([0, 1])")
@@ -87,12 +90,19 @@ class ScoreFunction:
         found = as_tensor(values, like.device, what=what)
         if found.ndim < 1 or not len(found):
             raise InvalidInput(what, "at least one example", f"shape {tuple(found.shape)}", "pass (N, …)")
-        return found.to(like.dtype) if found.is_floating_point() else found
+        if not found.is_floating_point():
+            return found
+        if not torch.isfinite(found).all():
+            raise InvalidInput(what, "finite numbers", "NaN or infinity", "leave these examples out")
+        return found.to(like.dtype)
 
     def scores(self, z: Tensors, inputs: Tensor) -> Tensor:
         """Return f(z, x) (B,S) without a derivative."""
         with torch.no_grad():
-            return torch.cat([self.apply(z, part) for part in inputs.split(_CHUNK * 4)])
+            found = torch.cat([self.apply(z, part) for part in inputs.split(_CHUNK * 4)])
+        if not torch.isfinite(found).all():
+            raise InvalidInput("scores of the network", "finite numbers", "NaN or infinity", "look at its parameters")
+        return found
 
     def along(self, direction: Tensors, inputs: Tensor) -> Tensor:
         """Return the derivative (B,S) of the scores at z₀ along a direction.
@@ -126,6 +136,15 @@ class ScoreFunction:
             else:
                 each = [_by_loop(self.apply, s, z, part) for s in range(n_scores)]
             yield torch.stack(each, 1)
+
+    def all_gradients(self, inputs: Tensor, chunk: int, z: Tensors | None = None) -> Tensor:
+        """Return the gradients (N,S,D) of all examples, in one buffer that chunks are written to."""
+        n_scores = self.scores(self.space.start if z is None else z, inputs[:1]).shape[-1]
+        like = next(iter(self.space.start.values()))
+        found = like.new_empty(len(inputs), n_scores, self.space.n_coordinates)
+        for rows, part in zip(found.split(chunk), self.gradients(inputs, chunk, z), strict=True):
+            rows.copy_(part)
+        return found
 
     def chunk(self, n_inputs: int, n_held: int, n_scores: int, memory: float) -> int:
         """Return how many examples fit into ``memory`` bytes at once, beside ``n_held`` examples whose gradients stay.
@@ -171,7 +190,7 @@ def _scored(function: Callable[[Mapping[str, Tensor], Tensor], Tensor]) -> Calla
     """Return a function of scores (B,S) from one of logits (B,C), or of one score (B,)."""
 
     def scores(z: Tensors, inputs: Tensor) -> Tensor:
-        logits = function(z, inputs)
+        logits = _taken(function, z, inputs)
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if not isinstance(logits, Tensor) or logits.ndim not in (1, 2) or len(logits) != len(inputs):
             expected = f"logits of shape ({len(inputs)}, C), or one score each"
@@ -181,6 +200,19 @@ def _scored(function: Callable[[Mapping[str, Tensor], Tensor], Tensor]) -> Calla
         return logits[:, 1:] - logits[:, :1] if logits.shape[1] == 2 else logits
 
     return scores
+
+
+def _taken(function: Callable[[Mapping[str, Tensor], Tensor], Any], z: Tensors, inputs: Tensor) -> Any:
+    """Return what a network makes of inputs; raise :class:`InvalidInput` for those that it cannot take."""
+    try:
+        return function(z, inputs)
+    except InvalidInput:
+        raise
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        given = f"inputs of shape {tuple(inputs.shape)} and {inputs.dtype} to the network"
+        first = str(error).partition("\n")[0]
+        remedy = "pass tokens of its vocabulary, or features and heads of its width"
+        raise InvalidInput(given, "what it takes", f"{type(error).__name__}: {first}", remedy) from error
 
 
 def _by_vmap(function: Callable[[Tensors, Tensor], Tensor], s: int, z: Tensors, inputs: Tensor) -> Tensors:

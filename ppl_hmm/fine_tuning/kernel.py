@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Literal
 
 import torch
@@ -21,7 +22,7 @@ def _same(gradients: Tensor) -> Tensor:
 
 
 # What is done to the gradients of the rows, and of the columns.
-_SIDES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+_SIDES: dict[Kind, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "sgd": (_same, _same),
     "sign": (torch.sign, torch.sign),
     "asymmetric-sign": (_same, torch.sign),
@@ -114,19 +115,42 @@ def kernel_of(
     memory: float = 2e9,
 ) -> Tensor:
     """Return the kernel of a score function at coordinates z, by default where it starts."""
-    of_rows, of_columns = _SIDES[kind]
+    return kernels_of(function, rows, columns, [kind], z, chunk, memory)[kind]
+
+
+def kernels_of(
+    function: ScoreFunction,
+    rows: Tensor,
+    columns: Tensor | None,
+    kinds: Sequence[Kind],
+    z: Tensors | None = None,
+    chunk: int | None = None,
+    memory: float = 2e9,
+) -> dict[Kind, Tensor]:
+    """Return kernels of several kinds, of gradients that are computed once."""
     held = rows if columns is None else columns
     n_scores = function.scores(function.space.start if z is None else z, held[:1]).shape[-1]
-    if memory <= 0:
-        raise InvalidInput("memory", "a number of bytes above 0", f"{memory:g}", "pass e.g. 2e9")
+    if isinstance(memory, bool) or not isinstance(memory, Real) or not memory > 0:
+        raise InvalidInput("memory", "a number of bytes above 0", repr(memory), "pass e.g. 2e9")
     fitting = function.chunk(len(rows), len(held), n_scores, memory)
     size = fitting if chunk is None else min(at_least("chunk", chunk, 1), fitting)
-    kept = torch.cat([part.flatten(0, 1) for part in function.gradients(held, size, z)])  # (M·S,D)
-    right = of_columns(kept)
+    kept = function.all_gradients(held, size, z).flatten(0, 1)  # (M·S,D)
     if columns is None:
-        found = torch.cat([of_rows(part) @ right.mT for part in kept.split(size * n_scores)])
+        parts: Iterable[Tensor] = kept.split(size * n_scores)
     else:
-        found = torch.cat([of_rows(part.flatten(0, 1)) @ right.mT for part in function.gradients(rows, size, z)])
+        parts = (part.flatten(0, 1) for part in function.gradients(rows, size, z))
+    products = [[_product(part, kept, kind, size * n_scores) for kind in kinds] for part in parts]
+    by_kind = zip(kinds, zip(*products, strict=True), strict=True)
+    found: dict[Kind, Tensor] = {kind: torch.cat(each) for kind, each in by_kind}
+    if not all(torch.isfinite(each).all() for each in found.values()):
+        raise InvalidInput("gradients", "finite numbers", "NaN or infinity", "look at what the network computes")
     if n_scores == 1:
         return found
-    return found.reshape(len(rows), n_scores, len(held), n_scores)
+    return {kind: each.reshape(len(rows), n_scores, len(held), n_scores) for kind, each in found.items()}
+
+
+def _product(rows: Tensor, columns: Tensor, kind: Kind, size: int) -> Tensor:
+    """Return the kernel (n,m) of gradients (n,D) and (m,D), of so many columns at a time: signs are copies."""
+    of_rows, of_columns = _SIDES[kind]
+    left = of_rows(rows)
+    return torch.cat([left @ of_columns(part).mT for part in columns.split(size)], dim=1)

@@ -15,8 +15,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least
+from ppl_hmm.fine_tuning.classes import class_labels
 from ppl_hmm.heads.logistic import fit_logistic
 from ppl_hmm.language_models.bidirectional import BidirectionalLM
 from ppl_hmm.language_models.transformer import TransformerLM
@@ -52,6 +54,7 @@ def _(lm: TransformerLM, tokens: Tensor, prompt: Tensor | None = None) -> Tensor
     mask = lm.embedding.weight[-1].expand(len(tokens), 1, -1)
     before = mask[:, :0] if prompt is None else prompt.expand(len(tokens), -1, -1)
     inputs = torch.cat([before, mask, lm.embedded(tokens)], dim=1)
+    lm.sizes.require_room(inputs.shape[1])
     return lm.network.bert(inputs_embeds=inputs).last_hidden_state[:, before.shape[1]]
 
 
@@ -92,14 +95,22 @@ class ClozeHead(nn.Module):
 
     def __init__(self, words: Sequence[int], prompt: ArrayLike | Tensor | None = None) -> None:
         super().__init__()
-        self.words = [at_least("word of a class", int(each), 0) for each in words]
+        tokens = as_tensor(words, what="words").reshape(-1)
+        self.words = [at_least("word of a class", each, 0) for each in tokens.tolist()]
         if len(set(self.words)) < max(len(self.words), 2):
             raise InvalidInput("words", "a different one for each of at least two classes", str(words), "e.g. [0, 1]")
-        rows = None if prompt is None else torch.as_tensor(prompt, dtype=torch.get_default_dtype())
-        self.prompt = None if rows is None else nn.Parameter(rows.detach().clone())
+        self.prompt: nn.Parameter | None = None
+        if prompt is not None:
+            rows = as_tensor(prompt, what="prompt").detach().to(torch.get_default_dtype())
+            if rows.ndim != 2:
+                raise InvalidInput("prompt", "soft tokens (L, width)", f"shape {tuple(rows.shape)}", "pass one a row")
+            self.prompt = nn.Parameter(rows.clone())
 
     def forward(self, lm: nn.Module, tokens: Tensor) -> Tensor:
         """Return logits (B,C)."""
+        if self.prompt is not None and self.prompt.shape[1] != lm.width:
+            got = f"shape {tuple(self.prompt.shape)}"
+            raise InvalidInput("prompt", f"soft tokens (L, {lm.width})", got, "pass embeddings of this network")
         scores = scores_of(lm, hidden_at_mask(lm, tokens, self.prompt))
         if max(self.words) >= scores.shape[1]:
             got, highest = str(max(self.words)), scores.shape[1] - 1
@@ -139,7 +150,7 @@ class LinearReadout(nn.Module):
     @classmethod
     def probed(cls, lm: nn.Module, tokens: Tensor, labels: ArrayLike, C: float = 1.0) -> Self:
         """Return the head that logistic regression fits to labelled text, the language model staying as it is."""
-        classes = np.asarray(labels)
+        classes = class_labels(labels, len(tokens))
         if len(np.unique(classes)) < 2:
             raise InvalidInput("labels", "at least two classes", "one class", "draw other examples")
         with torch.no_grad():

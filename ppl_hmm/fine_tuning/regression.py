@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from ppl_hmm.errors import InvalidInput
+from ppl_hmm.errors import InvalidInput, within
 from ppl_hmm.fine_tuning.precomputed import as_blocks, as_kernel, factor, flat, require_square, require_symmetric
 from ppl_hmm.heads.logistic import decide
 
@@ -100,6 +100,8 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         if found.size != n * self._n_scores:
             got = f"shape {found.shape}"
             raise InvalidInput("offset", f"scores of shape ({n}, {self._n_scores})", got, "pass those of X")
+        if not np.isfinite(found).all():
+            raise InvalidInput("offset", "finite numbers", "NaN or infinity", "pass the scores of X")
         return found.reshape(n, self._n_scores)
 
     def _fitted(
@@ -146,8 +148,7 @@ class KernelRegression(KernelClassifier):
         numbers: np.ndarray,  # noqa: ARG002 (the protocol)
         offset: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        if self.penalty < 0:
-            raise InvalidInput("penalty", "a number of at least 0", repr(self.penalty), "pass e.g. 0.01")
+        within("penalty", self.penalty, 0.0, np.inf)
         kernel, target = flat(rows), (signs - offset).reshape(-1)
         if self.penalty:
             require_symmetric(kernel, "a ridge regression")
@@ -186,8 +187,7 @@ class KernelLogistic(KernelClassifier):
     def _fitted(
         self, rows: np.ndarray, signs: np.ndarray, numbers: np.ndarray, offset: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        if not self.C > 0:
-            raise InvalidInput("C", "a number above 0", repr(self.C), "pass e.g. 1.0")
+        _require_positive("C", self.C)
         features, back = factor(flat(rows), "a logistic regression")  # (N·S,n): scores are f₀ + Φw, the penalty ‖w‖²/2C
 
         def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
@@ -239,8 +239,7 @@ class AsymmetricSVM(KernelClassifier):
         numbers: np.ndarray,  # noqa: ARG002 (the protocol)
         offset: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        if not self.gamma > 0:
-            raise InvalidInput("gamma", "a number above 0", repr(self.gamma), "pass e.g. 100.0")
+        _require_positive("gamma", self.gamma)
         kernel = rows[:, 0, :, 0]
         if rows.shape[1] > 1 and not np.array_equal(rows, kernel[:, None, :, None] * np.eye(rows.shape[1])[:, None]):
             got = f"blocks of {rows.shape[1]} classes"
@@ -263,6 +262,11 @@ class AsymmetricSVM(KernelClassifier):
         target = np.concatenate([np.tile(1 - sign * offset, 2), [0.0, 0.0]])
         solution = np.linalg.lstsq(system, target, rcond=None)[0]
         return sign * solution[alpha], float(solution[b])
+
+
+def _require_positive(what: str, value: float) -> None:
+    if not within(what, value, 0.0, np.inf):
+        raise InvalidInput(what, "a number above 0", repr(value), "pass e.g. 1.0")
 
 
 def _logistic(scores: np.ndarray, signs: np.ndarray, numbers: np.ndarray) -> tuple[float, np.ndarray]:

@@ -21,10 +21,11 @@ Chosen = Literal["all", "no-embeddings", "biases"]
 
 @dataclasses.dataclass(frozen=True)
 class LowRank:
-    """Updates B·A of rank r of each matrix but embeddings, as in LoRA: A (r,in) is fixed and B (out,r) is tuned from 0.
+    """Updates B·A of rank r of each matrix, as in LoRA: A (r,in) is fixed and B (out,r) is tuned from 0.
 
     Entries of A are normal of variance 1/r, so that the kernel is right on average. In LoRA A is tuned, too, but its
-    gradient is zero where B is.
+    gradient is zero where B is: at the start, where the kernel is taken, that of B is all. Tables of embeddings are
+    left as they are unless ``embeddings``. Source: Hu et al. (2022), LoRA, §4.1.
 
     Examples
     --------
@@ -36,14 +37,15 @@ class LowRank:
 
     rank: int
     seed: Seed = 0
+    embeddings: bool = False
 
     def of(self, network: nn.Module) -> Subspace:
         """Return the subspace of a network's matrices."""
-        rank, embeddings = at_least("rank", self.rank, 1), _embeddings(network)
+        rank, left_out = at_least("rank", self.rank, 1), set() if self.embeddings else _embeddings(network)
         matrices = {
             name: parameter
             for name, parameter in network.named_parameters()
-            if parameter.ndim == 2 and name not in embeddings
+            if parameter.ndim == 2 and name not in left_out
         }
         theta, stream = _detached(matrices, "parameters of rank r"), generator(self.seed, "low rank")
         inward = {name: _normal((rank, matrix.shape[1]), rank, stream, matrix) for name, matrix in theta.items()}
@@ -78,9 +80,13 @@ class RandomProjection:
         n_dimensions = at_least("n_dimensions", self.n_dimensions, 1)
         theta = _detached(dict(network.named_parameters()), "parameters to project")
         stream = generator(self.seed, "random projection")
-        outward = {
-            name: _normal((*part.shape, n_dimensions), n_dimensions, stream, part) for name, part in theta.items()
-        }
+        try:
+            outward = {
+                name: _normal((*part.shape, n_dimensions), n_dimensions, stream, part) for name, part in theta.items()
+            }
+        except RuntimeError:  # out of memory
+            expected = f"room for P·D = {_size(theta)}·{n_dimensions} entries"
+            raise InvalidInput("n_dimensions", expected, "too little memory", "choose fewer") from None
 
         def parameters(z: Tensors) -> Tensors:
             return {name: part + outward[name] @ z["projection"] for name, part in theta.items()}

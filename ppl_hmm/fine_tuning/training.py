@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy, one_hot, softplus
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least, one_of, within
+from ppl_hmm.fine_tuning.classes import class_labels
 from ppl_hmm.fine_tuning.functions import Function, Read, ScoreFunction
 from ppl_hmm.fine_tuning.subspaces import Parameters, Tensors
 from ppl_hmm.heads.adam import Adam
@@ -24,6 +25,10 @@ Optimizer = Literal["sgd", "sign", "adam"]
 Loss = Literal["logistic", "squared"]
 
 Gradients = Sequence[Tensor]
+
+
+class Diverged(InvalidInput):
+    """Fine-tuning left the finite numbers: its learning rate is too high."""
 
 
 class _Descent:
@@ -145,8 +150,10 @@ def fine_tune(
     Raises
     ------
     InvalidInput
-        Labels of one class, of another length, or of other classes than the network has; training that diverges; and as
+        Labels of one class, of another length, or of other classes than the network has; and as
         :func:`~ppl_hmm.tangent_kernel`.
+    Diverged
+        An :class:`InvalidInput`: the loss is not finite any more.
 
     See Also
     --------
@@ -182,7 +189,7 @@ def fine_tune(
             remedy = "choose others: the scores do not depend on these"
             raise InvalidInput("parameters", "some that the scores depend on", ", ".join(z), remedy)
         if not torch.isfinite(value):
-            raise InvalidInput(f"loss at step {len(losses)}", "a finite number", f"{value:g}", "lower learning_rate")
+            raise Diverged(f"loss at step {len(losses)}", "a finite number", f"{value:g}", "lower learning_rate")
         losses.append(value.detach())
         stepping.step(torch.autograd.grad(value, list(z.values()), materialize_grads=True))
     after = {name: part.detach() for name, part in z.items()}
@@ -191,10 +198,7 @@ def fine_tune(
 
 def _numbered(labels: ArrayLike | Tensor, n: int) -> tuple[np.ndarray, Tensor]:
     """Return the classes of labels (N,), of any names, and the number of each one's class."""
-    found = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
-    if found.shape != (n,):
-        raise InvalidInput("labels", f"shape ({n},)", f"shape {found.shape}", "label each example")
-    classes, numbers = np.unique(found, return_inverse=True)
+    classes, numbers = np.unique(class_labels(labels, n), return_inverse=True)
     if len(classes) < 2:
         raise InvalidInput("labels", "at least two classes", f"one class, {classes[0]}", "draw other examples")
     return classes, as_tensor(numbers)

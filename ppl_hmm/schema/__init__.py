@@ -188,9 +188,17 @@ EXACT_KERNEL = "exact_kernel"
 TARGET = "target"  # what a kernel is aligned with
 SHOTS = "shots"  # examples of each class
 RANK = "rank"
+COMPARISON = "comparison"  # of a low-rank kernel with which
+SAME_MATRICES = "same-matrices"  # adapters of matrices but embeddings, with the kernel of those matrices
+ALL_PARAMETERS = "all-parameters"  # the same adapters, with the kernel of all parameters
+EMBEDDINGS_TOO = "embeddings-too"  # adapters of embeddings as well, with the kernel of all parameters
 N_DIMENSIONS = "n_dimensions"
 ARCHITECTURE = "architecture"
 ARCHITECTURES = BIDIRECTIONAL, TRANSFORMER = "bidirectional", "transformer"
+REGIME = "regime"
+WIDTH = "width"
+OBJECTIVE = "objective"
+TRAINING_STEPS = "training_steps"
 HEAD_VS_PROMPT_TRAINED = "head-vs-prompt-trained"
 MEMORY_VS_VANILLA_TRAINED = "memory-vs-vanilla-trained"
 

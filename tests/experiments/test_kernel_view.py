@@ -4,14 +4,18 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
-from ppl_hmm import InvalidInput, kernel_view, open_results
+from ppl_hmm import InvalidInput, fine_tune, kernel_view, open_results
+from ppl_hmm.experiments.kernels.cells import _fine_tuned
 from ppl_hmm.experiments.kernels.configuration import KernelView
 from ppl_hmm.experiments.kernels.look import summary
 from ppl_hmm.experiments.look import shown
+from ppl_hmm.fine_tuning.training import Diverged
 
-LITTLE = {"shots": (3,), "width": 4, "length": 6, "training_steps": 10, "steps": 3, "n_test": 30}
+LITTLE_TRAINING = {"regimes": ("wei2021",), "widths": (4,), "length": 6, "training_steps": (10,)}
+LITTLE = LITTLE_TRAINING | {"shots": (3,), "steps": 3, "n_test": 30}
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +66,10 @@ def test_it_is_shown(tree):
     ("options", "message"),
     [
         ({"architectures": ("lstm",)}, "unknown architecture"),
-        ({"objective": "quad"}, "unknown objective"),
+        ({"objectives": ("quad",)}, "unknown objective"),
         ({"shots": (4, 4)}, "shots: expected different values"),
+        ({"widths": (0,)}, "widths: expected an integer of at least 1"),
+        ({"training_steps": ()}, "training_steps: expected at least one value"),
         ({"steps": 0}, "steps: expected an integer of at least 1"),
         ({"states": (1,)}, "states: expected an integer of at least 2"),
     ],
@@ -71,3 +77,14 @@ def test_it_is_shown(tree):
 def test_bad_settings(options, message):
     with pytest.raises(InvalidInput, match=message):
         KernelView(**{"states": (3,), "n_seeds": 1} | options)
+
+
+def test_a_rate_that_diverges_is_halved():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
+    inputs, labels = torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 1, 0])
+    settings = KernelView((3,), 1, steps=30)
+    with pytest.raises(Diverged, match="lower learning_rate"):
+        fine_tune(network, inputs, labels, learning_rate=1e5, steps=30)
+    run = _fine_tuned(settings, network, lambda lm, x: lm(x), inputs, labels, "sgd", 1e5)
+    assert torch.isfinite(run.loss).all()

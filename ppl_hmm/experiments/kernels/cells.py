@@ -14,20 +14,21 @@ from ppl_hmm import schema
 from ppl_hmm.base.randomness import CPU, derived_seed, generator
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.experiments.engine.grid import Cell
-from ppl_hmm.experiments.kernels.configuration import KernelView
+from ppl_hmm.experiments.kernels.configuration import NETWORK, KernelView
 from ppl_hmm.fine_tuning.alignment import kernel_alignment, label_kernel
 from ppl_hmm.fine_tuning.dynamics import explained, kernel_distance
 from ppl_hmm.fine_tuning.exact import fisher_kernel, posterior_kernel
-from ppl_hmm.fine_tuning.functions import ScoreFunction
-from ppl_hmm.fine_tuning.kernel import Kind, kernel_of
+from ppl_hmm.fine_tuning.functions import ReadNetwork, ScoreFunction
+from ppl_hmm.fine_tuning.kernel import Kind, kernel_of, kernels_of
 from ppl_hmm.fine_tuning.readouts import ClozeHead, LinearReadout, words_for
 from ppl_hmm.fine_tuning.regression import AsymmetricSVM, KernelClassifier, KernelRegression
-from ppl_hmm.fine_tuning.subspaces import LowRank, RandomProjection
-from ppl_hmm.fine_tuning.training import FineTuning, Optimizer, fine_tune
+from ppl_hmm.fine_tuning.subspaces import LowRank, Parameters, RandomProjection
+from ppl_hmm.fine_tuning.training import Diverged, FineTuning, Optimizer, fine_tune
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.language_models.bidirectional import BidirectionalLM
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.probe import probe_features
+from ppl_hmm.language_models.trained_masked import TrainedMaskedLM
 from ppl_hmm.language_models.training import Training, train
 from ppl_hmm.language_models.transformer import TransformerLM
 from ppl_hmm.models import HMM
@@ -42,7 +43,7 @@ _SOLVERS: dict[Kind, KernelClassifier] = {
     "sign": KernelRegression(penalty=0.01),
     "asymmetric-sign": AsymmetricSVM(gamma=10.0),
 }
-RANKS, PROJECTIONS = (1, 2, 4, 8, 16), (10, 100, 400)
+RANKS, PROJECTIONS = (1, 2, 4, 8, 16, 32), (10, 100, 400)
 _POOL = 2000  # labelled texts that few-shot examples are drawn from
 
 
@@ -72,24 +73,42 @@ class Data(NamedTuple):
         return self.tokens[chosen], self.labels[chosen]
 
 
-@functools.lru_cache(maxsize=4)
-def network(settings: KernelView, n_states: int, architecture: str) -> tuple[HMM, Training]:
-    """Return the model and the network that was trained on its text, once for all tasks in a process."""
-    model = random_hmm(settings.regime, n_states, settings.vocabulary_size, n_states)
-    lm = _NETWORKS[architecture](settings.vocabulary_size, settings.width)
-    options = {"objective": settings.objective, "steps": settings.training_steps, "length": settings.length}
-    return model, train(lm, model, seed=0, **options)
-
-
 _NETWORKS = {
-    schema.BIDIRECTIONAL: lambda n_tokens, width: BidirectionalLM(n_tokens, width=width, seed=0),
-    schema.TRANSFORMER: lambda n_tokens, width: TransformerLM(n_tokens, width=width, seed=0),
+    schema.BIDIRECTIONAL: lambda sizes, width: BidirectionalLM(sizes.vocabulary_size, width=width, seed=0),
+    schema.TRANSFORMER: lambda sizes, width: TransformerLM(
+        sizes.vocabulary_size, width, longest=sizes.length_with_mask, seed=0
+    ),
 }
+
+
+class Network(NamedTuple):
+    """A model, and a network that was trained on its text."""
+
+    model: HMM
+    training: Training
+
+    @classmethod
+    @functools.lru_cache(maxsize=4)
+    def trained(
+        cls,
+        settings: KernelView,
+        regime: str,
+        n_states: int,
+        architecture: str,
+        width: int,
+        objective: str,
+        steps: int,
+    ) -> Network:
+        """Return the network of a point of the grid, once for all tasks in a process."""
+        model = random_hmm(regime, n_states, settings.vocabulary_size, n_states)
+        lm = _NETWORKS[architecture](settings, width)
+        options = {"length": settings.length_with_mask, "learning_rate": settings.learning_rate}
+        return cls(model, train(lm, model, objective=objective, steps=steps, seed=0, **options))
 
 
 def compute(settings: KernelView, cell: Cell) -> xr.Dataset:
     """Return the columns of one network and one task."""
-    model, training = network(settings, cell[schema.N_STATES], cell[schema.ARCHITECTURE])
+    model, training = Network.trained(settings, *(cell[name] for name in NETWORK))
     data = Data.draw(model, settings, cell[schema.TASK])
     last = training.log.isel({schema.STEP: -1})
     each: list[xr.Dataset] = []
@@ -97,16 +116,17 @@ def compute(settings: KernelView, cell: Cell) -> xr.Dataset:
         of_shots = [_of_draw(settings, model, training.lm, data, seed, k) for k in settings.shots]
         found = xr.concat(of_shots, xr.DataArray(list(settings.shots), dims=schema.SHOTS, name=schema.SHOTS))
         found = found.merge(_of_subspaces(training.lm, data, seed, settings.shots[0]))
+        found[schema.MAJORITY] = max(data.test_labels.mean(), 1 - data.test_labels.mean())
         each.append(found.assign({name: last[name].item() for name in ("excess_at_read_position", "total_variation")}))
     return xr.concat(each, xr.DataArray(list(cell.seeds), dims=schema.SEED, name=schema.SEED))
 
 
-def _of_draw(settings: KernelView, model: HMM, lm: nn.Module, data: Data, seed: int, shots: int) -> xr.Dataset:
+def _of_draw(settings: KernelView, model: HMM, lm: TrainedMaskedLM, data: Data, seed: int, shots: int) -> xr.Dataset:
     """Return what few-shot examples lead to, of all heads."""
     tokens, labels = data.few(shots, seed)
     heads = {
         "cloze": ClozeHead(data.words),
-        "fresh": LinearReadout(settings.width, seed=seed),
+        "fresh": LinearReadout(lm.width, seed=seed),
         "probed": LinearReadout.probed(lm, tokens, labels),
     }
     exact = {"fisher": fisher_kernel(model, tokens), "posterior": posterior_kernel(model, tokens, task=data.task)}
@@ -136,7 +156,7 @@ def _of_head(
     function, n = ScoreFunction.of(lm, head, "all"), len(tokens)
     both = torch.cat([tokens, data.test])
     before = function.scores(function.space.start, both).numpy()
-    kernels = {kind: kernel_of(function, both, tokens, kind) for kind in _SOLVERS}
+    kernels = kernels_of(function, both, tokens, list(_SOLVERS))
     kernel_accuracy, alignment = [], []
     for kind, solver in _SOLVERS.items():
         rows = kernels[kind].double().numpy()
@@ -148,7 +168,7 @@ def _of_head(
     rates: dict[Optimizer, float] = {"sgd": of_sgd, "sign": settings.sign_rate, "adam": settings.adam_rate}
     accuracy, r2, distance = [], [], []
     for optimizer, rate in rates.items():
-        run = fine_tune(lm, tokens, labels, read=head, optimizer=optimizer, learning_rate=rate, steps=settings.steps)
+        run = _fine_tuned(settings, lm, head, tokens, labels, optimizer, rate)
         scores = run.scores_before(data.test), run.linear_scores(data.test), run.scores(data.test)
         accuracy.append([_accuracy(run, each, data) for each in scores])
         r2.append(explained(*scores))
@@ -170,6 +190,23 @@ def _of_head(
     )
 
 
+def _fine_tuned(
+    settings: KernelView,
+    lm: nn.Module,
+    head: nn.Module,
+    tokens: Tensor,
+    labels: Tensor,
+    optimizer: Optimizer,
+    rate: float,
+) -> FineTuning:
+    """Return fine-tuning at a rate, or at the first half of it, quarter, … that does not diverge."""
+    options = {"read": head, "optimizer": optimizer, "steps": settings.steps}
+    try:
+        return fine_tune(lm, tokens, labels, learning_rate=rate, **options)
+    except Diverged:
+        return _fine_tuned(settings, lm, head, tokens, labels, optimizer, rate / 2)
+
+
 def _alignment(kernel: np.ndarray, target: Tensor) -> float:
     """Return the alignment, missing where one does not vary: after little training all gradients have equal signs."""
     try:
@@ -186,16 +223,22 @@ def _of_subspaces(lm: nn.Module, data: Data, seed: int, shots: int) -> xr.Datase
     """Return how far the cloze head's kernel is preserved by low-rank updates and by random projections."""
     tokens, _ = data.few(shots, seed)
     head = ClozeHead(data.words)
-    full = kernel_of(ScoreFunction.of(lm, head, "all"), tokens, None, "sgd").double()
 
-    def within(subspace: LowRank | RandomProjection) -> Tensor:
-        return kernel_of(ScoreFunction.of(lm, head, subspace), tokens, None, "sgd").double()
+    def within(parameters: Parameters) -> Tensor:
+        return kernel_of(ScoreFunction.of(lm, head, parameters), tokens, None, "sgd").double()
 
+    full = within("all")
+    of_matrices = within(list(LowRank(1).of(ReadNetwork(lm, head)).start))
+    low_rank = []
+    for rank in RANKS:
+        found, with_embeddings = within(LowRank(rank, seed)), within(LowRank(rank, seed, embeddings=True))
+        pairs = (found, of_matrices), (found, full), (with_embeddings, full)
+        low_rank.append([_alignment(kernel.numpy(), wanted) for kernel, wanted in pairs])
     projected = [within(RandomProjection(n_dimensions, seed)) for n_dimensions in PROJECTIONS]
     size = full.square().sum()
     return xr.Dataset(
         {
-            "low_rank_alignment": (schema.RANK, [_alignment(within(LowRank(r, seed)).numpy(), full) for r in RANKS]),
+            "low_rank_alignment": ((schema.RANK, schema.COMPARISON), low_rank),
             "projection_distance": (
                 schema.N_DIMENSIONS,
                 [((each - full).square().sum() / size).sqrt().item() for each in projected],
@@ -205,5 +248,9 @@ def _of_subspaces(lm: nn.Module, data: Data, seed: int, shots: int) -> xr.Datase
                 [((full.trace() ** 2 / size + 1) / d).sqrt().item() for d in PROJECTIONS],
             ),
         },
-        coords={schema.RANK: list(RANKS), schema.N_DIMENSIONS: list(PROJECTIONS)},
+        coords={
+            schema.RANK: list(RANKS),
+            schema.COMPARISON: [schema.SAME_MATRICES, schema.ALL_PARAMETERS, schema.EMBEDDINGS_TOO],
+            schema.N_DIMENSIONS: list(PROJECTIONS),
+        },
     )

@@ -11,7 +11,17 @@ from ppl_hmm.experiments.engine.axes import Axis
 from ppl_hmm.experiments.engine.grid import Cell, Settings
 from ppl_hmm.experiments.figure3.configurations import Extent
 
-_LITTLE = {"n_tasks": 1, "shots": (4,), "width": 8, "length": 8, "training_steps": 60, "steps": 10, "n_test": 50}
+#: What a trained network is known by: the axes of the grid but tasks.
+NETWORK = (
+    schema.REGIME,
+    schema.N_STATES,
+    schema.ARCHITECTURE,
+    schema.WIDTH,
+    schema.OBJECTIVE,
+    schema.TRAINING_STEPS,
+)
+_LITTLE_TRAINING = {"regimes": ("wei2021",), "widths": (8,), "length": 8, "training_steps": (60,)}
+_LITTLE = {**_LITTLE_TRAINING, "n_tasks": 1, "shots": (4,), "steps": 10, "n_test": 50}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,19 +32,23 @@ class KernelView(Settings):
     ----------
     states, n_seeds
         Numbers of hidden states; seeds 0..n_seeds−1, each one draw of few-shot examples, fresh head and order.
-    architectures
-        Among ``'bidirectional'`` (two GRU streams) and ``'transformer'``: one is trained for each number of states.
+    architectures, widths, objectives, training_steps
+        One network is trained for each combination and model: ``'bidirectional'`` (two GRU streams) or
+        ``'transformer'``; of a width; on ``'tokens'``, or ``'exact'`` for distillation of the exact laws; for so many
+        steps.
     n_tasks
-        Random tasks on the initial state.
+        Random tasks on the initial state, of each model.
     shots
         Examples of each class.
-    regime, vocabulary_size, length
+    regimes
+        Of random models: text of ``'wei2021'`` is nearly certain of its states, that of ``'dirichlet'`` is not.
+    vocabulary_size, length
         Of the models and their text.
-    objective, width, training_steps
-        Of the training of the networks: ``'tokens'``, or ``'exact'`` for distillation of the exact laws.
+    learning_rate
+        Of the training of the networks, at its peak.
     steps, sgd_rate, sign_rate, adam_rate
         Of fine-tuning, all examples in each step. The rate of SGD is ``sgd_rate``·N/λ, λ the largest eigenvalue of the
-        kernel of N examples.
+        kernel of N examples; a rate that diverges is halved until it does not.
     n_test
         Test texts.
 
@@ -52,14 +66,15 @@ class KernelView(Settings):
     states: tuple[int, ...]
     n_seeds: int
     architectures: tuple[str, ...] = schema.ARCHITECTURES
+    widths: tuple[int, ...] = (64,)
+    objectives: tuple[str, ...] = ("tokens",)
+    training_steps: tuple[int, ...] = (1600,)
+    regimes: tuple[str, ...] = ("wei2021", "dirichlet")
     n_tasks: int = 2
     shots: tuple[int, ...] = (16, 64)
-    regime: str = "wei2021"
     vocabulary_size: int = 10
     length: int = 20
-    objective: str = "tokens"
-    width: int = 64
-    training_steps: int = 600
+    learning_rate: float = 3e-3
     steps: int = 40
     sgd_rate: float = 4.0
     sign_rate: float = 3e-4
@@ -75,18 +90,30 @@ class KernelView(Settings):
             at_least("states", size, 2)
         for architecture in self.architectures:
             one_of("architecture", architecture, schema.ARCHITECTURES)
-        one_of("objective", self.objective, ("tokens", "exact"))
-        Axis(schema.SHOTS, self.shots)
+        for objective in self.objectives:
+            one_of("objective", objective, ("tokens", "exact"))
+        for name in ("widths", "training_steps", "shots"):
+            for number in Axis(name, getattr(self, name)).values:
+                at_least(name, number, 1)
         self.axes()  # checks them
 
+    @property
+    def length_with_mask(self) -> int:
+        """Tokens that networks read, and are trained on: transformers know no position that training did not reach."""
+        return self.length + 1
+
     def axes(self) -> tuple[Axis, ...]:
-        """Return numbers of states, architectures and tasks."""
+        """Return models, what networks there are, and tasks."""
         return (
+            Axis(schema.REGIME, self.regimes),
             Axis(schema.N_STATES, self.states, label="states"),
             Axis(schema.ARCHITECTURE, self.architectures),
+            Axis(schema.WIDTH, self.widths),
+            Axis(schema.OBJECTIVE, self.objectives),
+            Axis(schema.TRAINING_STEPS, self.training_steps),
             Axis(schema.TASK, tuple(range(self.n_tasks))),
         )
 
     def cost(self, cell: Cell) -> float:
-        """Return the number of hidden states."""
-        return cell[schema.N_STATES]
+        """Return the width of the network."""
+        return cell[schema.WIDTH]

@@ -27,9 +27,10 @@ def kernel_view(
 ) -> xr.DataTree:
     """Compare fine-tuning of trained networks with its tangent kernels, or continue a comparison.
 
-    For each number of states a network of each architecture is trained on a random model's text. On each task and draw
-    of few-shot examples it is fine-tuned by SGD, sign-SGD and Adam, read by words at the mask (a cloze), by a fresh
-    linear head and by a probed one, and so is the regression on each kernel.
+    For each regime and number of states a network of each architecture, width, objective and number of steps is trained
+    on a random model's text. On each task and draw of few-shot examples it is fine-tuned by SGD, sign-SGD and Adam,
+    read by words at the mask (a cloze), by a fresh linear head and by a probed one, and so is the regression on each
+    kernel.
 
     Parameters
     ----------
@@ -47,10 +48,12 @@ def kernel_view(
     Returns
     -------
     xarray.DataTree
-        ``/results`` over (n_states, architecture, task, seed): ``accuracy(readout, optimizer, stage, shots)`` before,
-        by the first-order expansion, and after; ``r2``, ``distance`` of the kernel; ``kernel_accuracy(kernel)`` and
-        ``exact_accuracy(exact_kernel)``; ``alignment(kernel, target)``; ``low_rank_alignment(rank)``,
-        ``projection_distance`` and ``projection_expected(n_dimensions)``; ``/settings``; ``/timings``.
+        ``/results`` over (regime, n_states, architecture, width, objective, training_steps, task, seed):
+        ``accuracy(readout, optimizer, stage, shots)`` before, by the first-order expansion, and after; ``r2``,
+        ``distance`` of the kernel; ``kernel_accuracy(kernel)`` and ``exact_accuracy(exact_kernel)``;
+        ``majority``, the share of the test texts' more frequent label;
+        ``alignment(kernel, target)``; ``low_rank_alignment(rank, comparison)``, ``projection_distance`` and
+        ``projection_expected(n_dimensions)``; ``/settings``; ``/timings``.
 
     Raises
     ------
@@ -66,8 +69,9 @@ def kernel_view(
     --------
     >>> import tempfile
     >>> from ppl_hmm import kernel_view
-    >>> little = {"n_tasks": 1, "shots": (2,), "width": 4, "length": 5, "training_steps": 2, "steps": 1, "n_test": 20}
-    >>> tree = kernel_view([3], 1, tempfile.mkdtemp(), workers=1, architectures=("bidirectional",), **little)
+    >>> of_networks = {"architectures": ("bidirectional",), "widths": (4,), "training_steps": (2,)}
+    >>> little = {"n_tasks": 1, "shots": (2,), "length": 5, "steps": 1, "n_test": 20}
+    >>> tree = kernel_view([3], 1, tempfile.mkdtemp(), workers=1, **of_networks, **little)
     >>> tree["results/accuracy"].sizes["optimizer"]
     3
     """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import matplotlib as mpl
@@ -17,16 +18,25 @@ from rich.table import Table
 
 from ppl_hmm import schema
 from ppl_hmm.experiments.kernels.cells import KIND_OF
+from ppl_hmm.experiments.kernels.configuration import NETWORK
 from ppl_hmm.fine_tuning.dynamics import pooled_share, with_interval
 from ppl_hmm.plots.style import BLUE, GREEN, REFERENCE, SETTINGS, SMALL, VERMILION
 
-_POINT = (schema.N_STATES, schema.ARCHITECTURE, schema.SHOTS, schema.READOUT, schema.OPTIMIZER)
+_POINT = (*NETWORK, schema.SHOTS, schema.READOUT, schema.OPTIMIZER)
 _DRAW = (schema.TASK, schema.SEED)
 _STYLES = {"cloze": (VERMILION, "o"), "fresh": (BLUE, "s"), "probed": (GREEN, "^")}
 _NAMES = {"cloze": "words at the mask (cloze)", "fresh": "fresh linear head", "probed": "probed linear head"}
-_FILLED: dict[str, Literal["full", "none", "left"]] = {"sgd": "full", "sign": "none", "adam": "left"}
+_Fill = Literal["full", "none", "left"]
+_FILLED: dict[str, _Fill] = {"sgd": "full", "sign": "none", "adam": "left"}
+_FILLS: tuple[_Fill, ...] = ("none", "full", "left")  # of numbers of examples
 _STAGES = {"before": "before", "after": "after", "linear": "expansion", schema.KERNEL: "kernel"}
 _SCORES = {schema.LINEARIZATION: "share", schema.R2: "R²", schema.DISTANCE: "distance"}
+_SYMBOLS = {
+    schema.N_STATES: "K =",
+    schema.WIDTH: "width",
+    schema.OBJECTIVE: "on",
+    schema.TRAINING_STEPS: "steps",
+}
 _CAPTION = (
     "expansion: first order, at the fine-tuned parameters\n"
     "share: of the gain that it recovers, pooled; – where nothing was gained\n"
@@ -45,8 +55,9 @@ def summary(tree: xr.DataTree) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        By (n_states, architecture, shots, readout, optimizer): ``before``, ``linear``, ``after``, ``kernel``, mean
-        accuracies; ``linearization``, the pooled share; ``r2``; ``distance``; the last three with an interval.
+        By (regime, n_states, architecture, width, objective, training_steps, shots, readout, optimizer):
+        ``before``, ``linear``, ``after``, ``kernel``, mean accuracies; ``linearization``, the pooled share; ``r2``;
+        ``distance``; the last three with an interval.
     """
     results = tree[schema.RESULTS].to_dataset()
     accuracy, optimizers = results[schema.ACCURACY], results[schema.OPTIMIZER].values
@@ -98,12 +109,24 @@ def table(tree: xr.DataTree) -> Group:
     points = found.stack(point=_POINT)
     for place in range(points.sizes["point"]):
         row = points.isel(point=place)
-        n_states, architecture, shots, readout, optimizer = row["point"].item()
-        name = architecture if found.sizes[schema.N_STATES] == 1 else f"{architecture}, K = {n_states}"
-        point = name, str(shots), readout, optimizer
+        if row["after"].isnull():
+            continue
+        *network, shots, readout, optimizer = row["point"].item()
+        point = _name(found, network).replace(", ", "\n"), str(shots), readout, optimizer  # for narrow terminals
         accuracies.add_row(*point, *(f"{100 * row[each].item():.1f}" for each in _STAGES))
         scores.add_row(*point, *(_with_interval(row, each) for each in _SCORES))
     return Group(accuracies, scores)
+
+
+def _name(found: xr.Dataset, network: Sequence[object]) -> str:
+    """Return what a network is called: its architecture, and of its other properties those that vary."""
+    regime, _, architecture, *_ = network
+    varying = [
+        f"{_SYMBOLS[name]} {value}"
+        for name, value in zip(NETWORK, network, strict=True)
+        if name in _SYMBOLS and found[name].size > 1
+    ]
+    return ", ".join([str(architecture), str(regime), *varying])
 
 
 def _table(title: str, headings: Iterable[str], caption: str) -> Table:
@@ -128,72 +151,85 @@ def figures(tree: xr.DataTree) -> Iterator[tuple[str, Figure]]:
         yield f"{schema.KERNEL_VIEW}-linearity", _linearity(found)
 
 
+def _networks(found: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
+    """Return what each network that is there is called, and its points."""
+    networks = found.stack(network=NETWORK)
+    each = (networks.isel(network=number) for number in range(networks.sizes["network"]))
+    return [(_name(found, one["network"].item()), one) for one in each if one["after"].notnull().any()]
+
+
 def _accuracies(found: xr.Dataset) -> Figure:
-    """Draw fine-tuned against kernel accuracy, a panel for each network and number of examples."""
-    panels = found.stack(panel=(schema.N_STATES, schema.ARCHITECTURE, schema.SHOTS))
-    n_panels = panels.sizes["panel"]
-    figure = Figure(figsize=(1.2 + 2.9 * n_panels, 4.6), layout="constrained")
-    axes_of = figure.subplots(1, n_panels, squeeze=False, sharex=True, sharey=True)[0]
-    least = 100 * min(found["after"].min().item(), found[schema.KERNEL].min().item())
-    for number, axes in enumerate(axes_of):
-        panel = panels.isel(panel=number)
-        _, architecture, shots = panel["panel"].item()
-        axes.plot([0, 100], [0, 100], **REFERENCE)
-        for readout in panel[schema.READOUT].values:
-            colour, marker = _STYLES[readout]
-            for optimizer in panel[schema.OPTIMIZER].values:
-                point = panel.sel({schema.READOUT: readout, schema.OPTIMIZER: optimizer})
-                style = {"color": colour, "marker": marker, "fillstyle": _FILLED[optimizer], "markersize": 8}
-                axes.plot(100 * point[schema.KERNEL], 100 * point["after"], linestyle="none", **style)
-        axes.set(title=f"{architecture}, k = {shots}", xlabel="kernel, test accuracy (%)")
-        axes.set(xlim=(least - 1.5, 101), ylim=(least - 1.5, 101), aspect="equal")
-    axes_of[0].set_ylabel("fine-tuning, test accuracy (%)")
-    _legend(figure)
+    """Draw fine-tuned against kernel accuracy: a column for each network, a row for each number of examples."""
+    networks, shots = _networks(found), found[schema.SHOTS].values
+    figure = Figure(figsize=(max(0.8 + 2.7 * len(networks), 5.6), 1.2 + 2.7 * len(shots)), layout="constrained")
+    grid = figure.subplots(len(shots), len(networks), squeeze=False)
+    for column, (name, network) in zip(grid.T, networks, strict=True):
+        both = 100 * xr.concat([network["after"], network[schema.KERNEL]], "of")
+        low, high = both.min().item(), both.max().item()
+        margin = 0.06 * (high - low) + 0.5
+        for axes, k in zip(column, shots, strict=True):
+            axes.plot([0, 100], [0, 100], **REFERENCE)
+            _draw_accuracies(axes, network.sel({schema.SHOTS: k}))
+            limits = (low - margin, high + margin)
+            axes.set(title=f"{name}\nk = {k}", xlim=limits, ylim=limits, aspect="equal")
+        column[-1].set_xlabel("kernel, test accuracy (%)")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("fine-tuning, test accuracy (%)")
+    _legend(figure, _FILLED)
     return figure
+
+
+def _draw_accuracies(axes: Axes, points: xr.Dataset) -> None:
+    for readout in points[schema.READOUT].values:
+        colour, marker = _STYLES[readout]
+        for optimizer in points[schema.OPTIMIZER].values:
+            point = points.sel({schema.READOUT: readout, schema.OPTIMIZER: optimizer})
+            style = {"color": colour, "marker": marker, "fillstyle": _FILLED[optimizer], "markersize": 8}
+            axes.plot(100 * point[schema.KERNEL], 100 * point["after"], linestyle="none", **style)
 
 
 def _linearity(found: xr.Dataset) -> Figure:
-    """Draw the three measures of kernel behaviour by optimiser and head, a column for each network."""
-    columns = found.stack(panel=(schema.N_STATES, schema.ARCHITECTURE, schema.SHOTS))
-    n_columns = columns.sizes["panel"]
-    figure = Figure(figsize=(1.2 + 2.9 * n_columns, 6.6), layout="constrained")
-    grid = figure.subplots(len(_MEASURES), n_columns, squeeze=False, sharex=True, sharey="row")
-    for number in range(n_columns):
-        panel = columns.isel(panel=number)
-        _, architecture, shots = panel["panel"].item()
-        for axes, (name, label) in zip(grid[:, number], _MEASURES.items(), strict=True):
-            _draw_measure(axes, panel, name)
-            if number == 0:
-                axes.set_ylabel(label, fontsize=SMALL)
-        grid[0, number].set_title(f"{architecture}, k = {shots}")
-    _legend(figure, optimizers=False)
+    """Draw the three measures of kernel behaviour by optimiser, head and examples, a column for each network."""
+    networks = _networks(found)
+    fills = dict(zip((f"k = {k}" for k in found[schema.SHOTS].values), itertools.cycle(_FILLS), strict=False))
+    figure = Figure(figsize=(max(1.2 + 2.9 * len(networks), 5.6), 6.6), layout="constrained")
+    grid = figure.subplots(len(_MEASURES), len(networks), squeeze=False, sharex=True, sharey="row")
+    for column, (title, network) in zip(grid.T, networks, strict=True):
+        for axes, measure in zip(column, _MEASURES, strict=True):
+            _draw_measure(axes, network, measure, list(fills.values()))
+        column[0].set_title(title)
+    for axes, label in zip(grid[:, 0], _MEASURES.values(), strict=True):
+        axes.set_ylabel(label, fontsize=SMALL)
+    _legend(figure, fills)
     return figure
 
 
-def _draw_measure(axes: Axes, panel: xr.Dataset, name: str) -> None:
-    optimizers = list(panel[schema.OPTIMIZER].values)
-    for offset, readout in zip((-0.2, 0.0, 0.2), panel[schema.READOUT].values, strict=True):
+def _draw_measure(axes: Axes, network: xr.Dataset, name: str, fills: Sequence[_Fill]) -> None:
+    optimizers, readouts = list(network[schema.OPTIMIZER].values), list(network[schema.READOUT].values)
+    kinds = list(itertools.product(readouts, zip(network[schema.SHOTS].values, fills, strict=True)))
+    for offset, (readout, (shots, fill)) in zip(np.linspace(-0.33, 0.33, len(kinds)), kinds, strict=True):
         colour, marker = _STYLES[readout]
-        row = panel.sel({schema.READOUT: readout})
+        row = network.sel({schema.READOUT: readout, schema.SHOTS: shots})
         value, interval = row[name].values, row[f"{name}_interval"].values
         low, high = (np.nan_to_num(np.abs(interval[:, side] - value)) for side in (0, 1))
-        place = np.arange(len(optimizers)) + offset
-        axes.errorbar(place, value, (low, high), color=colour, marker=marker, linestyle="none", capsize=2)
+        style = {"color": colour, "marker": marker, "fillstyle": fill, "linestyle": "none", "capsize": 2}
+        axes.errorbar(np.arange(len(optimizers)) + offset, value, (low, high), **style)
     axes.set_xticks(np.arange(len(optimizers)), optimizers)
     if name == schema.LINEARIZATION:
         axes.axhline(0.5, **REFERENCE)
     axes.axhline(0 if name == schema.DISTANCE else 1, color="0.85", linewidth=0.8, zorder=0)
 
 
-def _legend(figure: Figure, optimizers: bool = True) -> None:
-    handles = [
+def _legend(figure: Figure, fills: Mapping[str, _Fill]) -> None:
+    """Say what colours and fills stand for: heads above, fills below."""
+    heads: list[Line2D | None] = [
         Line2D([], [], color=colour, marker=marker, linestyle="none", label=_NAMES[readout])
         for readout, (colour, marker) in _STYLES.items()
     ]
-    if optimizers:
-        steps = [
-            Line2D([], [], color="0.3", marker="o", fillstyle=fill, linestyle="none", label=name)
-            for name, fill in _FILLED.items()
-        ]
-        handles = [each for column in zip(handles, steps, strict=True) for each in column]  # heads above steps
+    others = [
+        Line2D([], [], color="0.3", marker="o", fillstyle=fill, linestyle="none", label=name)
+        for name, fill in fills.items()
+    ]
+    pairs = itertools.zip_longest(heads, others)
+    handles = [each for column in pairs for each in column if each is not None]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=SMALL, frameon=False)
