@@ -15,6 +15,7 @@ from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS, Extent, F
 from ppl_hmm.experiments.kernels.configuration import KernelView
 from ppl_hmm.experiments.look.progress import progress_bar
 from ppl_hmm.experiments.trained.configurations import HeadVsPromptTrained, LanguageModelKind
+from ppl_hmm.experiments.trained.loss_vs_error.configuration import LossVsError
 
 States = Annotated[str | None, typer.Option(help="Numbers of hidden states, e.g. 8,28. [default: the figure's]")]
 Seeds = Annotated[int | None, typer.Option(help="Models at each size. [default: the figure's]")]
@@ -66,8 +67,8 @@ def head_vs_prompt(
     _compute(configuration, extent, states, seeds, workers, out, scheduler, trained)
 
 
-def _add(configuration: type[Figure3Settings | KernelView]) -> None:
-    """Add the command of an experiment that has no trained language models."""
+def _add(configuration: type[Figure3Settings | KernelView | LossVsError]) -> None:
+    """Add the command of an experiment without options of its own."""
 
     @reproduce.command(configuration.experiment, help=configuration.title)
     def command(
@@ -82,13 +83,13 @@ def _add(configuration: type[Figure3Settings | KernelView]) -> None:
         _compute(configuration, extent, states, seeds, workers, out, scheduler, {})
 
 
-for _configuration in (*CONFIGURATIONS.values(), KernelView):
+for _configuration in (*CONFIGURATIONS.values(), KernelView, LossVsError):
     if _configuration is not HeadVsPrompt:
         _add(_configuration)
 
 
 def _compute(
-    configuration: type[Figure3Settings | KernelView],
+    configuration: type[Figure3Settings | KernelView | LossVsError],
     extent: Extent,
     states: str | None,
     seeds: int | None,
