@@ -375,6 +375,7 @@ EXCESS_FOR_LAYER = "excess_for_layer"  # over the best features for the last lay
 ERROR = "error"
 EXACT_ERROR = "exact_error"
 EXACT_TAU = "exact_tau"
+GUESS_ERROR = "guess_error"  # the share of the smaller class
 NATURAL = (  # of a natural head: B, τ, bound, and its hinge loss and error on trained laws
     NATURAL_SIZE,
     NATURAL_TAU,

@@ -32,9 +32,9 @@ def transferred(question: Question, measured: Measured, parts: Parts) -> dict[st
     """Return the error of a head on exact laws when it reads the trained ones, and its bound.
 
     An error of the head on ĝ is one on g, or a text that it classifies otherwise on ĝ than on g; the share of the
-    latter has the sharp bound of :mod:`ppl_hmm.recoverability.transfer`. The head is the one, of those with different
-    penalties, for which the sum is least on the validation texts: ``transfer_chosen``. ``transfer_bound`` is the sum on
-    the test texts, for their own ε, and ``transfer_error`` the error there.
+    latter has the sharp bound of :mod:`ppl_hmm.recoverability.transfer`. Of the question's heads it is the one for
+    which the sum is least on the validation texts: ``transfer_chosen``. ``transfer_bound`` is the sum on the test
+    texts, for their own ε, and ``transfer_error`` the error there.
     """
     chosen = [_sum(question, head, measured.excess, parts.validation) for head in question.heads]
     best = int(np.argmin(chosen))

@@ -82,12 +82,18 @@ def _of_questions(asked: Asked, columns: Callable[[Question], xr.Dataset]) -> xr
 
 
 def _of_exact_laws(asked: Asked, question: Question) -> xr.Dataset:
-    """Return the error of a head on the exact laws, and their τ by size."""
+    """Return the errors of a head on the exact laws and of a guess, and the τ of the laws by size."""
     (train, _, test), labels, laws = asked.parts, question.labels, question.exact
     losses = [natural_head(laws[test], labels[test], largest=size).loss for size in SIZES]
-    of_head = head_error(laws[train], labels[train], laws[test], labels[test])
-    columns = {schema.EXACT_ERROR: of_head, schema.EXACT_TAU: (schema.SIZE, losses)}
-    return xr.Dataset(columns, {schema.SIZE: list(SIZES)})
+    share = labels[test].mean()
+    return xr.Dataset(
+        {
+            schema.EXACT_ERROR: head_error(laws[train], labels[train], laws[test], labels[test]),
+            schema.GUESS_ERROR: min(share, 1 - share),
+            schema.EXACT_TAU: (schema.SIZE, losses),
+        },
+        {schema.SIZE: list(SIZES)},
+    )
 
 
 def _losses(asked: Asked, exact: Tensor, lm: CausalGRU) -> xr.Dataset:
@@ -113,11 +119,10 @@ def _of_network(asked: Asked, lm: CausalGRU, projection: np.ndarray) -> xr.Datas
         for name, each in {question.template: question for question in asked.questions}.items()
     }
     found = _of_questions(asked, lambda each: _of_heads(asked, each, measured[each.template], projection))
-    read, of_layer = zip(*((each.excess[test].mean(), each.excess_for_layer) for each in measured.values()), strict=True)
     return found.assign(
         {
-            schema.EXCESS_AT_READ_POSITION: (schema.TEMPLATE, list(read)),
-            schema.EXCESS_FOR_LAYER: (schema.TEMPLATE, list(of_layer)),
+            schema.EXCESS_AT_READ_POSITION: (schema.TEMPLATE, [each.excess[test].mean() for each in measured.values()]),
+            schema.EXCESS_FOR_LAYER: (schema.TEMPLATE, [each.excess_for_layer for each in measured.values()]),
         }
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import matplotlib as mpl
@@ -14,13 +15,16 @@ from rich.console import Group
 from rich.table import Table
 
 from ppl_hmm import schema
-from ppl_hmm.experiments.trained.loss_vs_error.summary import checks, sampled_excess, slopes
+from ppl_hmm.experiments.trained.loss_vs_error.summary import SMALL_EXCESS, checks, sampled_excess, slopes
 from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, PURPLE, REFERENCE, SETTINGS, SMALL, VERMILION
 
 _STYLES = dict(zip(schema.READ, ((BLUE, "o"), (GREEN, "^"), (VERMILION, "s"), (ORANGE, "v")), strict=True))
 _NAMES = dict(zip(schema.READ, ("features f", "conditional means Φp", "law p", "random projection of p"), strict=True))
-_TASKS = {schema.LAST_STATE: "last state", schema.COMPLETION: "completion"}
-_TEMPLATES = {schema.NO_TEMPLATE: "no template", schema.TEMPLATE: "after a template"}
+_LETTERS = dict(zip(schema.READ, ("f", "Φp", "p", "Rp"), strict=True))
+_TASKS = {schema.LAST_STATE: "state", schema.COMPLETION: "completion"}
+_TEMPLATES = {schema.NO_TEMPLATE: "", schema.TEMPLATE: ", z"}
+_LOSSES = {"tokens": "cross-entropy", "quad": "quadratic"}
+_CAPTION = "z: after a template; Rp: a random projection of p"
 _BINS = 9  # of log ε, in lines of means
 
 
@@ -29,21 +33,21 @@ def table(tree: xr.DataTree) -> Group:
     return Group(_errors(tree), _slopes(tree), _bounds(tree))
 
 
-def _questions(data: xr.Dataset) -> Iterator[tuple[tuple[str, ...], xr.Dataset]]:
-    """Yield the names and the data of each objective, task and template."""
+def _questions(data: xr.Dataset) -> Iterator[tuple[str, str, xr.Dataset]]:
+    """Yield the names of loss and question, and the data, of each objective, task and template."""
     for objective in data[schema.OBJECTIVE].values:
         for task, of_task in _TASKS.items():
-            for template, of_template in _TEMPLATES.items():
+            for template, after in _TEMPLATES.items():
                 place = {schema.OBJECTIVE: objective, schema.TASK: task, schema.TEMPLATE: template}
-                yield (objective, of_task, of_template), data.sel(place)
+                yield _LOSSES[objective], of_task + after, data.sel(place)
 
 
 def _errors(tree: xr.DataTree) -> Table:
     results = tree[schema.RESULTS].to_dataset()
-    headings = ("ε, nats", "exact", *schema.READ)
-    made = _table("Error of logistic heads at the end of training, in %", ("loss", "task", "", *headings))
-    made.caption = "means over models; ε: excess where the head reads; exact: on the exact laws"
-    for names, row in _questions(results.isel({schema.STEP: -1})):
+    headings = ("loss", "task", "ε, nats", "exact", *_LETTERS.values())
+    made = _table("Error of logistic heads at the end of training, in %", headings)
+    made.caption = f"means over models; ε: excess where the head reads; exact: on the exact laws\n{_CAPTION}"
+    for *names, row in _questions(results.isel({schema.STEP: -1})):
         errors = [row[schema.EXACT_ERROR], *(row[schema.ERROR].sel({schema.FEATURES: each}) for each in schema.READ)]
         shown = f"{row[schema.EXCESS_AT_READ_POSITION].mean().item():.4f}"
         made.add_row(*names, shown, *(f"{100 * each.mean().item():.1f}" for each in errors))
@@ -51,9 +55,10 @@ def _errors(tree: xr.DataTree) -> Table:
 
 
 def _slopes(tree: xr.DataTree) -> Table:
-    made = _table("Slope of log error in log ε, 95 % intervals over models", ("loss", "task", "", *schema.READ))
-    made.caption = "√ε has ½; networks with ε ≤ 0.1 nats"
-    for names, row in _questions(slopes(tree)):
+    headings = ("loss", "task", *_LETTERS.values())
+    made = _table("Slope of log error in log ε, 95 % intervals over models", headings)
+    made.caption = f"√ε has ½; networks with ε ≤ {SMALL_EXCESS} nats; {_CAPTION}"
+    for *names, row in _questions(slopes(tree)):
         columns = [row.sel({schema.FEATURES: each}) for each in schema.READ]
         made.add_row(*names, *map(_slope, columns))
     return made
@@ -68,17 +73,19 @@ def _slope(column: xr.Dataset) -> str:
 
 def _bounds(tree: xr.DataTree) -> Table:
     found, excess = checks(tree), sampled_excess(tree)
-    headings = ("bound", "checked", "violated", "below 1", "bound", "bounded", "attained")
+    counts, medians = ("n_checked", "n_violated", "n_below_one", "n_below_guess"), ("bound", "bounded", "attained")
+    headings = ("", "checked", "violated", "< 1", "< guess", "bound", "bounded", "ratio")
     made = _table("Bounds, over all networks, tasks and templates", headings)
     made.caption = (
-        "medians of the bounds below 1; natural: of hinge losses; transfer: of errors\n"
+        "medians at the end of training; natural: of hinge losses; transfer: of errors\n"
+        "< guess: below the share of the smaller class\n"
         f"transferred to other texts: {found['n_unseen_violated'].item()} violated by more than two standard errors\n"
         f"excess of the tokens: below zero by more than two, {excess['n_below']} of {excess['n_checked']}"
     )
     for name in found["bounds"].values:
         row = found.sel(bounds=name)
-        counts = [str(row[each].item()) for each in ("n_checked", "n_violated", "n_telling")]
-        made.add_row(name, *counts, *(_number(row[each].item()) for each in ("bound", "bounded", "attained")))
+        shown = (str(row[each].item()) for each in counts), (_number(row[each].item()) for each in medians)
+        made.add_row(name, *itertools.chain(*shown))
     return made
 
 
@@ -101,9 +108,9 @@ def figures(tree: xr.DataTree) -> Iterator[tuple[str, Figure]]:
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(11.5, 1.3 + 2.8 * n_rows), layout="constrained")
         grid = figure.subplots(n_rows, len(panels) // n_rows, squeeze=False, sharex=True, sharey=True)
-        for axes, ((objective, task, template), panel) in zip(grid.flat, panels, strict=True):
+        for axes, (loss, question, panel) in zip(grid.flat, panels, strict=True):
             _draw(axes, panel, least)
-            axes.set_title(f"{task}, {template}\n({_objective(objective)})", fontsize=10)
+            axes.set_title(f"{question.replace(', z', ' after a template')}\n({loss} loss)", fontsize=10)
         for axes in grid[-1]:
             axes.set_xlabel("excess loss ε where the head reads (nats)", fontsize=SMALL)
         for axes in grid[:, 0]:
@@ -111,10 +118,6 @@ def figures(tree: xr.DataTree) -> Iterator[tuple[str, Figure]]:
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=SMALL, frameon=False)
         yield schema.LOSS_VS_ERROR, figure
-
-
-def _objective(name: str) -> str:
-    return {"tokens": "cross-entropy", "quad": "quadratic loss"}[name]
 
 
 def _draw(axes: Axes, panel: xr.Dataset, least: float) -> None:

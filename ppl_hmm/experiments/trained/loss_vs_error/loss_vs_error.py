@@ -53,7 +53,8 @@ def loss_vs_error(
         ``excess_sampled(step)``, the same of the tokens themselves, with its standard error ``excess_sampled_error``;
         ``excess_at_read_position(template, step)``; ``excess_for_layer(template, step)`` over the best features for the
         network's last layer. ``error(features, task, template, step)`` of logistic heads, and ``exact_error`` of one
-        on the exact laws; ``exact_tau(size)``, the least hinge loss of heads of ‖v‖_∞ ≤ size there.
+        on the exact laws; ``guess_error``, the share of the smaller class; ``exact_tau(size)``, the least hinge loss of
+        heads of ‖v‖_∞ ≤ size on the exact laws.
         ``natural_bound(heads_of)``, τ + B√(2ε) at its least, with ``natural_size`` B and ``natural_tau`` τ, and what
         that head has on the network's laws: ``natural_loss`` and ``natural_error``. ``transfer_bound`` and
         ``transfer_error`` of a head on exact laws; ``transfer_chosen``, the bound on the texts where it was chosen.

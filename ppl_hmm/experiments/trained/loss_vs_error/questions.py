@@ -30,8 +30,12 @@ from ppl_hmm.language_models.causal_oracle import CausalOracleLM
 from ppl_hmm.models import HMM
 from ppl_hmm.recoverability.causal import read_through
 from ppl_hmm.recoverability.causal_reading import template_rows
+from ppl_hmm.recoverability.natural import distance, natural_head
 from ppl_hmm.regimes.tasks import random_task
 from ppl_hmm.tasks import PosteriorTask, latent_posterior
+
+# Of networks, in nats, that natural heads are fitted for.
+_EXCESSES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
 class Parts(NamedTuple):
@@ -56,7 +60,7 @@ class Question(NamedTuple):
     tokens: Tensor | None  # of the template (S,)
     exact: np.ndarray  # p* (B,V) after each text and the template
     labels: np.ndarray  # classes 0 and 1 (B,)
-    heads: tuple[np.ndarray, ...]  # (V,), on exact laws of training texts, by penalty
+    heads: tuple[np.ndarray, ...]  # (V,), on the exact laws of training texts
 
 
 class Asked(NamedTuple):
@@ -83,9 +87,15 @@ class Asked(NamedTuple):
             labels = task.labels(latent_posterior(model, task, text)).numpy()
             for where, law in laws.items():
                 exact = law.numpy()
-                heads = tuple(logistic_path(exact[parts.train], labels[parts.train], PENALTIES))
+                heads = exact_heads(exact[parts.train], labels[parts.train])
                 questions.append(Question(name, where, templates[where], exact, labels, heads))
         return cls(text, parts, tuple(questions))
+
+
+def exact_heads(laws: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return heads (V,) on laws (N,V) with margins of all sizes: logistic by penalty, natural by the ε they are for."""
+    logistic = logistic_path(laws, labels, PENALTIES)
+    return (*logistic, *(natural_head(laws, labels, price=distance(each)).weights for each in _EXCESSES))
 
 
 def completion(model: HMM) -> tuple[Tensor, Tensor]:

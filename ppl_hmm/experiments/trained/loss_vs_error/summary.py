@@ -15,8 +15,8 @@ SMALL_EXCESS = 0.1
 ROUNDING = 1e-6
 #: The bounds by name: the column that is bounded, the bound, and which heads.
 BOUNDS: dict[str, tuple[str, str, dict[str, str]]] = {
-    "natural, any head": (schema.NATURAL_LOSS, schema.NATURAL_BOUND, {schema.HEADS_OF: schema.ANY_HEAD}),
-    "natural, head on Φp": (schema.NATURAL_LOSS, schema.NATURAL_BOUND, {schema.HEADS_OF: schema.HEAD_OF_LAYER}),
+    "natural": (schema.NATURAL_LOSS, schema.NATURAL_BOUND, {schema.HEADS_OF: schema.ANY_HEAD}),
+    "natural, Φp": (schema.NATURAL_LOSS, schema.NATURAL_BOUND, {schema.HEADS_OF: schema.HEAD_OF_LAYER}),
     "transfer": (schema.TRANSFER_ERROR, schema.TRANSFER_BOUND, {}),
 }
 _MODEL = (schema.N_STATES, schema.SEED)
@@ -75,28 +75,33 @@ def checks(tree: xr.DataTree) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        By ``bounds``: ``n_checked``; ``n_violated``; ``n_telling``, bounds below one; of these ``bound`` and
-        ``bounded``, medians, and ``attained``, the median of their ratio. Beside it ``n_unseen_violated``: networks
-        where the error of the transferred head exceeds the bound on the texts where it was chosen, by more than two
-        standard errors of both.
+        By ``bounds``: ``n_checked``, ``n_violated``; ``n_below_one`` and ``n_below_guess``, the bounds below one and
+        below the share of the smaller class; ``bound``, ``bounded`` and ``attained``, medians at the end of training of
+        the bound, of what it bounds and of their ratio. Beside it ``n_unseen_violated``: networks where the error of
+        the transferred head exceeds the bound on the texts where it was chosen, by more than two standard errors.
     """
     results = tree[schema.RESULTS].to_dataset()
-    rows = []
-    for bounded, bound, which in BOUNDS.values():
-        column, most = (results[name].sel(which, drop=True).values.ravel() for name in (bounded, bound))
-        checked = ~np.isnan(column) & ~np.isnan(most)
-        telling = checked & (most < 1 - ROUNDING)
-        row = {
-            "n_checked": checked.sum(),
-            "n_violated": (column[checked] > most[checked] + ROUNDING).sum(),
-            "n_telling": telling.sum(),
-            "bound": np.median(most[telling]) if telling.any() else np.nan,
-            "bounded": np.median(column[telling]) if telling.any() else np.nan,
-            "attained": np.median(column[telling] / most[telling]) if telling.any() else np.nan,
+    found = xr.concat([_check(results, *each) for each in BOUNDS.values()], xr.DataArray(list(BOUNDS), dims=_CHECKED))
+    return found.assign_coords({_CHECKED: list(BOUNDS)}).assign(
+        n_unseen_violated=_unseen(results, tree[schema.SETTINGS].attrs)
+    )
+
+
+def _check(results: xr.Dataset, bounded: str, bound: str, which: dict[str, str]) -> xr.Dataset:
+    columns = results[[bounded, bound]].sel(which, drop=True)
+    less, most = columns[bounded], columns[bound]
+    last = {schema.STEP: -1}
+    return xr.Dataset(
+        {
+            "n_checked": most.notnull().sum(),
+            "n_violated": (less > most + ROUNDING).sum(),
+            "n_below_one": (most < 1 - ROUNDING).sum(),
+            "n_below_guess": (most < results[schema.GUESS_ERROR] - ROUNDING).sum(),
+            "bound": most.isel(last).median(),
+            "bounded": less.isel(last).median(),
+            "attained": (less / most).isel(last).median(),
         }
-        rows.append(xr.Dataset(row))
-    found = xr.concat(rows, xr.DataArray(list(BOUNDS), dims=_CHECKED, name=_CHECKED))
-    return found.assign(n_unseen_violated=_unseen(results, tree[schema.SETTINGS].attrs))
+    )
 
 
 def _unseen(results: xr.Dataset, settings: dict) -> int:
