@@ -60,7 +60,7 @@ class LossVsError(Settings):
     steps: int = 1500
     batch_size: int = 64
     learning_rate: float = 0.01
-    n_checkpoints: int = 12
+    n_checkpoints: int = 10
     n_train: int = 1000
     n_validation: int = 1000
     n_test: int = 1000

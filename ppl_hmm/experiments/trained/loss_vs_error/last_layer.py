@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ppl_hmm.heads.logistic import damped
 from ppl_hmm.language_models.causal import next_token_features
 from ppl_hmm.language_models.causal_gru import CausalGRU
 from ppl_hmm.language_models.objectives import cross_entropy
 from ppl_hmm.language_models.trained import Link
 from ppl_hmm.recoverability.transfer import divergence
 
-_NEWTON_STEPS = 100
+_NEWTON_STEPS, _HALVINGS = 200, 60
 _FLAT = 1e-12  # the squared Newton decrement that ends the search, in nats
 _RIDGE = 1e-12  # on the curvature, for columns of Φ that are dependent
 
@@ -53,22 +52,31 @@ class Measured(NamedTuple):
 def least_divergence(exact: Tensor, layer: Tensor, offset: Tensor, start: Tensor) -> Tensor:
     """Return inf_θ KL(g‖softmax(Φᵀθ + β)) (B,) for laws g (B,V), from features θ (B,d): a convex problem for each.
 
-    Damped Newton steps, until none would gain more than rounding. Cost O(steps·B·d²·V).
+    Newton steps, each halved until it gains, until none would gain more than rounding. Cost O(steps·B·d²·V).
     """
-    entropy = cross_entropy(exact, exact)
-    ridge = _RIDGE * torch.eye(len(layer), dtype=layer.dtype, device=layer.device)
 
     def loss(features: Tensor) -> Tensor:
         return -(exact * (features @ layer + offset).log_softmax(-1)).sum(-1)
 
-    features = start
+    ridge = _RIDGE * torch.eye(len(layer), dtype=layer.dtype, device=layer.device)
+    features, least = start, loss(start)
     for _ in range(_NEWTON_STEPS):
         laws = (features @ layer + offset).softmax(-1)
-        slope = (laws - exact) @ layer.mT
-        means = laws @ layer.mT
+        slope, means = (laws - exact) @ layer.mT, laws @ layer.mT
         curvature = (laws[:, None] * layer) @ layer.mT - means[:, :, None] * means[:, None] + ridge
         step = torch.linalg.solve(curvature, slope)
-        if (step * slope).sum(-1).max() < _FLAT:
+        gain = (step * slope).sum(-1)
+        moving = gain > _FLAT
+        if not moving.any():
             break
-        features = damped(loss, features, step)
-    return torch.minimum(loss(features), loss(start)) - entropy
+        size = torch.ones_like(gain)
+        for _ in range(_HALVINGS):
+            worse = moving & (loss(features - size[:, None] * step) > least - 0.25 * size * gain)
+            if not worse.any():
+                break
+            size = torch.where(worse, size / 2, size)
+        moved = features - size[:, None] * step
+        better = loss(moved) < least
+        features = torch.where(better[:, None], moved, features)
+        least = torch.where(better, loss(moved), least)
+    return least - cross_entropy(exact, exact)
