@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def networks(settings: LossVsError, model: HMM, objective: str, seed: int) -> It
     for step in settings.checkpoints:
         while run.step < step:
             run.advance()
-        yield run.lm
+        yield cast(CausalGRU, run.lm)
 
 
 def _projection(settings: LossVsError, seed: int) -> np.ndarray:

@@ -124,7 +124,7 @@ def _draw(axes: Axes, panel: xr.Dataset, least: float) -> None:
     """Draw errors and bounds of one question; no error is drawn below half a text."""
     excess = panel[schema.EXCESS_AT_READ_POSITION]
     for name, (colour, marker) in _STYLES.items():
-        error = np.maximum(panel[schema.ERROR].sel({schema.FEATURES: name}), least)
+        error = panel[schema.ERROR].sel({schema.FEATURES: name}).clip(min=least)
         axes.scatter(*_flat(excess, error), s=6, color=colour, marker=marker, alpha=0.25, linewidth=0)
         axes.plot(*_means(excess, error), color=colour, marker=marker, markersize=4, linewidth=1.2, label=_NAMES[name])
     natural = panel[schema.NATURAL_BOUND].sel({schema.HEADS_OF: schema.ANY_HEAD})
@@ -139,7 +139,7 @@ def _draw(axes: Axes, panel: xr.Dataset, least: float) -> None:
         ),
     }
     for label, (column, colour, style) in lines.items():
-        axes.plot(*_means(excess, np.maximum(column, least)), color=colour, linestyle=style, linewidth=1, label=label)
+        axes.plot(*_means(excess, column.clip(min=least)), color=colour, linestyle=style, linewidth=1, label=label)
     exact = max(float(panel[schema.EXACT_ERROR].mean()), least)
     axes.axhline(exact, **REFERENCE, label="logistic head on the exact laws")
     axes.set(xscale="log", yscale="log", ylim=(least, 1.3))
