@@ -83,7 +83,7 @@ def test_it_is_shown(tree):
     console.print(shown.table("loss-vs-error", tree))
     text = console.file.getvalue()
     assert "…" not in text
-    assert all(name in text for name in ("completion, z", "cross-entropy", "quadratic", "natural, Φp", "transfer"))
+    assert all(name in text for name in ("completion, z", "tokens", "quad", "natural, Φp", "transfer"))
     figures = dict(shown.figures("loss-vs-error", tree))
     assert set(figures) == {"loss-vs-error"}
     assert len(figures["loss-vs-error"].axes) == 8

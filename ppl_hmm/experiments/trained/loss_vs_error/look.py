@@ -23,7 +23,7 @@ _NAMES = dict(zip(schema.READ, ("features f", "conditional means Φp", "law p", 
 _LETTERS = dict(zip(schema.READ, ("f", "Φp", "p", "Rp"), strict=True))
 _TASKS = {schema.LAST_STATE: "state", schema.COMPLETION: "completion"}
 _TEMPLATES = {schema.NO_TEMPLATE: "", schema.TEMPLATE: ", z"}
-_LOSSES = {"tokens": "cross-entropy", "quad": "quadratic"}
+_LOSSES = {"tokens": "cross-entropy", "quad": "quadratic loss"}
 _CAPTION = "z: after a template; Rp: a random projection of p"
 _BINS = 9  # of log ε, in lines of means
 
@@ -39,14 +39,14 @@ def _questions(data: xr.Dataset) -> Iterator[tuple[str, str, xr.Dataset]]:
         for task, of_task in _TASKS.items():
             for template, after in _TEMPLATES.items():
                 place = {schema.OBJECTIVE: objective, schema.TASK: task, schema.TEMPLATE: template}
-                yield _LOSSES[objective], of_task + after, data.sel(place)
+                yield objective, of_task + after, data.sel(place)
 
 
 def _errors(tree: xr.DataTree) -> Table:
     results = tree[schema.RESULTS].to_dataset()
     headings = ("loss", "task", "ε, nats", "exact", *_LETTERS.values())
     made = _table("Error of logistic heads at the end of training, in %", headings)
-    made.caption = f"means over models; ε: excess where the head reads; exact: on the exact laws\n{_CAPTION}"
+    made.caption = f"means over models; ε: excess where the head reads\nexact: on the exact laws; {_CAPTION}"
     for *names, row in _questions(results.isel({schema.STEP: -1})):
         errors = [row[schema.EXACT_ERROR], *(row[schema.ERROR].sel({schema.FEATURES: each}) for each in schema.READ)]
         shown = f"{row[schema.EXCESS_AT_READ_POSITION].mean().item():.4f}"
@@ -55,12 +55,12 @@ def _errors(tree: xr.DataTree) -> Table:
 
 
 def _slopes(tree: xr.DataTree) -> Table:
-    headings = ("loss", "task", *_LETTERS.values())
+    headings = ("loss", "task", "n", *_LETTERS.values())
     made = _table("Slope of log error in log ε, 95 % intervals over models", headings)
-    made.caption = f"√ε has ½; networks with ε ≤ {SMALL_EXCESS} nats; {_CAPTION}"
+    made.caption = f"√ε has ½; n: networks with ε ≤ {SMALL_EXCESS} nats\n{_CAPTION}"
     for *names, row in _questions(slopes(tree)):
         columns = [row.sel({schema.FEATURES: each}) for each in schema.READ]
-        made.add_row(*names, *map(_slope, columns))
+        made.add_row(*names, str(row["n_networks"].item()), *map(_slope, columns))
     return made
 
 
@@ -68,7 +68,8 @@ def _slope(column: xr.Dataset) -> str:
     slope, (low, high) = column[schema.SLOPE].item(), column[f"{schema.SLOPE}_interval"].values
     if np.isnan(slope):
         return "–"
-    return f"{slope:.2f}" if np.isnan(low) else f"{slope:.2f}\n{low:.2f}–{high:.2f}"
+    shown = f"{slope:.2f}" if np.isnan(low) else f"{slope:.2f}\n{low:.2f}–{high:.2f}"
+    return shown.replace("-", "−")
 
 
 def _bounds(tree: xr.DataTree) -> Table:
@@ -77,7 +78,7 @@ def _bounds(tree: xr.DataTree) -> Table:
     headings = ("", "checked", "violated", "< 1", "< guess", "bound", "bounded", "ratio")
     made = _table("Bounds, over all networks, tasks and templates", headings)
     made.caption = (
-        "medians at the end of training; natural: of hinge losses; transfer: of errors\n"
+        "medians at the end of training; natural: of hinge loss; transfer: of error\n"
         "< guess: below the share of the smaller class\n"
         f"transferred to other texts: {found['n_unseen_violated'].item()} violated by more than two standard errors\n"
         f"excess of the tokens: below zero by more than two, {excess['n_below']} of {excess['n_checked']}"
@@ -110,7 +111,7 @@ def figures(tree: xr.DataTree) -> Iterator[tuple[str, Figure]]:
         grid = figure.subplots(n_rows, len(panels) // n_rows, squeeze=False, sharex=True, sharey=True)
         for axes, (loss, question, panel) in zip(grid.flat, panels, strict=True):
             _draw(axes, panel, least)
-            axes.set_title(f"{question.replace(', z', ' after a template')}\n({loss} loss)", fontsize=10)
+            axes.set_title(f"{question.replace(', z', ' after a template')}\n({_LOSSES[loss]})", fontsize=10)
         for axes in grid[-1]:
             axes.set_xlabel("excess loss ε where the head reads (nats)", fontsize=SMALL)
         for axes in grid[:, 0]:
@@ -142,7 +143,10 @@ def _draw(axes: Axes, panel: xr.Dataset, least: float) -> None:
         axes.plot(*_means(excess, column.clip(min=least)), color=colour, linestyle=style, linewidth=1, label=label)
     exact = max(float(panel[schema.EXACT_ERROR].mean()), least)
     axes.axhline(exact, **REFERENCE, label="logistic head on the exact laws")
-    axes.set(xscale="log", yscale="log", ylim=(least, 1.3))
+    x, y = _flat(excess, panel[schema.ERROR].sel({schema.FEATURES: schema.LAWS_READ}).clip(min=least))
+    guide = np.exp(np.log(y).mean() - 0.5 * np.log(x).mean()) * np.sqrt(np.sort(x))
+    axes.plot(np.sort(x), guide, color="0.6", linewidth=0.8, zorder=0, label="slope of √ε")
+    axes.set(xscale="log", yscale="log", ylim=(None, 1.3))
 
 
 def _flat(excess: xr.DataArray, column: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:

@@ -54,10 +54,13 @@ def slopes(tree: xr.DataTree) -> xr.Dataset:
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the slope of y in x, both (K,seeds,steps), NaN where not counted, and its interval over models."""
+    """Return the slope of y in x, both (K,seeds,steps), NaN where not counted, and its interval over models.
+
+    A model of one network says nothing of a slope.
+    """
     x, y = (each.reshape(-1, each.shape[-1]) for each in (x, y))
     counted = ~np.isnan(x)
-    x, y, counted = (each[counted.any(-1)] for each in (x, y, counted))
+    x, y, counted = (each[counted.sum(-1) > 1] for each in (x, y, counted))
     n_counted = counted.sum(-1, keepdims=True)
     x, y = (np.where(counted, each - np.nansum(each, -1, keepdims=True) / n_counted, 0) for each in (x, y))
     products, squares = (x * y).sum(-1), (x * x).sum(-1)
