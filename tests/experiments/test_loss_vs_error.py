@@ -204,4 +204,5 @@ def test_bad_settings(options, message):
 
 def test_checkpoints_grow_by_a_factor():
     assert LossVsError((3,), 1, steps=1000, n_checkpoints=4).checkpoints == (0, 10, 100, 1000)
+    assert LossVsError((3,), 1, steps=7, n_checkpoints=2).checkpoints == (0, 7)
     assert {str(each) for each in Objective} > set(LossVsError((3,), 1).objectives)

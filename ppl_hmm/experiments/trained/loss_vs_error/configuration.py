@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import numpy as np
-
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput, at_least, one_of, within
 from ppl_hmm.experiments.engine.axes import Axis
@@ -86,9 +84,10 @@ class LossVsError(Settings):
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
-        """Steps after which a network is kept: none, and then from 1 % of the steps on by a constant factor."""
-        later = np.geomspace(max(self.steps // 100, 1), self.steps, self.n_checkpoints - 1)
-        return (0, *(int(step) for step in later.round()))
+        """Steps after which a network is kept: none, and then from 1 % of the steps to all by a constant factor."""
+        first, last = max(self.steps // 100, 1), self.n_checkpoints - 2
+        powers = ((last - number) / max(last, 1) for number in range(last + 1))
+        return (0, *(round(self.steps * (first / self.steps) ** power) for power in powers))
 
     def axes(self) -> tuple[Axis, ...]:
         """Return numbers of states and objectives."""
