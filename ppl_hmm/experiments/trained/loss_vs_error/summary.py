@@ -100,9 +100,9 @@ def _check(results: xr.Dataset, bounded: str, bound: str, which: dict[str, str])
             "n_violated": (less > most + ROUNDING).sum(),
             "n_below_one": (most < 1 - ROUNDING).sum(),
             "n_below_guess": (most < results[schema.GUESS_ERROR] - ROUNDING).sum(),
-            "bound": most.isel(last).median(),
-            "bounded": less.isel(last).median(),
-            "attained": (less / most).isel(last).median(),
+            "bound": most.isel(last, drop=True).median(),
+            "bounded": less.isel(last, drop=True).median(),
+            "attained": (less / most).isel(last, drop=True).median(),
         }
     )
 
