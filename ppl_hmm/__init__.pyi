@@ -27,6 +27,7 @@ from .experiments.figure3.memory_vs_vanilla import memory_vs_vanilla as memory_v
 from .experiments.fits.corpus import fit_corpus as fit_corpus
 from .experiments.kernels.kernel_view import kernel_view as kernel_view
 from .experiments.trained.head_vs_prompt import head_vs_prompt_trained as head_vs_prompt_trained
+from .experiments.trained.loss_vs_error.loss_vs_error import loss_vs_error as loss_vs_error
 from .experiments.trained.memory_vs_vanilla import memory_vs_vanilla_trained as memory_vs_vanilla_trained
 from .fine_tuning.alignment import kernel_alignment as kernel_alignment, label_kernel as label_kernel
 from .fine_tuning.dynamics import (

@@ -15,6 +15,7 @@ from ppl_hmm.experiments.figure3.configurations import CONFIGURATIONS, Extent, F
 from ppl_hmm.experiments.kernels.configuration import KernelView
 from ppl_hmm.experiments.look.progress import progress_bar
 from ppl_hmm.experiments.trained.configurations import TRAINED, LanguageModelKind
+from ppl_hmm.experiments.trained.loss_vs_error.configuration import LossVsError
 
 States = Annotated[str | None, typer.Option(help="Numbers of hidden states, e.g. 8,28. [default: the figure's]")]
 Seeds = Annotated[int | None, typer.Option(help="Models at each size. [default: the figure's]")]
@@ -74,21 +75,28 @@ for _panel in CONFIGURATIONS.values():
     _add_panel(_panel)
 
 
-@reproduce.command(KernelView.experiment, help=KernelView.title)
-def kernel_view(
-    states: States = None,
-    seeds: Seeds = None,
-    workers: Workers = 2,
-    out: Out = Path("results") / KernelView.experiment,
-    scheduler: Scheduler = None,
-    smoke: Smoke = False,
-) -> None:
-    """Compute the kernel view."""
-    _compute(KernelView, KernelView.smoke if smoke else KernelView.figure, states, seeds, workers, out, scheduler, {})
+def _add(configuration: type[KernelView | LossVsError]) -> None:
+    """Add the command of an experiment without options of its own."""
+
+    @reproduce.command(configuration.experiment, help=configuration.title)
+    def command(
+        states: States = None,
+        seeds: Seeds = None,
+        workers: Workers = 2,
+        out: Out = Path("results") / configuration.experiment,
+        scheduler: Scheduler = None,
+        smoke: Smoke = False,
+    ) -> None:
+        extent = configuration.smoke if smoke else configuration.figure
+        _compute(configuration, extent, states, seeds, workers, out, scheduler, {})
+
+
+for _configuration in (KernelView, LossVsError):
+    _add(_configuration)
 
 
 def _compute(
-    configuration: type[Figure3Settings | KernelView],
+    configuration: type[Figure3Settings | KernelView | LossVsError],
     extent: Extent,
     states: str | None,
     seeds: int | None,

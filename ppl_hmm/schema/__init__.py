@@ -175,6 +175,7 @@ BASIS = "basis"
 HEAD_VS_PROMPT = "head-vs-prompt"
 MEMORY_VS_VANILLA = "memory-vs-vanilla"
 KERNEL_VIEW = "kernel-view"
+LOSS_VS_ERROR = "loss-vs-error"
 
 # Dimensions and variables of fine-tuning, and values of STAGE.
 STAGE = "stage"
@@ -201,6 +202,35 @@ OBJECTIVE = "objective"
 TRAINING_STEPS = "training_steps"
 HEAD_VS_PROMPT_TRAINED = "head-vs-prompt-trained"
 MEMORY_VS_VANILLA_TRAINED = "memory-vs-vanilla-trained"
+
+# Dimensions of loss against error, and their values.
+OBJECTIVE = "objective"
+LOSSES = ("tokens", "quad")
+TEMPLATE = "template"  # also one of its values
+NO_TEMPLATE = "none"
+LAST_STATE, COMPLETION = "state", "completion"  # tasks
+READ = FEATURES_READ, MEANS_READ, LAWS_READ, PROJECTION_READ = "f", "Φp", "p", "projection"  # along FEATURES
+HEADS_OF = "heads_of"  # natural heads: any, or in the row space of the last layer
+ANY_HEAD, HEAD_OF_LAYER = "any", "layer"
+SIZE = "size"  # ‖v‖_∞ of a head
+# Its variables, besides those of a training's log.
+EXCESS_SAMPLED = "excess_sampled"  # of the tokens themselves
+EXCESS_SAMPLED_ERROR = "excess_sampled_error"
+EXCESS_FOR_LAYER = "excess_for_layer"  # over the best features for the last layer
+ERROR = "error"
+EXACT_ERROR = "exact_error"
+EXACT_TAU = "exact_tau"
+GUESS_ERROR = "guess_error"  # the share of the smaller class
+NATURAL = (  # of a natural head: B, τ, bound, and its hinge loss and error on trained laws
+    NATURAL_SIZE,
+    NATURAL_TAU,
+    NATURAL_BOUND,
+    NATURAL_LOSS,
+    NATURAL_ERROR,
+) = ("natural_size", "natural_tau", "natural_bound", "natural_loss", "natural_error")
+TRANSFER_ERROR = "transfer_error"
+TRANSFER_CHOSEN = "transfer_chosen"  # the bound where the head was chosen
+SLOPE = "slope"  # of log error in log ε
 
 # Groups of an experiment's tree.
 RESULTS = "results"
