@@ -112,7 +112,7 @@ def _laws_of_draws(tree: xr.DataTree, kind: type[HMM] | type[MemoryHMM]) -> Laws
 def _cells_of(tree: xr.DataTree, kind: type[HMM] | type[MemoryHMM]) -> np.ndarray:
     """Return the cell (K,) that each state reads: without a memory the same one."""
     if kind is MemoryHMM:
-        return tree[f"{schema.MODEL}/cell_of_state"].values
+        return tree[schema.MODEL].to_dataset()["cell_of_state"].values
     return np.zeros(tree[schema.POSTERIOR].sizes[schema.STATE], int)
 
 
