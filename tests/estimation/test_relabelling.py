@@ -120,9 +120,67 @@ def test_what_cannot_be_relabelled_is_named(tree, pivot, message):
         relabel(tree, pivot)
 
 
-def test_draws_with_a_memory_are_refused():
+CELLS = [0, 1, 0, 1, 1]
+
+
+def memory_draws(rng, batch, cells=CELLS):
+    """Return random models (C,D) with a memory of two values."""
+    n_states = len(cells)
+    shapes = (2, 2), (n_states,), (n_states, n_states), (2, n_states, 3)
+    memory_prior, initial, transition, emission = (
+        rng.dirichlet([0.5] * shape[-1], (*batch, *shape[:-1])) for shape in shapes
+    )
+    return MemoryHMM(memory_prior, initial, transition, np.broadcast_to(cells, initial.shape), emission)
+
+
+def tree_of_memory(models, lp):
+    """Return a fit's tree of a batch (C,D) of models with a memory."""
+    laws = {name: each for name, each in MemoryHMM.dimensions.items() if name != "cell_of_state"}
+    posterior = xr.Dataset({name: ((*DRAWS, *dims), getattr(models, name).numpy()) for name, dims in laws.items()})
+    best = np.unravel_index(lp.argmax(), lp.shape)
+    groups = {"posterior": posterior, "sample_stats": xr.Dataset({"lp": (DRAWS, lp)})}
+    return xr.DataTree.from_dict({**groups, "model": models[int(best[0]), int(best[1])].to_dataset()})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_states_that_read_the_same_cell_trade_places(seed):
+    """Permuting them changes no bit, and near a pivot they come in its order."""
+    rng = np.random.default_rng(seed)
+    models, lp = memory_draws(rng, (2, 3)), rng.normal(size=(2, 3))
+    orders = np.empty((2, 3, 5), int)
+    for order in orders.reshape(-1, 5):
+        for cell in (0, 1):
+            places = np.flatnonzero(np.array(CELLS) == cell)
+            order[places] = rng.permutation(places)
+    rows = torch.as_tensor(orders)
+    transition = models.transition.gather(2, rows[..., None].expand(models.transition.shape))
+    mixed = MemoryHMM(
+        models.memory_prior,
+        models.initial.gather(2, rows),
+        transition.gather(3, rows[..., None, :].expand(transition.shape)),
+        models.cell_of_state,
+        models.emission.gather(3, rows[:, :, None, :, None].expand(models.emission.shape)),
+    )
+    one, other = relabel(tree_of_memory(models, lp)), relabel(tree_of_memory(mixed, lp))
+    assert_bitwise_equal(one["posterior"], other["posterior"])
+    assert_bitwise_equal(one["model"], other["model"])
+    pivot = models[0, 0]
+    found = relabel(tree_of_memory(mixed, lp), pivot)["posterior"].isel(chain=0, draw=0)
+    for name in ("initial", "transition", "emission", "memory_prior"):
+        np.testing.assert_array_equal(found[name].values, getattr(pivot, name).numpy())
+
+
+def test_a_pivot_of_other_cells_is_named():
+    rng = np.random.default_rng(0)
+    tree = tree_of_memory(memory_draws(rng, (1, 1)), np.zeros((1, 1)))
+    with pytest.raises(InvalidInput, match="cell_of_state of the pivot: expected cells"):
+        relabel(tree, memory_draws(rng, (1, 1), [0, 0, 1, 1, 1])[0, 0])
+    with pytest.raises(InvalidInput, match="pivot: expected a MemoryHMM"):
+        relabel(tree, random_hmm("dirichlet", 5, 3, seed=0))
+
+
+def test_a_fit_with_a_memory_is_relabelled():
     model = MemoryHMM([[0.5, 0.5]], [1.0], [[1.0]], [0], [[[0.9, 0.1]], [[0.1, 0.9]]])
     texts = sample(model, 10, length=5, seed=0).tokens
     tree = fit_bayes(texts, 1, method="gibbs", chains=1, draws=3, tune=1, seed=0, memory=(2, [0]))
-    with pytest.raises(InvalidInput, match="draws to relabel: expected models without a memory"):
-        relabel(tree)
+    assert_bitwise_equal(relabel(tree)["posterior"], tree["posterior"])

@@ -49,8 +49,9 @@ def thinned(fit: xr.DataTree, group: str, n_draws: int) -> Draws:
         raise InvalidInput("fit", f"a group /{group} with draws of {', '.join(HMM.dimensions)}", got, "use fit_bayes")
     dataset = fit[group].to_dataset()
     if schema.MEMORY_VALUE in dataset.sizes:
-        remedy = "take models one by one: audit(model, task)"
-        raise InvalidInput("fit", "draws of models without a memory", "draws of memory models", remedy)
+        expected = "draws of models without a memory, whose task is on H₀ and whose heads read masks"
+        got = "draws of memory models, whose task is on a cell and is read by attention, which says no half-range"
+        raise InvalidInput("fit", expected, got, "take models one by one: audit(model, task)")
     n_chains, n_all = dataset.sizes[schema.CHAIN], dataset.sizes[schema.DRAW]
     kept = evenly_spaced(n_all, -(-n_draws // n_chains))
     chosen = dataset.isel({schema.DRAW: kept})

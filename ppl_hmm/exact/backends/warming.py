@@ -9,7 +9,7 @@ from ppl_hmm.exact.backends import choose
 from ppl_hmm.exact.recursion import Chain
 
 _PRECISIONS = (torch.float64, torch.float32)
-#: More than those that the pass over columns is for.
+#: More than the pass over columns is for.
 _MANY_STATES = 9
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ppl_hmm.exact.algebra import safe_log
 from ppl_hmm.exact.backends.compiled import passes, paths as compiled_paths, room, threads
-from ppl_hmm.exact.backends.compiled.columns import MOST_STATES, PLACES, STATES_AT_ONCE, gradient_by_columns
+from ppl_hmm.exact.backends.compiled.columns import PLACES, STATES_AT_ONCE, gradient_by_columns
 from ppl_hmm.exact.backends.compiled.gradient import gradient
 from ppl_hmm.exact.backends.compiled.narrow import narrow_gradient
 from ppl_hmm.exact.backends.compiled.steps import FEW, TILE
@@ -265,8 +265,8 @@ class _Groups:
 
     @property
     def are_columns(self) -> bool:
-        """Whether laws are so short that as many texts as a vector holds are fastest together."""
-        return self.ids.shape[1] > FEW and self.forth.shape[2] <= MOST_STATES
+        """Whether laws leave half of a vector empty or more: then as many texts as it holds are fastest together."""
+        return self.ids.shape[1] > FEW and 2 * self.forth.shape[2] <= lanes(self.table)
 
     def segment_length(self) -> int:
         """Return how many steps of a group's predictions are kept at a time."""

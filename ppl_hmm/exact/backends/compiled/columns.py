@@ -33,8 +33,6 @@ from ppl_hmm.exact.backends.compiled.vectors import (
     without,
 )
 
-#: States of one law, at most: from there on their products take longer than all else.
-MOST_STATES = 8
 #: Columns are padded to so many states, whose sums are kept in registers at once.
 STATES_AT_ONCE = 4
 #: Places of ``work``: columns, and vectors of one number a text.
