@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help reproduce analyses test test-all lint bench docs clean
+.PHONY: help reproduce analyses test test-all lint bench gpu docs clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,15 @@ bench: .venv/.stamp-bench  ## Measure time beside the peers, about ten minutes; 
 	$(BIN)/python -m pytest -p benchmark -m 'benchmark and not gpu' tests/benchmarks \
 	  --benchmark-json=results/benchmarks.json --benchmark-columns=median,iqr,rounds
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.report results/benchmarks.json
+
+gpu: .venv/.stamp-bench  ## Test and measure on a GPU, at most ten minutes; writes docs/performance.md
+	@mkdir -p results
+	$(BIN)/python -m pytest -n 8 -m 'gpu and not benchmark' tests
+	$(BIN)/python -m pytest -p benchmark -m 'gpu and benchmark' tests/benchmarks \
+	  --benchmark-json=results/gpu.json --benchmark-columns=median,iqr,rounds
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.report results/gpu.json
+	$(BIN)/python -m ppl_hmm reproduce head-vs-prompt --lm transformer --device cuda --workers 5 \
+	  --out results/head-vs-prompt-transformer
 
 docs: .venv/.stamp-docs  ## Build the documentation in docs/_build/html
 	@rm -rf docs/api/generated docs/_build  # tutorials are executed again: the package may have changed

@@ -28,6 +28,7 @@ LanguageModel = Annotated[
 ]
 Objective = Annotated[str | None, typer.Option(help="Of --lm: tokens, exact or quad. [default: tokens]")]
 Budget = Annotated[int | None, typer.Option(help="Of --lm: steps of training, each model. [default: the figure's]")]
+Device = Annotated[str | None, typer.Option(help="Of --lm: cpu, or cuda for a larger figure. [default: cpu]")]
 
 reproduce = typer.Typer(help="Compute what a paper shows, exactly or with trained language models.")
 
@@ -50,20 +51,21 @@ def head_vs_prompt(
     lm: LanguageModel = None,
     objective: Objective = None,
     budget: Budget = None,
+    device: Device = None,
 ) -> None:
     """Compute Figure 3 (left)."""
-    given = {"objective": objective, "budget": budget}
+    given = {"objective": objective, "budget": budget, "device": device}
     trained: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     configuration: type[Figure3Settings] = HeadVsPrompt
     extent = HeadVsPrompt.smoke if smoke else HeadVsPrompt.figure
     if lm is not None:
         one_of("--lm", lm, list(LanguageModelKind))
         configuration, kind = HeadVsPromptTrained, LanguageModelKind(lm)
-        extent = kind.smoke if smoke else kind.figure
+        extent = kind.smoke if smoke else kind.figure(device or "cpu")
         trained["language_model"] = lm
     elif trained:
-        remedy = "add --lm gru, or leave them out"
-        raise InvalidInput("ppl-hmm reproduce", "--objective and --budget with --lm", ", ".join(trained), remedy)
+        expected, remedy = "--objective, --budget and --device with --lm", "add --lm gru, or leave them out"
+        raise InvalidInput("ppl-hmm reproduce", expected, ", ".join(trained), remedy)
     _compute(configuration, extent, states, seeds, workers, out, scheduler, trained)
 
 

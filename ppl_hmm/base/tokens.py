@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
+from torch.nn.functional import pad
 
 from ppl_hmm import schema
 from ppl_hmm.base import labels
@@ -133,7 +134,10 @@ def as_text_with_ends(
 
 def ends(tokens: torch.Tensor) -> torch.Tensor:
     """Return where checked texts (…,B,T) end (…,B): after the last token that is not ``MASK``, at 0 without one."""
-    observed = tokens.cpu().numpy() != MASK  # by NumPy: torch would wake its threads, which takes longer
+    if tokens.device.type != "cpu":
+        after = torch.arange(1, tokens.shape[-1] + 1, device=tokens.device)
+        return pad(torch.where(tokens == MASK, 0, after), (1, 0)).amax(-1)  # 0 before any token
+    observed = tokens.numpy() != MASK  # by NumPy: torch would wake its threads, which takes longer
     after = observed.shape[-1] - observed[..., ::-1].argmax(-1) if observed.shape[-1] else np.zeros(observed.shape[:-1])
     return torch.from_numpy(np.where(observed.any(-1), after, 0).astype(np.int64)).to(tokens.device)
 
@@ -174,8 +178,8 @@ def extremes(tokens: torch.Tensor) -> tuple[int, int]:
     if tokens.device.type == "cpu":
         array = tokens.numpy()
         return int(array.min()), int(array.max())
-    lowest, highest = torch.aminmax(tokens)
-    return int(lowest), int(highest)
+    lowest, highest = torch.stack(torch.aminmax(tokens)).tolist()
+    return lowest, highest
 
 
 def _checked_lengths(

@@ -74,7 +74,7 @@ class Run:
 
     def _loss(self) -> Tensor:
         """Return the loss of a batch."""
-        tokens = self._corpus.batch(self.step)
+        tokens = self._corpus.batch(self.step).to(self.lm.embedding.weight.device)
         read, predicted = self.lm.example(tokens, generator(self.plan.seed, f"masks {self.step}"))
         scores = self.lm.logits(read)
         if self.plan.objective is Objective.EXACT:
@@ -82,7 +82,7 @@ class Run:
             target = self.lm.optimum(self._corpus.model, read)
         else:
             target = token_laws(tokens, self.lm.vocabulary_size)
-        return self.plan.objective.loss(scores[predicted], target[predicted].to(scores))
+        return self.plan.objective.loss(scores[predicted], target.to(scores)[predicted])
 
     def moments(self) -> dict[str, Tensor]:
         """Return the optimiser's state, by parameter."""

@@ -8,9 +8,12 @@ import torch
 
 from benchmarks import peers, problems
 from benchmarks.records import OWN, Shape
-from ppl_hmm import posterior
+from ppl_hmm import TransformerLM, posterior
 from ppl_hmm.exact import chain
 from ppl_hmm.exact.recursion import Chain
+from ppl_hmm.language_models.corpora import Corpus
+from ppl_hmm.language_models.objectives import Objective
+from ppl_hmm.language_models.run import Plan, Run
 
 pytestmark = [
     pytest.mark.benchmark,
@@ -59,3 +62,14 @@ def test_evidence_of_tens_of_thousands_of_states(compare):
     np.testing.assert_allclose(chain.log_evidence(Chain(*few)).cpu(), expected, rtol=1e-4)
     functions = {OWN: finished(lambda: chain.log_evidence(Chain(*arrays))), "products": finished(products)}
     compare("gpu", "evidence", torch.float32, shape, functions, within={"products": 1.5})
+
+
+def test_a_step_of_training_beside_the_cpu(compare):
+    shape = Shape(256, 83, 15, 10)
+    model, _ = problems.chain(shape, torch.float64)
+    corpus = Corpus.of(model, shape.vocabulary, shape.texts, shape.length, seed=0)
+    plan = Plan(Objective.TOKENS, 1_000_000, shape.texts, shape.length, 1e-3, seed=0)
+    lm = TransformerLM(shape.vocabulary, width=128, layers=4, longest=shape.length, seed=0)
+    runs = {OWN: Run(lm.to("cuda"), corpus, plan), "CPU": Run(lm.to("cpu"), corpus, plan)}
+    functions = {name: finished(run.advance) for name, run in runs.items()}
+    compare("gpu", "training of a transformer", torch.float32, shape, functions)

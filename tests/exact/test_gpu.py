@@ -16,6 +16,7 @@ from ppl_hmm import (
     sample_posterior,
     viterbi,
 )
+from ppl_hmm.base.tokens import ends
 from ppl_hmm.exact import backends
 from ppl_hmm.exact.backends.fused import Fused, launch
 
@@ -63,6 +64,12 @@ def test_the_rule(monkeypatch):
         assert isinstance(chosen(most, dtype), Fused)
         assert chosen(most + 1, dtype) is backends.choose(torch.eye(2)[None], "torch")
     assert not isinstance(chosen(3, torch.float16), Fused)
+
+
+def test_ends_of_texts():
+    text = torch.tensor([[0, 2, -1, 1], [-1, -1, -1, -1], [1, -1, -1, -1]])
+    for tokens in (text, text[:, :0], text[None].expand(3, -1, -1)):
+        assert torch.equal(ends(tokens.cuda()).cpu(), ends(tokens))
 
 
 @pytest.mark.parametrize("n_states", [30, 200])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import ppl_hmm
 from ppl_hmm import InvalidInput, OracleLM, cli, schema
@@ -53,16 +54,32 @@ def test_results_name_the_objective_and_are_shown(tree):
 
 
 def test_settings_are_checked():
-    for wrong in ({"language_model": "lstm"}, {"objective": "mse"}, {"budget": 0}, {"length": 1}):
+    words = ({"language_model": "lstm"}, {"objective": "mse"}, {"device": "tpu"})
+    numbers = ({"budget": 0}, {"length": 1}, {"network": (8,)}, {"network": (0, 1)})
+    for wrong in (*words, *numbers):
         with pytest.raises(InvalidInput):
             HeadVsPromptTrained((3,), 1, **wrong)
     assert [HeadVsPromptTrained((3,), 1, language_model=kind).training_length for kind in LanguageModelKind] == [40, 83]
 
 
+def test_the_network_has_the_sizes_that_are_asked_for():
+    model = ppl_hmm.random_hmm("wei2021", 4, 10, seed=0)
+    for kind in LanguageModelKind:
+        settings = HeadVsPromptTrained((4,), 1, language_model=str(kind), network=(8, 3))
+        sizes = head_vs_prompt._untrained(settings, model, 0).configuration
+        assert (sizes["width"], sizes["layers"]) == (8, 3)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_without_a_gpu_none_is_used(tmp_path):
+    with pytest.raises(InvalidInput, match="device: expected a GPU that PyTorch sees, got none"):
+        ppl_hmm.head_vs_prompt_trained([4], 1, tmp_path, workers=1, device="cuda", **LITTLE)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--objective", "exact"], "expected --objective and --budget with --lm, got objective"),
+        (["--objective", "exact"], "expected --objective, --budget and --device with --lm, got objective"),
         (["--lm", "lstm"], "unknown --lm: expected one of gru, transformer"),
         (["--lm", "gru", "--objective", "mse"], "unknown objective: expected one of exact, quad, tokens"),
         (["--lm", "gru", "--budget", "0"], "budget: expected an integer of at least 1"),

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
 from ppl_hmm import schema
-from ppl_hmm.errors import at_least, one_of
+from ppl_hmm.errors import InvalidInput, at_least, one_of
 from ppl_hmm.experiments.figure3.configurations import Extent, Figure3Settings
 
 
@@ -17,10 +17,9 @@ class LanguageModelKind(StrEnum):
     GRU = "gru"  # a BidirectionalLM
     TRANSFORMER = "transformer"  # a TransformerLM: the paper's kind
 
-    @property
-    def figure(self) -> Extent:
-        """What a figure shows that takes about ten minutes on two cores."""
-        return _FIGURES[self]
+    def figure(self, device: str = "cpu") -> Extent:
+        """Return what a figure shows that takes about ten minutes, on two cores or on a GPU."""
+        return _FIGURES_ON_GPU.get(self, _FIGURES[self]) if device == "cuda" else _FIGURES[self]
 
     @property
     def smoke(self) -> Extent:
@@ -34,6 +33,13 @@ _CHEAP_PROMPTS: dict[str, Any] = {"restarts": 2, "prompt_steps": 60, "prompt_tex
 _FIGURES = {
     LanguageModelKind.GRU: Extent((4, 8, 15, 25), 3, {"budget": 1000}),
     LanguageModelKind.TRANSFORMER: Extent((4, 8), 2, {"budget": 800, "learning_rate": 3e-3, **_CHEAP_PROMPTS}),
+}
+_FIGURES_ON_GPU = {
+    LanguageModelKind.TRANSFORMER: Extent(
+        (4, 8, 15, 25, 30),
+        2,
+        {"budget": 4000, "batch_size": 256, "learning_rate": 1e-3, "network": (128, 4), "restarts": 4},
+    ),
 }
 _SMOKE = {
     LanguageModelKind.GRU: Extent((4,), 1, {"budget": 300, **_LITTLE_TEXT}),
@@ -53,6 +59,10 @@ class HeadVsPromptTrained(Figure3Settings):
         ``'gru'`` or ``'transformer'``.
     objective
         What it is trained on: ``'tokens'``, ``'exact'`` or ``'quad'``.
+    network
+        Width and layers of the language model; by default its own.
+    device
+        Where it is trained and read, ``'cpu'`` or ``'cuda'``; exact inference stays on the CPU.
     budget
         Steps of training, of each model.
     batch_size, learning_rate
@@ -70,6 +80,8 @@ class HeadVsPromptTrained(Figure3Settings):
 
     language_model: str = LanguageModelKind.GRU.value
     objective: str = "tokens"
+    network: tuple[int, ...] = ()
+    device: str = "cpu"
     budget: int = 1000
     batch_size: int = 64
     learning_rate: float = 4e-3
@@ -84,6 +96,11 @@ class HeadVsPromptTrained(Figure3Settings):
         one_of("language model", self.language_model, list(LanguageModelKind))
         one_of("objective", self.objective, ("tokens", "exact", "quad"))
         at_least("length", self.length, 2)
+        if len(self.network) not in (0, 2):
+            raise InvalidInput("network", "width and layers", repr(self.network), "pass e.g. (128, 4), or leave it out")
+        for name, size in zip(("width", "layers"), self.network, strict=False):
+            at_least(f"{name} of the network", size, 1)
+        one_of("device", self.device, ("cpu", "cuda"))
 
     @property
     def training_length(self) -> int:

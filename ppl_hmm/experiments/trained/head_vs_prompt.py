@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
 from ppl_hmm import schema
+from ppl_hmm.errors import InvalidInput
 from ppl_hmm.experiments.engine.grid import Cell
 from ppl_hmm.experiments.engine.runner import Progress
 from ppl_hmm.experiments.figure3.answers import Answer, columns
@@ -120,8 +122,10 @@ def _trained(
     settings: HeadVsPromptTrained, model: HMM, seed: int
 ) -> Training[BidirectionalLM | TransformerLM]:
     """Return the language model of a model, trained."""
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput("device", "a GPU that PyTorch sees", "none", "leave out device 'cuda'")
     return train(
-        _untrained(settings, model, seed),
+        _untrained(settings, model, seed).to(settings.device),
         model,
         objective=settings.objective,
         steps=settings.budget,
@@ -133,6 +137,7 @@ def _trained(
 
 
 def _untrained(settings: HeadVsPromptTrained, model: HMM, seed: int) -> BidirectionalLM | TransformerLM:
+    sizes = dict(zip(("width", "layers"), settings.network, strict=False))
     if settings.language_model == LanguageModelKind.GRU:
-        return BidirectionalLM(model.vocabulary_size, model.n_states, seed=seed)
-    return TransformerLM(model.vocabulary_size, longest=settings.training_length, seed=seed)
+        return BidirectionalLM(model.vocabulary_size, model.n_states, seed=seed, **sizes)
+    return TransformerLM(model.vocabulary_size, longest=settings.training_length, seed=seed, **sizes)

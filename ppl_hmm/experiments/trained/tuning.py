@@ -27,7 +27,7 @@ class Tuned(NamedTuple):
 
 def head_tuned(lm: MaskedLM, data: LabelledText[HMM], p: int) -> Tuned:
     """Return what a linear head reaches on the text of model ``p``."""
-    features = probe_features(lm, data.tokens[p], impossible="mask").double().numpy()
+    features = probe_features(lm, data.tokens[p], impossible="mask").double().cpu().numpy()
     labels, train, held_out = data.labels[p].numpy(), data.train, data.validation
     head = LinearHead.select(
         features[train], labels[train], features[held_out], labels[held_out], features="probability"
@@ -50,7 +50,7 @@ def prompt_tuned(lm: MaskedLM, data: LabelledText[HMM], p: int, settings: HeadVs
         learning_rate=settings.prompt_rate,
         seed=seed,
     )
-    features = probe_features(lm, tokens, prompt=fit.prompt, impossible="mask").double().numpy()
+    features = probe_features(lm, tokens, prompt=fit.prompt, impossible="mask").double().cpu().numpy()
     return _tuned(cast(LinearHead, fit.head), features, data, p)
 
 
