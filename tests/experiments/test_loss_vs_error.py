@@ -1,12 +1,9 @@
 """Loss against downstream error along training, with its bounds."""
 
-import io
-
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from rich.console import Console
 from scipy.optimize import minimize
 
 from ppl_hmm import (
@@ -14,6 +11,7 @@ from ppl_hmm import (
     CausalOracleLM,
     InvalidInput,
     causal_certificate,
+    cli,
     latent_posterior,
     loss_vs_error,
     next_token_features,
@@ -21,7 +19,7 @@ from ppl_hmm import (
     random_hmm,
     sample,
 )
-from ppl_hmm.experiments.look import shown
+from ppl_hmm.experiments.figure3.configurations import Extent
 from ppl_hmm.experiments.trained.loss_vs_error import summary
 from ppl_hmm.experiments.trained.loss_vs_error.bounds import natural, transferred
 from ppl_hmm.experiments.trained.loss_vs_error.configuration import LossVsError
@@ -29,18 +27,23 @@ from ppl_hmm.experiments.trained.loss_vs_error.heads import head_error
 from ppl_hmm.experiments.trained.loss_vs_error.last_layer import Measured, least_divergence
 from ppl_hmm.experiments.trained.loss_vs_error.questions import Asked, completion, completion_task
 from ppl_hmm.language_models.objectives import Objective
+from ppl_hmm.plots import style
 from ppl_hmm.recoverability.natural import natural_head
 
 N_TOKENS = 16
-LITTLE = {"vocabulary_size": N_TOKENS, "width": 4, "length": 6, "steps": 40, "n_checkpoints": 3, "batch_size": 32}
+LITTLE = {"vocabulary_size": N_TOKENS, "width": 4, "length": 6, "steps": 30, "n_checkpoints": 2, "batch_size": 32}
 LITTLE |= {"n_train": 50, "n_validation": 50, "n_test": 80}
 SETTINGS = LossVsError((3,), 1, **LITTLE)
 MODEL = random_hmm("dirichlet", 3, N_TOKENS, 0, concentration=0.3)
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    out = tmp_path_factory.mktemp("loss-vs-error")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("loss-vs-error")
+
+
+@pytest.fixture(scope="module")
+def tree(out):
     found = loss_vs_error([3], 1, out, workers=1, **LITTLE)
     assert open_results(out).identical(found)
     return found
@@ -53,10 +56,10 @@ def asked():
 
 def test_no_bound_is_violated_and_the_excess_is_one(tree):
     found = summary.checks(tree)
-    assert (found["n_checked"] == [24, 12, 24]).all()  # 2 losses, 3 networks, 2 tasks, 2 templates
+    assert (found["n_checked"] == [16, 8, 16]).all()  # 2 losses, 2 networks, 2 tasks, 2 templates
     assert (found["n_violated"] == 0).all()
     excess, results = summary.sampled_excess(tree), tree["results"].to_dataset()
-    assert excess["n_checked"] == 6
+    assert excess["n_checked"] == 4
     assert excess["n_below"] == 0
     assert (np.abs(results["excess_sampled"] - results["excess"]) < 5 * results["excess_sampled_error"]).all()
     assert (results["natural_error"] <= results["natural_loss"]).where(results["natural_loss"].notnull(), True).all()
@@ -66,7 +69,7 @@ def test_no_bound_is_violated_and_the_excess_is_one(tree):
 
 def test_columns(tree):
     results = tree["results"].to_dataset()
-    assert results["error"].sizes == {"features": 4, "task": 2, "template": 2, "step": 3} | {
+    assert results["error"].sizes == {"features": 4, "task": 2, "template": 2, "step": 2} | {
         "n_states": 1,
         "objective": 2,
         "seed": 1,
@@ -78,15 +81,30 @@ def test_columns(tree):
     assert (excess.isel(step=-1) < excess.isel(step=0)).all()
 
 
-def test_it_is_shown(tree):
-    console = Console(file=io.StringIO(), width=80)
-    console.print(shown.table("loss-vs-error", tree))
-    text = console.file.getvalue()
+def test_the_command_shows_what_is_computed(tree, out, monkeypatch, capsys):
+    assert tree["settings"].attrs["n_seeds"] == 1
+    drawn = {}
+
+    def save(figure, path):
+        drawn[path.name] = figure
+        return [path]
+
+    monkeypatch.setattr(style, "save", save)
+    monkeypatch.setattr(LossVsError, "smoke", Extent((3,), 1, LITTLE))  # those of the tree, which is finished
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["reproduce", "loss-vs-error", "--smoke", "--workers", "1", "--out", str(out)])
+    assert not ended.value.code
+    text = capsys.readouterr().out
     assert "…" not in text
     assert all(name in text for name in ("completion, z", "tokens", "quad", "natural, Φp", "transfer"))
-    figures = dict(shown.figures("loss-vs-error", tree))
-    assert set(figures) == {"loss-vs-error"}
-    assert len(figures["loss-vs-error"].axes) == 8
+    assert len(drawn["loss-vs-error"].axes) == 8
+
+
+@pytest.mark.slow
+def test_smoke(tmp_path):
+    extent = LossVsError.smoke
+    tree = loss_vs_error(extent.states, extent.n_seeds, tmp_path, workers=1, **extent.sizes)
+    assert (summary.checks(tree)["n_violated"] == 0).all()
 
 
 class _Oracle(CausalGRU):

@@ -46,7 +46,7 @@ class LossVsError(Settings):
     experiment: ClassVar[str] = schema.LOSS_VS_ERROR
     title: ClassVar[str] = "Loss against downstream error along training, with bounds: Saunshi, Malladi & Arora (2021)."
     figure: ClassVar[Extent] = Extent((4, 8), 4, {})
-    smoke: ClassVar[Extent] = Extent((3,), 2, _LITTLE)
+    smoke: ClassVar[Extent] = Extent((3,), 1, _LITTLE)
 
     states: tuple[int, ...]
     n_seeds: int

@@ -112,6 +112,9 @@ def figures(tree: xr.DataTree) -> Iterator[tuple[str, Figure]]:
         for axes, (loss, question, panel) in zip(grid.flat, panels, strict=True):
             _draw(axes, panel, least)
             axes.set_title(f"{question.replace(', z', ' after a template')}\n({_LOSSES[loss]})", fontsize=10)
+        exact = results[schema.EXACT_ERROR].mean([schema.N_STATES, schema.SEED])
+        lowest = max(min(float(exact.min()), float(results[schema.ERROR].min())), least)
+        grid[0, 0].set_ylim(0.7 * lowest, 1.3)  # of all panels
         for axes in grid[-1]:
             axes.set_xlabel("excess loss ε where the head reads (nats)", fontsize=SMALL)
         for axes in grid[:, 0]:
@@ -146,7 +149,7 @@ def _draw(axes: Axes, panel: xr.Dataset, least: float) -> None:
     x, y = _flat(excess, panel[schema.ERROR].sel({schema.FEATURES: schema.LAWS_READ}).clip(min=least))
     guide = np.exp(np.log(y).mean() - 0.5 * np.log(x).mean()) * np.sqrt(np.sort(x))
     axes.plot(np.sort(x), guide, color="0.6", linewidth=0.8, zorder=0, label="slope of √ε")
-    axes.set(xscale="log", yscale="log", ylim=(None, 1.3))
+    axes.set(xscale="log", yscale="log")
 
 
 def _flat(excess: xr.DataArray, column: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
