@@ -161,7 +161,7 @@ def _networks(found: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
 def _accuracies(found: xr.Dataset) -> Figure:
     """Draw fine-tuned against kernel accuracy: a column for each network, a row for each number of examples."""
     networks, shots = _networks(found), found[schema.SHOTS].values
-    figure = Figure(figsize=(max(0.8 + 2.7 * len(networks), 5.6), 1.2 + 2.7 * len(shots)), layout="constrained")
+    figure = Figure(figsize=(max(0.8 + 2.7 * len(networks), 5.6), 1.2 + 3.1 * len(shots)), layout="constrained")
     grid = figure.subplots(len(shots), len(networks), squeeze=False)
     for column, (name, network) in zip(grid.T, networks, strict=True):
         both = 100 * xr.concat([network["after"], network[schema.KERNEL]], "of")
@@ -215,6 +215,8 @@ def _draw_measure(axes: Axes, network: xr.Dataset, name: str, fills: Sequence[_F
         style = {"color": colour, "marker": marker, "fillstyle": fill, "linestyle": "none", "capsize": 2}
         axes.errorbar(np.arange(len(optimizers)) + offset, value, (low, high), **style)
     axes.set_xticks(np.arange(len(optimizers)), optimizers)
+    if name != schema.R2:  # both explode: shares of small gains, kernels of high learning rates
+        axes.set_yscale("symlog", linthresh=1.0)
     if name == schema.LINEARIZATION:
         axes.axhline(0.5, **REFERENCE)
     axes.axhline(0 if name == schema.DISTANCE else 1, color="0.85", linewidth=0.8, zorder=0)
