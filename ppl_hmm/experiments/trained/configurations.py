@@ -38,7 +38,7 @@ _FIGURES_ON_GPU = {
     LanguageModelKind.TRANSFORMER: Extent(
         (4, 8, 15, 25, 30),
         2,
-        {"budget": 2500, "batch_size": 256, "learning_rate": 3e-3, "network": (128, 4), "restarts": 4},
+        {"budget": 4000, "batch_size": 256, "learning_rate": 1e-3, "network": (128, 4), "restarts": 4},
     ),
 }
 _SMOKE = {
