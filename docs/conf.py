@@ -62,12 +62,18 @@ html_theme_options = {
 }
 
 
+# Constants have no docstring of their own: autodoc would show that of their type.
+CONSTANTS = {"ppl_hmm.MASK": "The token −1: nothing is observed where it stands."}
+
+
 def _plain_docstring(*event):
     """Keep |margin|, P(h | x) and "K." as they are.
 
     Outside ``literals`` reStructuredText reads bars as substitutions, and a capital with a full stop as a list.
     """
-    lines = event[-1]
+    name, lines = event[2], event[-1]
+    if name in CONSTANTS:
+        lines[:] = [CONSTANTS[name], ""]
     for number, line in enumerate(lines):
         parts = re.split(r"(``.*?``)", line)
         line = "".join(part if part.startswith("``") else part.replace("|", r"\|") for part in parts)
