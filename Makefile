@@ -64,7 +64,7 @@ docs: .venv/.stamp-docs  ## Build the documentation in docs/_build/html
 
 .PHONY: release
 release: .venv/.stamp-fast  ## Check the versions, build wheel and sdist, and try them in an empty environment
-	$(BIN)/python tools/release.py
+	$(BIN)/python docs/release.py
 
 clean:  ## Remove caches and built files; keep .venv and results
 	rm -rf docs/_build docs/api/generated dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

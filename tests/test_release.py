@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SPEC = importlib.util.spec_from_file_location("release", ROOT / "tools" / "release.py")
+SPEC = importlib.util.spec_from_file_location("release", ROOT / "docs" / "release.py")
 release = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(release)
 
