@@ -191,7 +191,8 @@ def _draw_accuracies(axes: Axes, points: xr.Dataset) -> None:
 def _linearity(found: xr.Dataset) -> Figure:
     """Draw the three measures of kernel behaviour by optimiser, head and examples, a column for each network."""
     networks = _networks(found)
-    fills = dict(zip((f"k = {k}" for k in found[schema.SHOTS].values), itertools.cycle(_FILLS), strict=False))
+    names = [f"k = {k}" for k in found[schema.SHOTS].values]
+    fills: dict[str, _Fill] = {name: _FILLS[number % len(_FILLS)] for number, name in enumerate(names)}
     figure = Figure(figsize=(max(1.2 + 2.9 * len(networks), 5.6), 6.6), layout="constrained")
     grid = figure.subplots(len(_MEASURES), len(networks), squeeze=False, sharex=True, sharey="row")
     for column, (title, network) in zip(grid.T, networks, strict=True):
