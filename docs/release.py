@@ -1,6 +1,6 @@
 """Prepare a release: check that versions agree, build wheel and sdist, try the wheel in an empty environment.
 
-Usage: make release, or python tools/release.py [--python /path/to/python3.12]. Nothing is published: what is left to do
+Usage: make release, or python docs/release.py [--python /path/to/python3.12]. Nothing is published: what is left to do
 is printed at the end.
 """
 
