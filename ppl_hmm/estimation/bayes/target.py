@@ -126,9 +126,10 @@ def _total(parts: Iterable[Tensor]) -> Tensor:
 
 
 def _side_by_side(batch: Batch, n_chains: int) -> Batch:
-    """Return each text once for each chain: ids (C,B,T), lengths and weights (C,B)."""
-    ids, lengths, weights = (each.expand(n_chains, *each.shape).contiguous() for each in batch[:3])
-    return Batch(ids, lengths, weights, batch.numbers)
+    """Return texts once for each chain, or each chain's own as they are: ids (C,B,T), lengths and weights (C,B)."""
+    ids = batch.ids.expand(n_chains, *batch.ids.shape[-2:])
+    lengths, weights = (each.expand(ids.shape[:2]) for each in (batch.lengths, batch.weights))
+    return Batch(ids.contiguous(), lengths.contiguous(), weights.contiguous(), batch.numbers)
 
 
 def _repeated(batch: Batch, n_chains: int) -> Batch:
