@@ -51,6 +51,9 @@ class Run:
 
     def __init__(self, lm: TrainedLM, corpus: Corpus, plan: Plan) -> None:
         self.lm, self.plan, self._corpus = copy.deepcopy(lm), plan, corpus
+        for layer in self.lm.modules():
+            if isinstance(layer, torch.nn.RNNBase):
+                layer.flatten_parameters()  # a copy's lie apart, which a GPU would mend at every call
         self.lm.link = plan.objective.link
         self._parameters = list(self.lm.parameters())
         options = {"lr": plan.learning_rate, "betas": _BETAS, "weight_decay": _WEIGHT_DECAY}

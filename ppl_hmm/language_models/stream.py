@@ -23,8 +23,6 @@ class Stream(nn.Module):
         states = []
         for layer, first in zip(self.layers, start, strict=True):
             if inputs.shape[1]:
-                if isinstance(layer, nn.GRU):
-                    layer.flatten_parameters()  # a copy's lie apart, which a GPU would mend at every call
                 inputs = layer(inputs, first[None].contiguous())[0]
             states.append(torch.cat([first[:, None], inputs], dim=1) if inputs.shape[1] else first[:, None])
         return states

@@ -134,6 +134,14 @@ class Settings:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
+def check_whole_numbers(settings: Any, smallest: Mapping[str, int]) -> None:
+    """Make fields of integers integers; raise :class:`InvalidInput` for one below its smallest, by default one."""
+    for field in dataclasses.fields(settings):
+        if field.type == "int":
+            value = at_least(field.name, getattr(settings, field.name), smallest.get(field.name, 1))
+            object.__setattr__(settings, field.name, value)
+
+
 def require_grid(settings: Settings) -> None:
     """Raise :class:`InvalidInput` unless the axes and seeds of settings make a grid."""
     at_least("n_seeds", settings.n_seeds, 1)

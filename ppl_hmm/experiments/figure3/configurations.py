@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.experiments.engine.axes import Axis
-from ppl_hmm.experiments.engine.grid import Cell, Settings
+from ppl_hmm.experiments.engine.grid import Cell, Settings, check_whole_numbers
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -78,10 +78,7 @@ class Figure3Settings(Settings):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "states", tuple(sorted(map(self._allowed, self.states))))
-        for field in dataclasses.fields(self):
-            if field.type == "int":
-                value = at_least(field.name, getattr(self, field.name), _SMALLEST.get(field.name, 1))
-                object.__setattr__(self, field.name, value)
+        check_whole_numbers(self, _SMALLEST)
         self.axes()  # checks them
 
     def _allowed(self, n_states: object) -> int:

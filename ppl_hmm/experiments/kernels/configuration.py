@@ -8,7 +8,7 @@ from typing import ClassVar
 from ppl_hmm import schema
 from ppl_hmm.errors import at_least, one_of
 from ppl_hmm.experiments.engine.axes import Axis
-from ppl_hmm.experiments.engine.grid import Cell, Settings
+from ppl_hmm.experiments.engine.grid import Cell, Settings, check_whole_numbers
 from ppl_hmm.experiments.figure3.configurations import Extent
 
 #: What a trained network is known by: the axes of the grid but tasks.
@@ -83,9 +83,7 @@ class KernelView(Settings):
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if field.type == "int":
-                at_least(field.name, getattr(self, field.name), 1)
+        check_whole_numbers(self, {})
         for size in self.states:
             at_least("states", size, 2)
         for architecture in self.architectures:

@@ -12,13 +12,13 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
 from ppl_hmm import schema
 from ppl_hmm.experiments.kernels.cells import KIND_OF
 from ppl_hmm.experiments.kernels.configuration import NETWORK
+from ppl_hmm.experiments.look.tables import empty_table
 from ppl_hmm.fine_tuning.dynamics import pooled_share, with_interval
 from ppl_hmm.plots.style import BLUE, GREEN, REFERENCE, SETTINGS, SMALL, VERMILION
 
@@ -130,10 +130,7 @@ def _name(found: xr.Dataset, network: Sequence[object]) -> str:
 
 
 def _table(title: str, headings: Iterable[str], caption: str) -> Table:
-    made = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, caption=caption, caption_justify="left")
-    for heading in ("network", "k", "head", "steps", *headings):
-        made.add_column(heading, justify="right", no_wrap=True)
-    return made
+    return empty_table(title, ("network", "k", "head", "steps", *headings), caption)
 
 
 def _with_interval(row: xr.Dataset, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -47,13 +47,17 @@ def _is_there(layout: _Table, curves: xr.Dataset) -> bool:
     return methods <= set(curves[schema.APPROACH].values)
 
 
+def empty_table(title: str, headings: Iterable[str], caption: str) -> Table:
+    """Return a table without rows."""
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, caption=caption, caption_justify="left")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
 def _filled(layout: _Table, curves: xr.Dataset) -> Table:
-    caption = layout.caption.format(**curves.attrs)
-    table = Table(
-        title=layout.title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, caption=caption, caption_justify="left"
-    )
-    for column in layout.columns:
-        table.add_column(column.heading, justify="right", no_wrap=True)
+    headings = (column.heading for column in layout.columns)
+    table = empty_table(layout.title, headings, layout.caption.format(**curves.attrs))
     for n_states in curves[schema.N_STATES].values:
         row = curves.sel({schema.N_STATES: n_states})
         table.add_row(
@@ -104,16 +108,12 @@ def _share(value: xr.DataArray) -> str:
     return "–" if np.isnan(value) else f"{100 * float(value):.0f}"
 
 
-def _total_variation(row: xr.Dataset) -> str:
-    return f"{float(row[schema.TOTAL_VARIATION]):.4f}"
+def _decimals(name: str) -> Callable[[xr.Dataset], str]:
+    return lambda row: f"{float(row[name]):.4f}"
 
 
-def _excess_at_read_position(row: xr.Dataset) -> str:
-    return f"{float(row[schema.EXCESS_AT_READ_POSITION]):.4f}"
-
-
-def _excess(row: xr.Dataset) -> str:
-    return f"{float(row[schema.EXCESS]):.4f}"
+_total_variation, _excess = _decimals(schema.TOTAL_VARIATION), _decimals(schema.EXCESS)
+_excess_at_read_position = _decimals(schema.EXCESS_AT_READ_POSITION)
 
 
 _ACCURACY = "Test accuracy in %: mean over models, 95 % interval"

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ppl_hmm import schema
 from ppl_hmm.errors import InvalidInput, at_least, one_of, within
 from ppl_hmm.experiments.engine.axes import Axis
-from ppl_hmm.experiments.engine.grid import Cell, Settings
+from ppl_hmm.experiments.engine.grid import Cell, Settings, check_whole_numbers
 from ppl_hmm.experiments.figure3.configurations import Extent
 
 _LITTLE = {"steps": 120, "n_checkpoints": 4, "n_train": 200, "n_validation": 200, "n_test": 200, "length": 8}
@@ -64,13 +64,9 @@ class LossVsError(Settings):
     n_test: int = 1000
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if field.type == "int":
-                at_least(field.name, getattr(self, field.name), 1)
+        check_whole_numbers(self, {"n_train": 20, "n_checkpoints": 2})
         for size in self.states:
             at_least("states", size, 2)
-        at_least("n_train", self.n_train, 20)
-        at_least("n_checkpoints", self.n_checkpoints, 2)
         for objective in self.objectives:
             one_of("objective", objective, schema.LOSSES)
         within("learning_rate", self.learning_rate, 0.0, 1.0)

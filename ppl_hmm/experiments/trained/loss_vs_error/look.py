@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
 from ppl_hmm import schema
+from ppl_hmm.experiments.look.tables import empty_table
 from ppl_hmm.experiments.trained.loss_vs_error.summary import SMALL_EXCESS, checks, sampled_excess, slopes
 from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, PURPLE, REFERENCE, SETTINGS, SMALL, VERMILION
 
@@ -45,8 +45,8 @@ def _questions(data: xr.Dataset) -> Iterator[tuple[str, str, xr.Dataset]]:
 def _errors(tree: xr.DataTree) -> Table:
     results = tree[schema.RESULTS].to_dataset()
     headings = ("loss", "task", "ε, nats", "exact", *_LETTERS.values())
-    made = _table("Error of logistic heads at the end of training, in %", headings)
-    made.caption = f"means over models; ε: excess where the head reads\nexact: on the exact laws; {_CAPTION}"
+    caption = f"means over models; ε: excess where the head reads\nexact: on the exact laws; {_CAPTION}"
+    made = empty_table("Error of logistic heads at the end of training, in %", headings, caption)
     for *names, row in _questions(results.isel({schema.STEP: -1})):
         errors = [row[schema.EXACT_ERROR], *(row[schema.ERROR].sel({schema.FEATURES: each}) for each in schema.READ)]
         shown = f"{row[schema.EXCESS_AT_READ_POSITION].mean().item():.4f}"
@@ -56,8 +56,8 @@ def _errors(tree: xr.DataTree) -> Table:
 
 def _slopes(tree: xr.DataTree) -> Table:
     headings = ("loss", "task", "n", *_LETTERS.values())
-    made = _table("Slope of log error in log ε, 95 % intervals over models", headings)
-    made.caption = f"√ε has ½; n: networks with ε ≤ {SMALL_EXCESS} nats\n{_CAPTION}"
+    caption = f"√ε has ½; n: networks with ε ≤ {SMALL_EXCESS} nats\n{_CAPTION}"
+    made = empty_table("Slope of log error in log ε, 95 % intervals over models", headings, caption)
     for *names, row in _questions(slopes(tree)):
         columns = [row.sel({schema.FEATURES: each}) for each in schema.READ]
         made.add_row(*names, str(row["n_networks"].item()), *map(_slope, columns))
@@ -76,13 +76,13 @@ def _bounds(tree: xr.DataTree) -> Table:
     found, excess = checks(tree), sampled_excess(tree)
     counts, medians = ("n_checked", "n_violated", "n_below_one", "n_below_guess"), ("bound", "bounded", "attained")
     headings = ("", "checked", "violated", "< 1", "< guess", "bound", "bounded", "ratio")
-    made = _table("Bounds, over all networks, tasks and templates", headings)
-    made.caption = (
+    caption = (
         "medians at the end of training; natural: of hinge loss; transfer: of error\n"
         "< guess: below the share of the smaller class\n"
         f"transferred to other texts: {found['n_unseen_violated'].item()} violated by more than two standard errors\n"
         f"excess of the tokens: below zero by more than two, {excess['n_below']} of {excess['n_checked']}"
     )
+    made = empty_table("Bounds, over all networks, tasks and templates", headings, caption)
     for name in found["bounds"].values:
         row = found.sel(bounds=name)
         shown = (str(row[each].item()) for each in counts), (_number(row[each].item()) for each in medians)
@@ -92,13 +92,6 @@ def _bounds(tree: xr.DataTree) -> Table:
 
 def _number(value: float) -> str:
     return "–" if np.isnan(value) else f"{value:.2f}"
-
-
-def _table(title: str, headings: Sequence[str]) -> Table:
-    made = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, caption_justify="left")
-    for heading in headings:
-        made.add_column(heading, justify="right", no_wrap=True)
-    return made
 
 
 def figures(tree: xr.DataTree) -> Iterator[tuple[str, Figure]]:
