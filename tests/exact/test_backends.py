@@ -17,8 +17,7 @@ from hypothesis import given, strategies as st
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.exact import backends, chain, paths
 from ppl_hmm.exact.algebra import SCALED
-from ppl_hmm.exact.backends import compiled
-from ppl_hmm.exact.backends.compiled import room
+from ppl_hmm.exact.backends.compiled import Compiled, groups, room
 from ppl_hmm.exact.backends.recursive import Recursive
 from ppl_hmm.exact.recursion import Chain
 
@@ -100,7 +99,7 @@ def test_threads_change_nothing(monkeypatch):
     alone = chain.forward_backward(Chain(*given_arrays), range(9), backend="numba")
     weights = torch.ones(3, 50, dtype=torch.float64)
     gradient = chain.log_evidence_gradient(Chain(*given_arrays), weights, backend="numba")
-    monkeypatch.setattr(compiled, "_WORK_OF_A_THREAD", 1)
+    monkeypatch.setattr(groups, "WORK_OF_A_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     again = chain.forward_backward(Chain(*given_arrays), range(9), backend="numba")
     for one, other in zip(again[:3], alone, strict=False):
@@ -133,12 +132,12 @@ def test_paths_agree(seed):
 def test_the_argument_overrides_the_environment_and_that_the_rule(monkeypatch):
     transition = torch.eye(3)[None]
     monkeypatch.delenv(backends.VARIABLE, raising=False)
-    assert isinstance(backends.choose(transition), compiled.Compiled)
+    assert isinstance(backends.choose(transition), Compiled)
     assert isinstance(backends.choose(torch.empty(1, 2000, 2000)), Recursive)
     assert isinstance(backends.choose(transition.half()), Recursive)
     monkeypatch.setenv(backends.VARIABLE, "torch")
     assert isinstance(backends.choose(transition), Recursive)
-    assert isinstance(backends.choose(transition, "numba"), compiled.Compiled)
+    assert isinstance(backends.choose(transition, "numba"), Compiled)
     monkeypatch.setenv(backends.VARIABLE, "fortran")
     with pytest.raises(InvalidInput, match=r"unknown backend: expected one of auto, .*, triton, got 'fortran'"):
         backends.choose(transition)
@@ -250,7 +249,7 @@ def test_segments_of_the_text_change_no_gradient(monkeypatch):
     *parameters, ids = arrays(0, n_sequences=11, length=37)
     weights = torch.ones(2, 11, dtype=torch.float64)
     whole = chain.log_evidence_gradient(Chain(*parameters, ids), weights, backend="numba")
-    monkeypatch.setattr(compiled, "_SEGMENT_BYTES", 1)
+    monkeypatch.setattr(groups, "SEGMENT_BYTES", 1)
     cut = chain.log_evidence_gradient(Chain(*parameters, ids), weights, backend="numba")
     for one, other in zip(cut, whole, strict=True):
         assert_equal(one, other, 1e-12 * (1 + other.abs().max()))
@@ -300,7 +299,7 @@ def test_room_that_was_let_go_is_used_again():
 
 
 def test_threads_of_the_caller_share_threads_and_room(monkeypatch):
-    monkeypatch.setattr(compiled, "_WORK_OF_A_THREAD", 1)
+    monkeypatch.setattr(groups, "WORK_OF_A_THREAD", 1)
     monkeypatch.setattr(room, "SMALLEST_KEPT", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     given_arrays = [arrays(seed, n_sequences=40) for seed in range(8)]

@@ -7,7 +7,7 @@ from chains import arrays
 from comparisons import assert_equal
 
 from ppl_hmm.exact import chain
-from ppl_hmm.exact.backends import compiled
+from ppl_hmm.exact.backends.compiled import Compiled, groups
 from ppl_hmm.exact.recursion import Chain
 
 
@@ -27,17 +27,17 @@ def texts(seed, n_sequences, n_states, dtype):
 
 def both_ways(monkeypatch, *given):
     """Return what each of the passes finds."""
-    monkeypatch.setattr(compiled._Groups, "are_columns", True)
-    ours = compiled.Compiled().gradient(*given)
-    monkeypatch.setattr(compiled._Groups, "are_columns", False)
-    return ours, compiled.Compiled().gradient(*given)
+    monkeypatch.setattr(groups.Groups, "are_columns", True)
+    ours = Compiled().gradient(*given)
+    monkeypatch.setattr(groups.Groups, "are_columns", False)
+    return ours, Compiled().gradient(*given)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("segment_bytes", [1, 1 << 19])
 @pytest.mark.parametrize(("n_states", "n_sequences"), [(1, 3), (2, 8), (3, 11), (4, 17), (5, 40), (8, 9)])
 def test_columns_count_as_rows_do(n_states, n_sequences, segment_bytes, dtype, monkeypatch):
-    monkeypatch.setattr(compiled, "_SEGMENT_BYTES", segment_bytes)
+    monkeypatch.setattr(groups, "SEGMENT_BYTES", segment_bytes)
     given = texts(n_states, n_sequences, n_states, dtype)
     ours, rows = both_ways(monkeypatch, *given)
     counted, tolerance = given[1] != 0, 1e-11 if dtype == torch.float64 else 1e-3
@@ -52,9 +52,9 @@ def test_columns_count_as_rows_do(n_states, n_sequences, segment_bytes, dtype, m
 
 def test_columns_are_for_laws_of_half_a_vector():
     found, _, _ = texts(1, 3, 1, torch.float64)
-    assert compiled._Groups.of(found).are_columns
-    assert not compiled._Groups.of(found.sequences(slice(2))).are_columns
-    assert not compiled._Groups.of(texts(9, 3, 9, torch.float64)[0]).are_columns
+    assert groups.Groups.of(found).are_columns
+    assert not groups.Groups.of(found.sequences(slice(2))).are_columns
+    assert not groups.Groups.of(texts(9, 3, 9, torch.float64)[0]).are_columns
 
 
 def test_evidence_of_long_texts_leaves_the_range_of_floats(monkeypatch):

@@ -8,7 +8,7 @@ from comparisons import assert_equal
 from hypothesis import given, settings, strategies as st
 
 from ppl_hmm.exact import chain
-from ppl_hmm.exact.backends import compiled
+from ppl_hmm.exact.backends.compiled import Compiled, groups
 from ppl_hmm.exact.baum_welch import NEGLIGIBLE, most_likely_law
 from ppl_hmm.exact.recursion import Chain
 
@@ -101,12 +101,12 @@ def test_negligible_shares_become_zeros_and_what_is_never_used_stays(dtype):
 @pytest.mark.parametrize("n_states", [1, 2, 5, 8])
 def test_few_texts_of_few_states_count_as_many_do(n_states, dtype, monkeypatch):
     """One by one in registers, in segments whose lengths do not divide the text's; the others give them to a group."""
-    monkeypatch.setattr(compiled, "_SEGMENT_BYTES", 1)
+    monkeypatch.setattr(groups, "SEGMENT_BYTES", 1)
     texts, weights, lengths = ragged(n_states, n_models=3, n_sequences=2, length=150, n_states=n_states, dtype=dtype)
-    assert compiled._Groups.of(texts).is_narrow
+    assert groups.Groups.of(texts).is_narrow
     together = texts.with_ids(texts.ids.repeat(1, 2, 1)), weights.repeat(1, 2) / 2, lengths.repeat(1, 2)
-    assert not compiled._Groups.of(together[0]).is_narrow
-    ours, wide = (compiled.Compiled().gradient(*given) for given in ((texts, weights, lengths), together))
+    assert not groups.Groups.of(together[0]).is_narrow
+    ours, wide = (Compiled().gradient(*given) for given in ((texts, weights, lengths), together))
     tolerance = 1e-11 if dtype == torch.float64 else 1e-3
     np.testing.assert_allclose(ours[1], wide[1][:, :2], rtol=tolerance)
     for one, other in zip(ours[0], wide[0], strict=True):

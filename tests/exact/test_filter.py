@@ -9,7 +9,7 @@ from conftest import BACKENDS
 from hypothesis import given, settings, strategies as st
 
 from ppl_hmm.exact import backends, chain, predictive
-from ppl_hmm.exact.backends import compiled
+from ppl_hmm.exact.backends.compiled import groups
 from ppl_hmm.exact.recursion import Chain
 
 seeds = st.integers(0, 10_000)
@@ -117,7 +117,7 @@ def test_float32_stays_within_the_rounding_bound(n_states):
 def test_threads_change_nothing(monkeypatch):
     whole = Chain(*arrays(0, n_models=3, n_sequences=50))
     alone = predictive.filtered(whole, range(-1, 9), backend="numba")
-    monkeypatch.setattr(compiled, "_WORK_OF_A_THREAD", 1)
+    monkeypatch.setattr(groups, "WORK_OF_A_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     for one, other in zip(predictive.filtered(whole, range(-1, 9), backend="numba"), alone, strict=True):
         assert torch.equal(one, other)

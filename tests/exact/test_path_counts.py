@@ -75,12 +75,12 @@ def test_texts_near_underflow_are_counted(backend):
 
 
 def test_threads_change_nothing(monkeypatch):
-    from ppl_hmm.exact.backends import compiled
+    from ppl_hmm.exact.backends.compiled import groups
 
     chain = Chain(*arrays(1, n_models=3, n_sequences=50))
     lengths = torch.full((3, 50), 9)
     alone = draw_path_counts(chain, lengths, stream(0), backend="numba")
-    monkeypatch.setattr(compiled, "_WORK_OF_A_THREAD", 1)
+    monkeypatch.setattr(groups, "WORK_OF_A_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     again = draw_path_counts(chain, lengths, stream(0), backend="numba")
     assert torch.equal(alone[0], again[0])

@@ -271,6 +271,6 @@ def test_the_rule_does_not_ask_for_numba_in_vain(monkeypatch):
 
 
 def test_vectors_are_as_wide_as_the_registers_that_numba_compiles_for():
-    vectors = pytest.importorskip("ppl_hmm.exact.backends.compiled.vectors")
-    assert vectors.width("+sse4.2,+avx2,-avx512f") == vectors.width("") == 32
-    assert vectors.width("+avx2,+avx512f,+avx512bw") == 64
+    registers = pytest.importorskip("ppl_hmm.exact.backends.compiled.registers")
+    assert registers.width("+sse4.2,+avx2,-avx512f") == registers.width("") == 32
+    assert registers.width("+avx2,+avx512f,+avx512bw") == 64

@@ -1,42 +1,32 @@
 """The backend ``numba``: compiled loops on the CPU, in as many threads as torch would use.
 
 Sequences go in groups through vectors of the machine's width (:mod:`~ppl_hmm.exact.backends.compiled.vectors`),
-combined into steps of the recursions (``steps``), those into passes (``passes``, ``gradient``). Here arrays are padded
-to whole vectors, results are allocated, and groups are shared among threads.
+combined into steps of the recursions (``steps``), those into passes (``passes``, ``gradient``). Here results are
+allocated, and groups are shared among threads (``groups``).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ppl_hmm.exact.algebra import safe_log
-from ppl_hmm.exact.backends.compiled import passes, paths as compiled_paths, room, threads
+from ppl_hmm.exact.backends.compiled import passes, paths as compiled_paths
 from ppl_hmm.exact.backends.compiled.columns import PLACES, STATES_AT_ONCE, gradient_by_columns
 from ppl_hmm.exact.backends.compiled.gradient import gradient
+from ppl_hmm.exact.backends.compiled.groups import Groups, padded, panels
 from ppl_hmm.exact.backends.compiled.narrow import narrow_gradient
-from ppl_hmm.exact.backends.compiled.steps import FEW, TILE
-from ppl_hmm.exact.backends.compiled.threads import Result
-from ppl_hmm.exact.backends.compiled.vectors import lanes
+from ppl_hmm.exact.backends.compiled.registers import lanes
 from ppl_hmm.exact.backends.contract import Filtered, ForwardBackward, Gradient, Lost, Messages, Paths
 from ppl_hmm.exact.path_counts import PathCounts
 from ppl_hmm.exact.recursion import Chain
 from ppl_hmm.exact.underflow import smallest_total
-
-#: Sequences that take each step together where the transition leaves the nearest cache: they share what is read of it.
-_LARGEST_GROUP = 32
-_NEAREST_CACHE_BYTES = 1 << 14
-#: Bytes of predictions that the gradient keeps at a time, unless the square root of the length is more.
-_SEGMENT_BYTES = 1 << 19
-#: Multiplications that are worth another thread, whose start takes as long as a good part of a millisecond.
-_WORK_OF_A_THREAD = 1 << 23
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +35,7 @@ class Compiled:
 
     def evidence(self, chain: Chain) -> tuple[Tensor, Lost]:
         """Return log P(x)."""
-        groups = _Groups.of(chain)
+        groups = Groups.of(chain)
         lost, evidence = groups.none_lost(), groups.empty()
         start, arrays = groups.start(chain), (groups.table, groups.ids, groups.floor)
 
@@ -57,7 +47,7 @@ class Compiled:
 
     def smooth(self, chain: Chain, positions: Sequence[int], own_token: bool) -> tuple[ForwardBackward, Lost]:
         """Return marginals, or cavities, at positions."""
-        groups, n_states = _Groups.of(chain), chain.initial.shape[-1]
+        groups, n_states = Groups.of(chain), chain.initial.shape[-1]
         lost, evidence, law_of_start = groups.none_lost(), groups.empty(), groups.empty(1, n_states)
         marginals = groups.empty(len(positions), n_states)
         log_contexts = groups.empty(0 if own_token else len(positions))
@@ -76,7 +66,7 @@ class Compiled:
 
     def filter(self, chain: Chain, positions: Sequence[int]) -> tuple[Filtered, Lost]:
         """Return laws of the state given the rows up to positions."""
-        groups = _Groups.of(chain)
+        groups = Groups.of(chain)
         slots = _slots(positions, chain.ids.shape[-1])
         lost = groups.none_lost()
         results = (groups.empty(len(positions), chain.table.shape[-1]), groups.empty(len(positions)), lost)
@@ -91,7 +81,7 @@ class Compiled:
 
     def messages(self, chain: Chain, positions: Sequence[int]) -> tuple[Messages, Lost]:
         """Return backward messages after positions."""
-        groups = _Groups.of(chain)
+        groups = Groups.of(chain)
         slots = _slots(positions, chain.ids.shape[-1])
         lost = groups.none_lost()
         results = (groups.empty(len(positions), chain.table.shape[-1]), groups.empty(len(positions)), lost)
@@ -109,7 +99,7 @@ class Compiled:
         self, chain: Chain, weights: Tensor, lengths: Tensor | None = None
     ) -> tuple[Gradient, Tensor, Lost]:
         """Return expected counts over parameters, and log P(x); memory O(√T·K) for each of a few sequences."""
-        groups, dtype = _Groups.of(chain), chain.table.dtype
+        groups, dtype = Groups.of(chain), chain.table.dtype
         lost, counted, start = groups.none_lost(), weights.contiguous().numpy(), groups.start(chain)
         ends = np.full(lost.shape, chain.ids.shape[-1]) if lengths is None else lengths.contiguous().numpy()
         texts, log_evidence = (groups.ids, ends, groups.floor, smallest_total(dtype)), groups.empty()
@@ -140,9 +130,9 @@ class Compiled:
 
     def best_path(self, chain: Chain) -> Paths:
         """Return the best path of each sequence."""
-        groups, nothing, ids = _Groups.of(chain), -torch.inf, chain.ids
+        groups, nothing, ids = Groups.of(chain), -torch.inf, chain.ids
         start, forth, rows = (safe_log(array).numpy() for array in chain.parameters)
-        back, rows = _panels(forth.swapaxes(1, 2), nothing), _padded(rows, nothing)
+        back, rows = panels(forth.swapaxes(1, 2), nothing), padded(rows, nothing)
         paths = np.empty((*ids.shape[:2], 1, 1 + ids.shape[-1]), np.int64)
 
         def part(first: int, last: int) -> None:
@@ -154,7 +144,7 @@ class Compiled:
 
     def sample_paths(self, chain: Chain, n_draws: int, generator: torch.Generator) -> tuple[Paths, Lost]:
         """Return draws from P(H₀..H_T | x)."""
-        groups, ids = _Groups.of(chain), chain.ids
+        groups, ids = Groups.of(chain), chain.ids
         shape, lost = (*ids.shape[:2], n_draws), groups.none_lost()
         uniforms = _uniforms(1 + ids.shape[-1], shape, groups.table.dtype, generator)
         paths = np.empty((*shape, 1 + ids.shape[-1]), np.int64)
@@ -174,10 +164,10 @@ class Compiled:
         self, chain: Chain, lengths: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, PathCounts, Lost]:
         """Return log P(x), and the counts of one path drawn for each text; memory O(T·K) for each of a few."""
-        groups, shape = _Groups.of(chain), chain.ids.shape
+        groups, shape = Groups.of(chain), chain.ids.shape
         lost, log_evidence, ends = groups.none_lost(), groups.empty(), lengths.contiguous().numpy()
         uniforms = _uniforms(1 + shape[-1], (*shape[:2], 1), groups.table.dtype, generator)
-        parameters = (groups.start(chain), _padded(chain.transition.numpy()), groups.back, groups.table)
+        parameters = (groups.start(chain), padded(chain.transition.numpy()), groups.back, groups.table)
         texts = (groups.ids, ends, groups.floor, smallest_total(chain.table.dtype), uniforms)
 
         def part(first: int, last: int) -> list[np.ndarray]:
@@ -189,111 +179,6 @@ class Compiled:
         counted = (functools.reduce(np.add, each) for each in zip(*groups.share(part, 2, 1), strict=True))
         counts = PathCounts(*(torch.from_numpy(each).to(chain.table.dtype) for each in counted))
         return torch.from_numpy(log_evidence), counts, torch.from_numpy(lost)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Groups:
-    """Parameters padded to whole vectors, and the work on them cut into groups of sequences."""
-
-    forth: np.ndarray  # A in panels (P,N,K,W)
-    back: np.ndarray  # Aᵀ in panels
-    table: np.ndarray  # (P,R,K)
-    ids: np.ndarray  # (P,B,T)
-    floor: np.ndarray  # (P,)
-
-    @classmethod
-    def of(cls, chain: Chain) -> _Groups:
-        moves, rows = chain.transition.detach().numpy(), _padded(chain.table.detach().numpy())
-        forth = _panels(moves)
-        floor = np.empty(len(rows), rows.dtype)
-        passes.floors(forth, rows, np.finfo(rows.dtype).tiny, floor)
-        return cls(forth, _panels(moves.swapaxes(1, 2)), rows, chain.ids.contiguous().numpy(), floor)
-
-    @staticmethod
-    def start(chain: Chain) -> np.ndarray:
-        """Return the initial law (P,K), padded."""
-        return _padded(chain.initial.detach().numpy())
-
-    def none_lost(self) -> np.ndarray:
-        """Return False for each sequence."""
-        return np.zeros(self.ids.shape[:2], bool)
-
-    def empty(self, *shape: int) -> np.ndarray:
-        """Return room for a result of each sequence."""
-        return room.empty((*self.ids.shape[:2], *shape), self.table.dtype)
-
-    @property
-    def square(self) -> tuple[int, int]:
-        """(K,K), padded: rows to whole tiles, columns to whole vectors."""
-        return TILE * math.ceil(self.forth.shape[2] / TILE), self.table.shape[2]
-
-    def work(self, n_planes: int, group_size: int | None = None) -> np.ndarray:
-        """Return room for the laws of a group, several times."""
-        return self._aligned(n_planes, group_size or self.group_size, self.table.shape[-1])
-
-    def works(self, *n_planes: int, shape: tuple[int, int] | None = None) -> list[np.ndarray]:
-        """Return several rooms for laws of a group, or for planes of another shape, at the cost of one."""
-        whole = self._aligned(sum(n_planes), *(shape or (self.group_size, self.table.shape[-1])))
-        ends = itertools.accumulate(n_planes)
-        return [whole[end - n : end] for n, end in zip(n_planes, ends, strict=True)]
-
-    def square_work(self) -> np.ndarray:
-        """Return room for one (K,K) array."""
-        return self._aligned(*self.square)
-
-    def _aligned(self, *shape: int) -> np.ndarray:
-        """Return zeros that start where a cache line does. Not torch's: it would wake its threads to fill them."""
-        size, line = math.prod(shape) * self.table.itemsize, 64
-        zeros = np.zeros(size + line, np.uint8)
-        start = -zeros.__array_interface__["data"][0] % line
-        return zeros[start : start + size].view(self.table.dtype).reshape(shape)
-
-    @property
-    def group_size(self) -> int:
-        """How many sequences take each step together."""
-        if self.ids.shape[1] <= FEW:
-            return self.ids.shape[1]
-        if self.forth[0].nbytes <= _NEAREST_CACHE_BYTES or self.ids.shape[1] <= TILE:
-            return TILE
-        per_thread = math.ceil(self.ids.shape[1] / torch.get_num_threads())
-        return min(_LARGEST_GROUP, TILE * math.ceil(per_thread / TILE))
-
-    @property
-    def is_narrow(self) -> bool:
-        """Whether few texts share laws that fit one vector: then each is fastest alone."""
-        return self.ids.shape[1] <= FEW and self.forth.shape[1] == 1
-
-    @property
-    def are_columns(self) -> bool:
-        """Whether laws leave half of a vector empty or more: then as many texts as it holds are fastest together."""
-        return self.ids.shape[1] > FEW and 2 * self.forth.shape[2] <= lanes(self.table)
-
-    def segment_length(self) -> int:
-        """Return how many steps of a group's predictions are kept at a time."""
-        one_step = self.group_size * self.table[0, 0].nbytes
-        return min(self.ids.shape[2], max(_SEGMENT_BYTES // one_step, math.isqrt(self.ids.shape[2] - 1) + 1))
-
-    def share(
-        self,
-        part: Callable[[int, int], Result],
-        n_products: int,
-        parts_per_thread: int = 4,
-        group_size: int | None = None,
-    ) -> list[Result]:
-        """Compute all groups, a part at a time, in threads where there is enough work; return the parts' results.
-
-        A step of a sequence takes about as long as ``n_products`` products of a law and a matrix.
-        """
-        n_models, n_sequences, length = self.ids.shape
-        group_size = group_size or self.group_size
-        n_groups = n_models * math.ceil(n_sequences / group_size)
-        work = n_groups * group_size * length * math.prod(self.square) * n_products
-        n_threads = max(1, min(torch.get_num_threads(), n_groups, work // _WORK_OF_A_THREAD))
-        if n_threads == 1:
-            return [part(0, n_groups)]
-        n_parts = min(n_groups, n_threads * parts_per_thread)
-        cuts = [n_groups * i // n_parts for i in range(n_parts + 1)]
-        return threads.share(part, list(itertools.pairwise(cuts)), n_threads)
 
 
 def _slots(positions: Sequence[int], length: int) -> np.ndarray:
@@ -312,18 +197,3 @@ def _uniforms(n_steps: int, shape: tuple[int, ...], dtype: np.dtype, generator: 
     for each in torch.from_numpy(uniforms):
         torch.rand(*shape, generator=generator, out=each, device="cpu")
     return uniforms
-
-
-def _padded(array: np.ndarray, value: float = 0.0) -> np.ndarray:
-    """Return an array (…,K) padded with states of no weight, to a whole number of vectors and of tiles."""
-    n_states, whole = array.shape[-1], max(TILE, lanes(array))
-    padded = np.empty((*array.shape[:-1], whole * math.ceil(n_states / whole)), array.dtype)
-    padded.fill(value)
-    padded[..., :n_states] = array
-    return padded
-
-
-def _panels(matrix: np.ndarray, value: float = 0.0) -> np.ndarray:
-    """Return matrices (P,K,K) as panels (P,N,K,W) of one vector of columns each; only columns are padded."""
-    whole = _padded(matrix, value)
-    return np.ascontiguousarray(whole.reshape(*whole.shape[:2], -1, lanes(whole)).swapaxes(1, 2))

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppl_hmm.exact.backends.compiled.compiling import compiled, inlined
 from ppl_hmm.exact.backends.compiled.passes import group
+from ppl_hmm.exact.backends.compiled.registers import lanes
 from ppl_hmm.exact.backends.compiled.vectors import (
     add_to,
     any_below,
-    compiled,
     entry,
     fill,
     fma,
-    inlined,
-    lanes,
     load,
     multiply_add,
     plus,

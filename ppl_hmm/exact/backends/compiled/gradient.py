@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppl_hmm.exact.backends.compiled.compiling import compiled, inlined
 from ppl_hmm.exact.backends.compiled.passes import group, log_of
+from ppl_hmm.exact.backends.compiled.registers import lanes
 from ppl_hmm.exact.backends.compiled.steps import (
     add_outer,
     advance,
@@ -16,18 +18,7 @@ from ppl_hmm.exact.backends.compiled.steps import (
     start_from_ones,
     weigh,
 )
-from ppl_hmm.exact.backends.compiled.vectors import (
-    accumulate,
-    any_below,
-    compiled,
-    entry,
-    fill,
-    inlined,
-    lanes,
-    load,
-    store,
-    times,
-)
+from ppl_hmm.exact.backends.compiled.vectors import accumulate, any_below, entry, fill, load, store, times
 
 
 @compiled

@@ -10,7 +10,7 @@ import math
 
 from llvmlite import ir
 
-from ppl_hmm.exact.backends.compiled.vectors import instruction
+from ppl_hmm.exact.backends.compiled.compiling import instruction
 
 _TERMS = 11  # the next one is below a rounding: 0.172²² / 23 < 2⁻⁵³
 _ROOT_OF_HALF = 0x3FE6A09E667F3BCD  # the bits of √½

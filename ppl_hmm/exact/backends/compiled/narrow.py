@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppl_hmm.exact.backends.compiled.compiling import compiled, inlined
 from ppl_hmm.exact.backends.compiled.gradient import flush
 from ppl_hmm.exact.backends.compiled.passes import group
 from ppl_hmm.exact.backends.compiled.vectors import (
     accumulate,
     any_below,
-    compiled,
     entry,
     fill,
     fma,
-    inlined,
     load,
     smaller_positive,
     store,

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from ppl_hmm.exact import underflow
+from ppl_hmm.exact.backends.compiled.compiling import compiled, inlined
+from ppl_hmm.exact.backends.compiled.registers import lanes
 from ppl_hmm.exact.backends.compiled.steps import (
     advance,
     combine,
@@ -26,11 +28,8 @@ from ppl_hmm.exact.backends.compiled.steps import (
 )
 from ppl_hmm.exact.backends.compiled.vectors import (
     any_below,
-    compiled,
     entry,
     fill,
-    inlined,
-    lanes,
     larger,
     largest,
     load,

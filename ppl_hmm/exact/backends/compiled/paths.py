@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppl_hmm.exact.backends.compiled.compiling import compiled, inlined
 from ppl_hmm.exact.backends.compiled.passes import group, log_of
+from ppl_hmm.exact.backends.compiled.registers import lanes
 from ppl_hmm.exact.backends.compiled.steps import (
     advance,
     count,
@@ -18,12 +20,9 @@ from ppl_hmm.exact.backends.compiled.steps import (
 )
 from ppl_hmm.exact.backends.compiled.vectors import (
     any_below,
-    compiled,
     count_up_to,
     entry,
     fill,
-    inlined,
-    lanes,
     larger,
     largest,
     last as last_of,

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ppl_hmm.exact.backends.compiled.compiling import inlined
 from ppl_hmm.exact.backends.compiled.logarithms import log
+from ppl_hmm.exact.backends.compiled.registers import lanes
 from ppl_hmm.exact.backends.compiled.vectors import (
     entry,
     fill,
     fma,
-    inlined,
-    lanes,
     load,
     load_first,
     plus,

@@ -1,81 +1,21 @@
 """Vectors of the machine's width as values in compiled loops.
 
-A :class:`Vector` holds as many neighbouring entries of an array as one register does. Loops written with them are
-fused and stay in registers, whatever the number of states. Each function below is one instruction or a few; all work
-inside functions compiled by :func:`compiled` only.
+A :class:`~ppl_hmm.exact.backends.compiled.registers.Vector` holds as many neighbouring entries of an array as one
+register does. Loops written with them are fused and stay in registers, whatever the number of states. Each function
+below is one instruction or a few; all work inside compiled functions only.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils, config
-from numba.core.codegen import get_host_cpu_features
-from numba.extending import intrinsic, models, overload, register_model
+from numba import types
 
-from ppl_hmm.exact.backends.compiled import disk
-
-
-def width(features: str | None) -> int:
-    """Return the bytes of a register of a processor with these features, those of this machine if None."""
-    known = get_host_cpu_features() if features is None else features
-    return 64 if "+avx512f" in known.split(",") else 32
-
-
-#: Bytes of a register of the processor that numba compiles for; the environment may name one by NUMBA_CPU_FEATURES.
-WIDTH = width(config.CPU_FEATURES)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call with each kind of argument, and keep the machine code on disk where that is possible.
-
-    Numba notices an edit of the function's own file, not of another file whose functions it calls: ``make clean`` after
-    editing those.
-    """
-    # What tests wrap around functions to check shapes is not for the compiler.
-    dispatcher = njit(nogil=True)(inspect.unwrap(function))
-    disk.keep(dispatcher)
-    return dispatcher
-
-
-def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile as part of the compiled functions that call it: a call would cost more than its work."""
-    return njit(nogil=True, forceinline=True)(inspect.unwrap(function))
-
-
-def instruction(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function that writes LLVM instructions callable, without its first argument, from compiled functions."""
-    return intrinsic(function)
-
-
-class Vector(types.Type):
-    """Numba's type of a register of numbers."""
-
-    def __init__(self, dtype: types.Float) -> None:
-        self.dtype = dtype
-        self.lanes = WIDTH // (dtype.bitwidth // 8)
-        super().__init__(f"Vector({dtype} x {self.lanes})")
-
-
-@register_model(Vector)
-class _VectorModel(models.PrimitiveModel):
-    def __init__(self, manager, vector):
-        super().__init__(manager, vector, ir.VectorType(manager.lookup(vector.dtype).get_data_type(), vector.lanes))
-
-
-def lanes(array):
-    """Return how many entries of the array one vector holds."""
-    return WIDTH // array.itemsize
-
-
-@overload(lanes)
-def _lanes(array):
-    number = Vector(array.dtype).lanes
-    return lambda array: number
+from ppl_hmm.exact.backends.compiled.compiling import instruction
+from ppl_hmm.exact.backends.compiled.llvm import address, call, first, itemsize, spread, zeros
+from ppl_hmm.exact.backends.compiled.registers import Vector
 
 
 @instruction
@@ -85,8 +25,8 @@ def load(typing, array, index):
 
     def generate(context, builder, signature, arguments):
         value = context.get_value_type(vector)
-        pointer = _address(context, builder, signature, arguments, value)
-        return builder.load(pointer, align=_itemsize(array), typ=value)
+        pointer = address(context, builder, signature, arguments, value)
+        return builder.load(pointer, align=itemsize(array), typ=value)
 
     return vector(array, index), generate
 
@@ -97,7 +37,7 @@ def entry(typing, array, index):
 
     def generate(context, builder, signature, arguments):
         value = context.get_value_type(array.dtype)
-        return builder.load(_address(context, builder, signature, arguments, value), typ=value)
+        return builder.load(address(context, builder, signature, arguments, value), typ=value)
 
     return array.dtype(array, index), generate
 
@@ -107,8 +47,8 @@ def store(typing, array, index, vector):
     """Write the vector to the array from ``index`` on."""
 
     def generate(context, builder, signature, arguments):
-        pointer = _address(context, builder, signature, arguments, arguments[2].type)
-        builder.store(arguments[2], pointer, align=_itemsize(array))
+        pointer = address(context, builder, signature, arguments, arguments[2].type)
+        builder.store(arguments[2], pointer, align=itemsize(array))
         return context.get_dummy_value()
 
     return types.none(array, index, vector), generate
@@ -119,7 +59,7 @@ def put(typing, array, index, number):
     """Write one entry, as ``array[index] = number`` does with more ado."""
 
     def generate(context, builder, signature, arguments):
-        builder.store(arguments[2], _address(context, builder, signature, arguments, arguments[2].type))
+        builder.store(arguments[2], address(context, builder, signature, arguments, arguments[2].type))
         return context.get_dummy_value()
 
     return types.none(array, index, array.dtype), generate
@@ -130,7 +70,7 @@ def add_to(typing, array, index, number):
     """Add a number to one entry."""
 
     def generate(context, builder, signature, arguments):
-        pointer = _address(context, builder, signature, arguments, arguments[2].type)
+        pointer = address(context, builder, signature, arguments, arguments[2].type)
         value = builder.load(pointer, typ=arguments[2].type)
         builder.store(builder.fadd(value, arguments[2]), pointer)
         return context.get_dummy_value()
@@ -145,9 +85,9 @@ def load_first(typing, array, index, count):
 
     def generate(context, builder, signature, arguments):
         value = context.get_value_type(vector)
-        pointer = _address(context, builder, signature, arguments, value)
-        mask = _first(builder, value, arguments[2])
-        return _call(builder, "masked.load", value, [pointer, mask, _zeros(value)], suffix=".p0")
+        pointer = address(context, builder, signature, arguments, value)
+        mask = first(builder, value, arguments[2])
+        return call(builder, "masked.load", value, [pointer, mask, zeros(value)], suffix=".p0")
 
     return vector(array, index, types.int64), generate
 
@@ -158,9 +98,9 @@ def store_first(typing, array, index, vector, count):
 
     def generate(context, builder, signature, arguments):
         value = arguments[2]
-        pointer = _address(context, builder, signature, arguments, value.type)
-        mask = _first(builder, value.type, arguments[3])
-        _call(builder, "masked.store", ir.VoidType(), [value, pointer, mask], suffix=".p0", of=value.type)
+        pointer = address(context, builder, signature, arguments, value.type)
+        mask = first(builder, value.type, arguments[3])
+        call(builder, "masked.store", ir.VoidType(), [value, pointer, mask], suffix=".p0", of=value.type)
         return context.get_dummy_value()
 
     return types.none(array, index, vector, types.int64), generate
@@ -172,10 +112,10 @@ def accumulate(typing, array, index, vector):
 
     def generate(context, builder, signature, arguments):
         wide = ir.VectorType(context.get_value_type(array.dtype), vector.lanes)
-        pointer = _address(context, builder, signature, arguments, wide)
+        pointer = address(context, builder, signature, arguments, wide)
         value = arguments[2] if array.dtype == vector.dtype else builder.fpext(arguments[2], wide)
-        total = builder.fadd(builder.load(pointer, align=_itemsize(array), typ=wide), value)
-        builder.store(total, pointer, align=_itemsize(array))
+        total = builder.fadd(builder.load(pointer, align=itemsize(array), typ=wide), value)
+        builder.store(total, pointer, align=itemsize(array))
         return context.get_dummy_value()
 
     return types.none(array, index, vector), generate
@@ -187,7 +127,7 @@ def fill(typing, array, number):
     vector = Vector(array.dtype)
 
     def generate(context, builder, signature, arguments):
-        return _spread(builder, arguments[1], context.get_value_type(vector))
+        return spread(builder, arguments[1], context.get_value_type(vector))
 
     return vector(array, array.dtype), generate
 
@@ -198,7 +138,7 @@ def fma(typing, number, vector, total):
 
     def generate(context, builder, signature, arguments):
         number, factor, total = arguments
-        return _call(builder, "fmuladd", factor.type, [_spread(builder, number, factor.type), factor, total])
+        return call(builder, "fmuladd", factor.type, [spread(builder, number, factor.type), factor, total])
 
     return vector(vector.dtype, vector, vector), generate
 
@@ -208,7 +148,7 @@ def multiply_add(typing, left, right, total):
     """Return total + left · right."""
 
     def generate(context, builder, signature, arguments):
-        return _call(builder, "fmuladd", arguments[0].type, arguments)
+        return call(builder, "fmuladd", arguments[0].type, arguments)
 
     return left(left, left, left), generate
 
@@ -225,12 +165,12 @@ def _elementwise(operation: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _quotient(builder, left, right):
-    positive = builder.fcmp_ordered(">", right, _zeros(right.type))
-    return builder.select(positive, builder.fdiv(left, right), _zeros(right.type))
+    positive = builder.fcmp_ordered(">", right, zeros(right.type))
+    return builder.select(positive, builder.fdiv(left, right), zeros(right.type))
 
 
 def _smaller_positive(builder, left, right):
-    positive = builder.fcmp_ordered(">", right, _zeros(right.type))
+    positive = builder.fcmp_ordered(">", right, zeros(right.type))
     return builder.select(
         builder.and_(positive, builder.fcmp_ordered("<", right, left)),
         right,
@@ -264,7 +204,7 @@ def total(typing, vector):
     def generate(context, builder, signature, arguments):
         (value,) = arguments
         zero = ir.Constant(value.type.element, -0.0)
-        return _call(
+        return call(
             builder, "vector.reduce.fadd", value.type.element, [zero, value], of=value.type, fastmath=("reassoc",)
         )
 
@@ -277,7 +217,7 @@ def largest(typing, vector):
 
     def generate(context, builder, signature, arguments):
         (value,) = arguments
-        return _call(builder, "vector.reduce.fmax", value.type.element, [value], of=value.type)
+        return call(builder, "vector.reduce.fmax", value.type.element, [value], of=value.type)
 
     return vector.dtype(vector), generate
 
@@ -288,7 +228,7 @@ def smallest(typing, vector):
 
     def generate(context, builder, signature, arguments):
         (value,) = arguments
-        return _call(builder, "vector.reduce.fmin", value.type.element, [value], of=value.type)
+        return call(builder, "vector.reduce.fmin", value.type.element, [value], of=value.type)
 
     return vector.dtype(vector), generate
 
@@ -299,7 +239,7 @@ def any_below(typing, vector, number):
 
     def generate(context, builder, signature, arguments):
         value, number = arguments
-        below = builder.fcmp_ordered("<", value, _spread(builder, number, value.type))
+        below = builder.fcmp_ordered("<", value, spread(builder, number, value.type))
         bits = builder.bitcast(below, ir.IntType(value.type.count))
         return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
 
@@ -316,7 +256,7 @@ def partial_sums(typing, vector):
         for shift in (1 << power for power in range(count.bit_length() - 1)):
             places = [count + lane if lane < shift else lane - shift for lane in range(count)]
             mask = ir.Constant(ir.VectorType(ir.IntType(32), count), places)
-            value = builder.fadd(value, builder.shuffle_vector(value, _zeros(value.type), mask))
+            value = builder.fadd(value, builder.shuffle_vector(value, zeros(value.type), mask))
         return value
 
     return vector(vector), generate
@@ -339,47 +279,8 @@ def count_up_to(typing, vector, number):
 
     def generate(context, builder, signature, arguments):
         value, number = arguments
-        chosen = builder.fcmp_ordered("<=", value, _spread(builder, number, value.type))
+        chosen = builder.fcmp_ordered("<=", value, spread(builder, number, value.type))
         bits = builder.bitcast(chosen, ir.IntType(value.type.count))
         return builder.zext(builder.ctpop(bits), ir.IntType(64))
 
     return types.int64(vector, vector.dtype), generate
-
-
-def _address(context, builder, signature, arguments, vector):
-    """Return the address of ``array[index]``, the first two arguments, as that of a vector."""
-    array_type = signature.args[0]
-    array = context.make_array(array_type)(context, builder, arguments[0])
-    index = cgutils.unpack_tuple(builder, arguments[1], array_type.ndim)
-    pointer = cgutils.get_item_pointer(context, builder, array_type, array, index)
-    return builder.bitcast(pointer, vector.as_pointer())
-
-
-def _itemsize(array):
-    return array.dtype.bitwidth // 8
-
-
-def _call(builder, name, result, arguments, suffix="", of=None, fastmath=()):
-    """Call LLVM's function of this name for vectors like ``of``."""
-    of = of or result
-    bits = 32 if of.element == ir.FloatType() else 64
-    signature = ir.FunctionType(result, [argument.type for argument in arguments])
-    full_name = f"llvm.{name}.v{of.count}f{bits}{suffix}"
-    function = cgutils.get_or_insert_function(builder.module, signature, full_name)
-    return builder.call(function, arguments, fastmath=fastmath)
-
-
-def _spread(builder, number, vector):
-    undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, _zeros(ir.VectorType(ir.IntType(32), vector.count)))
-
-
-def _first(builder, vector, count):
-    """Return the mask of the first ``count`` lanes."""
-    numbers = ir.VectorType(ir.IntType(64), vector.count)
-    return builder.icmp_signed("<", ir.Constant(numbers, list(range(vector.count))), _spread(builder, count, numbers))
-
-
-def _zeros(vector):
-    return ir.Constant(vector, None)
