@@ -19,7 +19,7 @@ with ℓ(·, v) the hinge loss of :mod:`ppl_hmm.recoverability.natural`, and 2ε
 loss have another law. As vᵀs = (Φv)ᵀf + vᵀβ, the head is one on the *features* with an intercept: where cross-entropy
 promises linear heads on conditional means Φĝ, the quadratic loss promises them on f itself.
 
-- The constant is sharp. If no margin y_i vᵀg_i exceeds one, s_i = g_i − y_i√(2ε_Φ)·v/‖v‖₂ attains (3).
+- The constant is sharp. If no margin y_i vᵀg_i exceeds one, s_i = β + Π(g_i − β) − y_i√(2ε_Φ)·v/‖v‖₂ attains (3).
 - Sizes are Euclidean as the loss is, and ε_Φ is a square of probabilities, not nats. With ‖v‖_∞ as B the bound would
   have a further factor √V, which v = ±B needs.
 - ε_Φ is the excess over the best *features*. The distance of the scores from the laws, ½ mean ‖s_i − g_i‖², is larger

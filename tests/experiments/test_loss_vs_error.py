@@ -97,7 +97,8 @@ def test_the_command_shows_what_is_computed(tree, out, monkeypatch, capsys):
     assert not ended.value.code
     text = capsys.readouterr().out
     assert "…" not in text
-    assert all(name in text for name in ("completion, z", "tokens", "quad", "natural, Φp", "transfer"))
+    assert all(name in text for name in ("completion, z", "cross-entropy", "quadratic loss", "natural, f", "transfer"))
+    assert "tokens" not in text.replace("excess of the tokens", "")
     assert len(drawn["loss-vs-error"].axes) == 8
 
 
