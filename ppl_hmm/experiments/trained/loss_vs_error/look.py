@@ -141,16 +141,13 @@ def _draw(axes: Axes, panel: xr.Dataset, least: float) -> None:
         error = panel[schema.ERROR].sel({schema.FEATURES: name}).clip(min=least)
         axes.scatter(*_flat(excess, error), s=6, color=colour, marker=marker, alpha=0.25, linewidth=0)
         axes.plot(*_means(excess, error), color=colour, marker=marker, markersize=4, linewidth=1.2, label=_NAMES[name])
-    natural = panel[schema.NATURAL_BOUND].sel({schema.HEADS_OF: schema.ANY_HEAD})
+    natural, of_layer = (panel.sel({schema.HEADS_OF: each}) for each in (schema.ANY_HEAD, schema.HEAD_OF_LAYER))
     lines = {
-        "natural bound τ + B√(2ε)": (natural, "black", "-"),
+        "natural bound τ + B√(2ε)": (natural[schema.NATURAL_BOUND], "black", "-"),
+        "natural bound of the last layer": (of_layer[schema.NATURAL_BOUND], "black", ":"),
         "transfer bound": (panel[schema.TRANSFER_BOUND], PURPLE, "-"),
         "error of the transferred head": (panel[schema.TRANSFER_ERROR], PURPLE, "--"),
-        "error of the natural head": (
-            panel[schema.NATURAL_ERROR].sel({schema.HEADS_OF: schema.ANY_HEAD}),
-            "black",
-            "--",
-        ),
+        "error of the natural head": (natural[schema.NATURAL_ERROR], "black", "--"),
     }
     for label, (column, colour, style) in lines.items():
         axes.plot(*_means(excess, column.clip(min=least)), color=colour, linestyle=style, linewidth=1, label=label)
