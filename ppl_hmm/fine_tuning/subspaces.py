@@ -24,8 +24,10 @@ class LowRank:
     """Updates B·A of rank r of each matrix, as in LoRA: A (r,in) is fixed and B (out,r) is tuned from 0.
 
     Entries of A are normal of variance 1/r, so that the kernel is right on average. In LoRA A is tuned, too, but its
-    gradient is zero where B is: at the start, where the kernel is taken, that of B is all. Tables of embeddings are
-    left as they are unless ``embeddings``. Source: Hu et al. (2022), LoRA, §4.1.
+    gradient is zero where B is: at the start, where the kernel is taken, that of B is all. The gates of a recurrent
+    layer, and the query, key and value of ``nn.MultiheadAttention``, are matrices of their own, each with its own A,
+    though torch stores them stacked in one parameter. Tables of embeddings are left as they are unless ``embeddings``.
+    Source: Hu et al. (2022), LoRA, §4.1.
 
     Examples
     --------
@@ -48,10 +50,14 @@ class LowRank:
             if parameter.ndim == 2 and name not in left_out
         }
         theta, stream = _detached(matrices, "parameters of rank r"), generator(self.seed, "low rank")
-        inward = {name: _normal((rank, matrix.shape[1]), rank, stream, matrix) for name, matrix in theta.items()}
+        n_stacked = _stacked(network)
+        inward = {
+            name: _normal((n_stacked.get(name, 1), rank, matrix.shape[1]), rank, stream, matrix)
+            for name, matrix in theta.items()
+        }
 
         def parameters(z: Tensors) -> Tensors:
-            return {name: matrix + z[name] @ inward[name] for name, matrix in theta.items()}
+            return {name: matrix + _update(z[name], inward[name]) for name, matrix in theta.items()}
 
         start = {name: matrix.new_zeros(len(matrix), rank) for name, matrix in theta.items()}
         return Subspace(start, parameters, _size(theta))
@@ -155,6 +161,23 @@ def _embeddings(network: nn.Module) -> set[str]:
     """Return the names of tables of embeddings."""
     of = {id(module.weight) for module in network.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))}
     return {name for name, parameter in network.named_parameters() if id(parameter) in of}
+
+
+def _stacked(network: nn.Module) -> dict[str, int]:
+    """Return how many matrices a parameter stacks, by name: gates of recurrent layers; query, key and value."""
+    of: dict[int, int] = {}
+    for module in network.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            if isinstance(module, (nn.RNNBase, nn.RNNCellBase)) and name.startswith(("weight_ih", "weight_hh")):
+                of[id(weight)] = len(weight) // module.hidden_size
+            elif isinstance(module, nn.MultiheadAttention) and name == "in_proj_weight":
+                of[id(weight)] = 3
+    return {name: of[id(parameter)] for name, parameter in network.named_parameters() if id(parameter) in of}
+
+
+def _update(outward: Tensor, inward: Tensor) -> Tensor:
+    """Return the products B·A (N·out,in), stacked, of outward (N·out,r) and inward (N,r,in) matrices."""
+    return (outward.unflatten(0, (len(inward), -1)) @ inward).flatten(0, 1)
 
 
 def _detached(parameters: Mapping[str, Tensor], what: str) -> Tensors:

@@ -50,6 +50,8 @@ class CausalTransformer(TrainedCausalLM):
     torch.Size([1, 4, 4])
     """
 
+    warm_up = 0.1  # as of the masked one
+
     def __init__(
         self, vocabulary_size: int, width: int = 64, layers: int = 2, heads: int = 2, longest: int = 512, *, seed: Seed
     ) -> None:

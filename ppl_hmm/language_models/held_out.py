@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ppl_hmm import schema
 from ppl_hmm.base.randomness import generator
-from ppl_hmm.base.tokens import MASK
 from ppl_hmm.language_models.corpora import Corpus
 from ppl_hmm.language_models.objectives import cross_entropy, token_laws
 from ppl_hmm.language_models.trained import Example, TrainedLM
@@ -21,20 +20,17 @@ class HeldOut(NamedTuple):
     tokens: Tensor  # (B,T)
     example: Example
     optimum: Tensor | None  # (B,T,V)
-    probe: Tensor  # (B,T): the text with the token at the read position hidden
-    optimum_at_probe: Tensor | None  # (B,V)
+    best_read: Tensor | None  # (B,V): the best laws at the read position
 
     @classmethod
     def of(cls, lm: TrainedLM, corpus: Corpus, seed: int) -> HeldOut:
         """Return what a language model is measured on all along its training."""
         tokens = corpus.held_out
         example = lm.example(tokens, generator(seed, "held-out masks"))
-        probe = tokens.clone()
-        probe[:, lm.read_position] = MASK
         if corpus.model is None:
-            return cls(tokens, example, None, probe, None)
-        at_probe = lm.optimum(corpus.model, probe)[:, lm.read_position]
-        return cls(tokens, example, lm.optimum(corpus.model, example.read), probe, at_probe)
+            return cls(tokens, example, None, None)
+        best_read = lm.optimum(corpus.model, tokens)[:, lm.read_position]
+        return cls(tokens, example, lm.optimum(corpus.model, example.read), best_read)
 
     @torch.no_grad()
     def measured(self, lm: TrainedLM) -> dict[str, float]:
@@ -47,9 +43,9 @@ class HeldOut(NamedTuple):
         laws = lm.laws(lm.logits(self.example.read))[predicted].double()
         target = token_laws(self.tokens, lm.vocabulary_size)[predicted].to(laws)
         found = {schema.LOSS: cross_entropy(laws, target).mean().item()}
-        if self.optimum is not None and self.optimum_at_probe is not None:
-            best, best_read = self.optimum[predicted].to(laws), self.optimum_at_probe.to(laws)
-            read = lm.laws(lm.logits(self.probe)[:, lm.read_position]).double()
+        if self.optimum is not None and self.best_read is not None:
+            best, best_read = self.optimum[predicted].to(laws), self.best_read.to(laws)
+            read = lm.law_read(self.tokens).double()
             found[schema.EXCESS] = divergence(best, laws).mean().item()
             found[schema.EXCESS_AT_READ_POSITION] = divergence(best_read, read).mean().item()
             found[schema.TOTAL_VARIATION] = total_variation(best_read, read).mean().item()

@@ -17,7 +17,7 @@ from ppl_hmm.language_models.objectives import Objective, token_laws
 from ppl_hmm.language_models.trained import TrainedLM
 
 _BETAS, _WEIGHT_DECAY, _LARGEST_GRADIENT = (0.9, 0.98), 0.01, 1.0
-_WARM_UP = 50  # steps in which the learning rate rises
+_SHORTEST_WARM_UP = 50  # steps in which the learning rate rises
 _MEASUREMENTS = 20  # of held-out text along training
 
 
@@ -31,6 +31,7 @@ class Plan:
     length: int
     learning_rate: float
     seed: int
+    warm_up: float = 0.0  # share of the steps in which the learning rate rises, at least fifty of them
 
     def as_attributes(self) -> dict[str, str | int | float]:
         """Return the plan as attributes of a result."""
@@ -42,7 +43,8 @@ class Plan:
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step: a rise, then a cosine."""
-        rise = min((step + 1) / min(_WARM_UP, self.steps), 1.0)
+        rising = min(max(_SHORTEST_WARM_UP, self.warm_up * self.steps), self.steps)
+        rise = min((step + 1) / rising, 1.0)
         return self.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ class TrainedLM(nn.Module, ABC):
     """A language model of V tokens whose parameters are learned; in float32, soft tokens are embeddings (width,)."""
 
     link: Link = Link.SOFTMAX
+    warm_up: ClassVar[float] = 0.0  # share of training in which the learning rate rises, if that is above the trainer's
 
     def __init__(self, vocabulary_size: int, width: int) -> None:
         super().__init__()
@@ -74,6 +75,10 @@ class TrainedLM(nn.Module, ABC):
     @abstractmethod
     def read_position(self) -> int:
         """Position of a text at which heads read: 0 behind a mask in front of it, −1 at its end."""
+
+    @abstractmethod
+    def law_read(self, text: Tensor) -> Tensor:
+        """Return the law (B,V) at the read position of text (B,T), whose token there is not read."""
 
     @abstractmethod
     def logits(self, tokens: Text, *, lengths: Text | None = None) -> Tensor:

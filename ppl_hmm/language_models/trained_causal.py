@@ -33,6 +33,10 @@ class TrainedCausalLM(TrainedLM):
         """The end of the text."""
         return -1
 
+    def law_read(self, text: Tensor) -> Tensor:
+        """Return the law (B,V) of the last token."""
+        return self.law_after(text[:, : self.read_position])
+
     def logits(self, tokens: Text, *, lengths: Text | None = None) -> Tensor:
         """Return scores (B,T,V) of every token given those before it, differentiable in parameters."""
         text = self.checked(tokens, lengths)

@@ -25,6 +25,10 @@ class TrainedMaskedLM(TrainedLM):
         """The mask in front of the text."""
         return 0
 
+    def law_read(self, text: Tensor) -> Tensor:
+        """Return G (B,V) of the first token."""
+        return self.conditionals(text, positions=[self.read_position])[:, 0]
+
     def conditionals(
         self,
         tokens: Text,

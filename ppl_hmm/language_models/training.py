@@ -87,7 +87,7 @@ def train(
     length
         Tokens of sampled texts; given texts have their own.
     learning_rate
-        At its peak; it falls to zero on a cosine.
+        At its peak, after 50 steps or, of a transformer, a tenth of all; it falls to zero on a cosine.
     lengths
         (B,), of given texts: what lies past them is not read.
     seed
@@ -136,6 +136,7 @@ def train(
         at_least("length", length, 2),
         within("learning_rate", learning_rate, 0.0, 1.0),
         _integer_seed(seed),
+        lm.warm_up,
     )
     corpus = Corpus.of(source, lm.vocabulary_size, plan.batch_size, plan.length, plan.seed, lengths)
     if plan.objective is Objective.EXACT and corpus.model is None:

@@ -65,6 +65,8 @@ class TransformerLM(TrainedMaskedLM):
     torch.Size([1, 1, 4])
     """
 
+    warm_up = 0.1  # without it, some never learn
+
     def __init__(
         self, vocabulary_size: int, width: int = 64, layers: int = 2, heads: int = 2, longest: int = 512, *, seed: Seed
     ) -> None:

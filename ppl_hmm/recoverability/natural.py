@@ -22,6 +22,7 @@ at most ‖v‖_∞²; so a step along λ shows that (vᵀ(ĝ_i − g_i))² ≤ 
     error(Φĝ, λ) ≤ ℓ(ĝ, Φᵀλ) ≤ τ_Φ + B√(2ε_Φ),                                                                    (2)
 
 with τ_Φ the least loss of such heads on the exact laws: d-dimensional *conditional means* Φĝ do what all of ĝ does.
+The same of a model that is trained on a quadratic loss is (3) of :mod:`ppl_hmm.recoverability.natural_quadratic`.
 
 Source: Saunshi, Malladi & Arora (2021), arXiv 2010.03648, §3 and §4: natural tasks, and the theorems on p_f, (1), and
 on Φp_f, (2). They are stated for a loss that is 1-Lipschitz; the programmes are ours.
@@ -42,7 +43,7 @@ class NaturalHead(NamedTuple):
     """A head v = Φᵀλ and what it has on exact laws."""
 
     weights: np.ndarray  # v (V,)
-    size: float  # B = ‖v‖_∞
+    size: float  # B = ‖v‖_∞; ‖v‖₂ for a quadratic loss
     loss: float  # τ = ℓ(g, v)
 
     def bound(self, price: float) -> float:

@@ -221,7 +221,7 @@ ERROR = "error"
 EXACT_ERROR = "exact_error"
 EXACT_TAU = "exact_tau"
 GUESS_ERROR = "guess_error"  # the share of the smaller class
-NATURAL = (  # of a natural head: B, τ, bound, and its hinge loss and error on trained laws
+NATURAL = (  # of a natural head: B, τ, bound, and its hinge loss and error on a network
     NATURAL_SIZE,
     NATURAL_TAU,
     NATURAL_BOUND,

@@ -146,19 +146,6 @@ def test_subsets_of_parameters(choice, kept):
     )
 
 
-def test_low_rank_updates_project_the_gradient_of_each_matrix():
-    model, space = network(Recurrent), LowRank(2, seed=3)
-    placed = space.of(model)
-    inward = {name: placed.parameters({k: torch.eye(len(v), 2).double() for k, v in placed.start.items()})[name]
-              - model.get_parameter(name) for name in placed.start}  # fmt: skip
-    expected = 0
-    for name, found in inward.items():
-        gradient = jacobian(model, TOKENS, [name])[:, 0].reshape(7, *model.get_parameter(name).shape)
-        each = (gradient @ found[:2].detach().mT).flatten(1)
-        expected = expected + each @ each.mT
-    torch.testing.assert_close(tangent_kernel(model, TOKENS, parameters=space), expected, rtol=1e-9, atol=1e-12)
-
-
 def test_random_projections_are_as_far_as_johnson_and_lindenstrauss_say():
     model = network(Recurrent)
     found, n_dimensions = tangent_kernel(model, TOKENS), 20

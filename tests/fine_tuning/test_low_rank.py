@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from ppl_hmm import (
     OracleLM,
@@ -20,8 +21,69 @@ from ppl_hmm.fine_tuning.readouts import ClozeHead, words_for
 from ppl_hmm.fine_tuning.subspaces import LowRank
 
 
+class Scored(nn.Module):
+    """A layer and a score of what it returns."""
+
+    def __init__(self, layer, *arguments):
+        super().__init__()
+        self.layer, self.arguments = layer, arguments
+
+    def forward(self, inputs):
+        found = self.layer(*(argument(inputs) for argument in self.arguments))
+        return (found[0] if isinstance(found, tuple) else found).flatten(1).square().sum(1)
+
+
+def sequence(inputs):
+    return inputs
+
+
+def first(inputs):
+    return inputs[:, 0]
+
+
+MATRICES = {
+    "linear": (lambda: Scored(nn.Linear(4, 6), sequence), 1),
+    "RNN": (lambda: Scored(nn.RNN(4, 3, num_layers=2, batch_first=True), sequence), 1),
+    "GRU": (lambda: Scored(nn.GRU(4, 3, bidirectional=True, batch_first=True), sequence), 3),
+    "LSTM": (lambda: Scored(nn.LSTM(4, 3, batch_first=True), sequence), 4),
+    "a step of a GRU": (lambda: Scored(nn.GRUCell(4, 3), first), 3),
+    "attention": (lambda: Scored(nn.MultiheadAttention(4, 2, batch_first=True), sequence, sequence, sequence), 3),
+}
+
+
+@pytest.mark.parametrize("kind", MATRICES)
+def test_each_matrix_has_its_own_projection_of_its_gradient(kind):
+    """The kernel is Σ ⟨∇M(x)·Aᵀ, ∇M(x′)·Aᵀ⟩ over matrices M: a gate is one of them."""
+    torch.manual_seed(0)
+    make, n_stacked = MATRICES[kind]
+    network, rank = make().double(), 2
+    inputs = torch.randn(5, 3, 4, dtype=torch.float64)
+    space = LowRank(rank, seed=3).of(network)
+    assert {name for name, part in network.named_parameters() if part.ndim == 2} == set(space.start)
+    expected = 0
+    for name, start in space.start.items():
+        matrix = network.get_parameter(name)
+        stacked = 1 if name == "layer.out_proj.weight" else n_stacked
+        unit = torch.eye(len(matrix) // stacked, rank).double().repeat(stacked, 1)
+        assert unit.shape == start.shape
+        inward = (space.parameters(space.start | {name: unit})[name] - matrix).detach().unflatten(0, (stacked, -1))
+        inward = inward[:, :rank]  # (matrices,r,in)
+        assert len(torch.unique(inward)) == inward.numel()
+        gradients = [torch.autograd.grad(network(each[None]).sum(), matrix)[0] for each in inputs]
+        each = torch.stack(gradients).unflatten(1, (stacked, -1)) @ inward.mT
+        expected = expected + each.flatten(1) @ each.flatten(1).mT
+    found = tangent_kernel(network, inputs, parameters=LowRank(rank, seed=3))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_projected_cells_have_stacked_gates_and_a_matrix_more():
+    start = LowRank(2).of(nn.LSTM(4, 3, proj_size=2)).start
+    shapes = {name: tuple(part.shape) for name, part in start.items()}
+    assert shapes == {"weight_ih_l0": (12, 2), "weight_hh_l0": (12, 2), "weight_hr_l0": (2, 2)}
+
+
 def test_embeddings_are_adapted_where_that_is_asked_for():
-    network = torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Linear(3, 2))
+    network = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2))
     assert list(LowRank(2).of(network).start) == ["1.weight"]
     assert list(LowRank(2, embeddings=True).of(network).start) == ["0.weight", "1.weight"]
 

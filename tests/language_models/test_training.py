@@ -145,7 +145,9 @@ def test_bad_input_is_one_clear_line(name):
     assert "\n" not in str(error.value)
 
 
-def test_the_rate_rises_and_falls():
-    rates = [Plan(Objective.TOKENS, 200, 8, 6, 1.0, 0).rate(step) for step in range(200)]
-    assert int(np.argmax(rates)) in range(40, 60)
+@pytest.mark.parametrize(("warm_up", "peak"), [(0.0, range(40, 60)), (0.5, range(80, 101))])
+def test_the_rate_rises_and_falls(warm_up, peak):
+    rates = [Plan(Objective.TOKENS, 200, 8, 6, 1.0, 0, warm_up).rate(step) for step in range(200)]
+    assert int(np.argmax(rates)) in peak
     assert rates[-1] < 1e-3
+    assert Plan(Objective.TOKENS, 5, 8, 6, 1.0, 0, warm_up).rate(0) == 0.2  # as long as a short training, at most

@@ -1,4 +1,4 @@
-"""The two bounds on the error of a head on a trained model, beside what they bound, all on the same test texts.
+"""The bounds on the error of a head on a trained model, beside what they bound, all on the same test texts.
 
 There they hold with certainty, for any head: the law of texts is that of the test texts.
 """
@@ -10,21 +10,33 @@ import numpy as np
 from ppl_hmm import schema
 from ppl_hmm.experiments.trained.loss_vs_error.last_layer import Measured
 from ppl_hmm.experiments.trained.loss_vs_error.questions import Parts, Question
-from ppl_hmm.recoverability.natural import distance, error, hinge_loss, natural_head
+from ppl_hmm.language_models.trained import Link
+from ppl_hmm.recoverability.natural import NaturalHead, distance, error, hinge_loss, natural_head
+from ppl_hmm.recoverability.natural_quadratic import quadratic_head
 from ppl_hmm.recoverability.transfer import transfer_bounds
 
 
-def natural(question: Question, measured: Measured, parts: Parts, of_layer: bool = False) -> list[float]:
-    """Return :data:`ppl_hmm.schema.NATURAL` of the head with the least bound: of all, or of those on Φĝ alone.
+def natural(question: Question, measured: Measured, parts: Parts) -> list[float]:
+    """Return :data:`ppl_hmm.schema.NATURAL` of the head on laws ĝ with the least bound."""
+    price = distance(measured.excess[parts.test].mean())
+    head = natural_head(question.exact[parts.test], question.labels[parts.test], price=price)
+    return _columns(head, price, measured.laws[parts.test], question.labels[parts.test])
 
-    Laws of a quadratic loss are no softmax of the last layer, so that heads on Φĝ have no such bound: NaN.
+
+def natural_of_layer(question: Question, measured: Measured, parts: Parts) -> list[float]:
+    """Return :data:`ppl_hmm.schema.NATURAL` of the head in the row space of Φ with the least bound.
+
+    It reads conditional means Φĝ of a network on cross-entropy, and the features f of one on the quadratic loss, where
+    B is ‖v‖₂.
     """
-    if of_layer and np.isnan(measured.excess_for_layer):
-        return [np.nan] * len(schema.NATURAL)
-    exact, labels, laws = question.exact[parts.test], question.labels[parts.test], measured.laws[parts.test]
-    price = distance(measured.excess_for_layer if of_layer else measured.excess[parts.test].mean())
-    head = natural_head(exact, labels, price=price, layer=measured.layer if of_layer else None)
-    on_trained = hinge_loss(laws, labels, head.weights), error(laws, labels, head.weights)
+    find = natural_head if measured.link is Link.SOFTMAX else quadratic_head
+    price = distance(measured.excess_for_layer)
+    head = find(question.exact[parts.test], question.labels[parts.test], price=price, layer=measured.layer)
+    return _columns(head, price, measured.estimates[parts.test], question.labels[parts.test])
+
+
+def _columns(head: NaturalHead, price: float, estimates: np.ndarray, labels: np.ndarray) -> list[float]:
+    on_trained = hinge_loss(estimates, labels, head.weights), error(estimates, labels, head.weights)
     return [head.size, head.loss, head.bound(price), *on_trained]
 
 

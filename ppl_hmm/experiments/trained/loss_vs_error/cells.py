@@ -13,7 +13,7 @@ from torch import Tensor
 from ppl_hmm import schema
 from ppl_hmm.base.randomness import CPU, generator
 from ppl_hmm.experiments.engine.grid import Cell
-from ppl_hmm.experiments.trained.loss_vs_error.bounds import natural, transferred
+from ppl_hmm.experiments.trained.loss_vs_error.bounds import natural, natural_of_layer, transferred
 from ppl_hmm.experiments.trained.loss_vs_error.configuration import LossVsError
 from ppl_hmm.experiments.trained.loss_vs_error.heads import head_error
 from ppl_hmm.experiments.trained.loss_vs_error.last_layer import Measured
@@ -133,7 +133,7 @@ def _of_heads(asked: Asked, question: Question, measured: Measured, projection: 
     (train, _, test), labels = asked.parts, question.labels
     read = measured.features, measured.means, measured.laws, measured.laws @ projection.T
     errors = [head_error(each[train], labels[train], each[test], labels[test]) for each in read]
-    heads = np.transpose([natural(question, measured, asked.parts, of_layer) for of_layer in (False, True)])
+    heads = np.transpose([bound(question, measured, asked.parts) for bound in (natural, natural_of_layer)])
     return xr.Dataset(
         {
             schema.ERROR: (schema.FEATURES, errors),

@@ -12,6 +12,7 @@ from ppl_hmm.language_models.causal import next_token_features
 from ppl_hmm.language_models.causal_gru import CausalGRU
 from ppl_hmm.language_models.objectives import cross_entropy
 from ppl_hmm.language_models.trained import Link
+from ppl_hmm.recoverability.natural_quadratic import quadratic_excess
 from ppl_hmm.recoverability.transfer import divergence
 
 _NEWTON_STEPS, _HALVINGS = 200, 60
@@ -25,8 +26,10 @@ class Measured(NamedTuple):
     features: np.ndarray  # f (B,d)
     laws: np.ndarray  # ĝ (B,V)
     layer: np.ndarray  # Φ (d,V)
+    link: Link  # of scores and laws
+    estimates: np.ndarray  # (B,V) of the laws by the loss: ĝ, or the scores Φᵀf + β where the loss is quadratic
     excess: np.ndarray  # KL(g‖ĝ) (B,) in nats
-    excess_for_layer: float  # mean ℓ(f) − inf_θ ℓ(θ) of the test texts; NaN where laws are no softmax of the layer
+    excess_for_layer: float  # mean ℓ(f) − inf_θ ℓ(θ) of the test texts, in nats or as squares of probabilities
 
     @classmethod
     @torch.no_grad()
@@ -34,14 +37,18 @@ class Measured(NamedTuple):
         """Return what a model has after texts (B,T) of one length and a template (S,), beside exact laws (B,V)."""
         followed = text if template is None else torch.cat([text, template.expand(len(text), -1)], dim=1)
         *_, states = lm.activations(followed).values()
-        features, layer = states[:, -1].double(), lm.out.weight.double().mT
+        features, layer, offset = states[:, -1].double(), lm.out.weight.double().mT, lm.out.bias.double()
         laws = next_token_features(lm, text, template).double()
         laws = laws / laws.sum(-1, keepdim=True)
-        excess, of_layer = divergence(exact, laws), float("nan")
+        excess = divergence(exact, laws)
         if lm.link is Link.SOFTMAX:
-            least = least_divergence(exact[test], layer, lm.out.bias.double(), features[test])
-            of_layer = (excess[test] - least).mean().item()
-        return cls(features.numpy(), laws.numpy(), layer.numpy(), excess.numpy(), of_layer)
+            estimates = laws
+            of_layer = excess[test] - least_divergence(exact[test], layer, offset, features[test])
+        else:
+            estimates = features @ layer + offset
+            of_layer = quadratic_excess(exact[test].numpy(), estimates[test].numpy(), layer.numpy())
+        arrays = (each.numpy() for each in (features, laws, layer))
+        return cls(*arrays, lm.link, estimates.numpy(), excess.numpy(), float(of_layer.mean()))
 
     @property
     def means(self) -> np.ndarray:

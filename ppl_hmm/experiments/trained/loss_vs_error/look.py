@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import matplotlib as mpl
 import numpy as np
@@ -23,7 +23,8 @@ _NAMES = dict(zip(schema.READ, ("features f", "conditional means Φp", "law p", 
 _LETTERS = dict(zip(schema.READ, ("f", "Φp", "p", "Rp"), strict=True))
 _TASKS = {schema.LAST_STATE: "state", schema.COMPLETION: "completion"}
 _TEMPLATES = {schema.NO_TEMPLATE: "", schema.TEMPLATE: ", z"}
-_LOSSES = {"tokens": "cross-entropy", "quad": "quadratic loss"}
+#: Objectives by the names of their losses, which tables and figures show.
+LOSS_NAMES = {"tokens": "cross-entropy", "quad": "quadratic loss"}
 _CAPTION = "z: after a template; Rp: a random projection of p"
 _BINS = 9  # of log ε, in lines of means
 
@@ -39,29 +40,44 @@ def _questions(data: xr.Dataset) -> Iterator[tuple[str, str, xr.Dataset]]:
         for task, of_task in _TASKS.items():
             for template, after in _TEMPLATES.items():
                 place = {schema.OBJECTIVE: objective, schema.TASK: task, schema.TEMPLATE: template}
-                yield objective, of_task + after, data.sel(place)
+                yield LOSS_NAMES[objective], of_task + after, data.sel(place)
+
+
+def _fill(made: Table, data: xr.Dataset, cells: Callable[[xr.Dataset], Iterable[str]]) -> Table:
+    """Return a table with a row for each question, below the name of its loss."""
+    for loss, rows in itertools.groupby(_questions(data), key=lambda each: each[0]):
+        made.add_row(loss, style="bold")
+        for _, question, row in rows:
+            made.add_row(question, *cells(row))
+    return made
 
 
 def _errors(tree: xr.DataTree) -> Table:
     results = tree[schema.RESULTS].to_dataset()
-    headings = ("loss", "task", "ε, nats", "exact", *_LETTERS.values())
+    headings = ("task", "ε, nats", "exact", *_LETTERS.values())
     caption = f"means over models; ε: excess where the head reads\nexact: on the exact laws; {_CAPTION}"
     made = empty_table("Error of logistic heads at the end of training, in %", headings, caption)
-    for *names, row in _questions(results.isel({schema.STEP: -1})):
-        errors = [row[schema.EXACT_ERROR], *(row[schema.ERROR].sel({schema.FEATURES: each}) for each in schema.READ)]
-        shown = f"{row[schema.EXCESS_AT_READ_POSITION].mean().item():.4f}"
-        made.add_row(*names, shown, *(f"{100 * each.mean().item():.1f}" for each in errors))
-    return made
+
+    def cells(row: xr.Dataset) -> Iterator[str]:
+        yield f"{row[schema.EXCESS_AT_READ_POSITION].mean().item():.4f}"
+        errors = (row[schema.ERROR].sel({schema.FEATURES: each}) for each in schema.READ)
+        for error in (row[schema.EXACT_ERROR], *errors):
+            yield f"{100 * error.mean().item():.1f}"
+
+    return _fill(made, results.isel({schema.STEP: -1}), cells)
 
 
 def _slopes(tree: xr.DataTree) -> Table:
-    headings = ("loss", "task", "n", *_LETTERS.values())
+    headings = ("task", "n", *_LETTERS.values())
     caption = f"√ε has ½; n: networks with ε ≤ {SMALL_EXCESS} nats\n{_CAPTION}"
     made = empty_table("Slope of log error in log ε, 95 % intervals over models", headings, caption)
-    for *names, row in _questions(slopes(tree)):
-        columns = [row.sel({schema.FEATURES: each}) for each in schema.READ]
-        made.add_row(*names, str(row["n_networks"].item()), *map(_slope, columns))
-    return made
+
+    def cells(row: xr.Dataset) -> Iterator[str]:
+        yield str(row["n_networks"].item())
+        for each in schema.READ:
+            yield _slope(row.sel({schema.FEATURES: each}))
+
+    return _fill(made, slopes(tree), cells)
 
 
 def _slope(column: xr.Dataset) -> str:
@@ -78,6 +94,7 @@ def _bounds(tree: xr.DataTree) -> Table:
     headings = ("", "checked", "violated", "< 1", "< guess", "bound", "bounded", "ratio")
     caption = (
         "medians at the end of training; natural: of hinge loss; transfer: of error\n"
+        f"Φp: of networks on {LOSS_NAMES['tokens']}; f: of those on the {LOSS_NAMES['quad']}\n"
         "< guess: below the share of the smaller class\n"
         f"transferred to other texts: {found['n_unseen_violated'].item()} violated by more than two standard errors\n"
         f"excess of the tokens: below zero by more than two, {excess['n_below']} of {excess['n_checked']}"
@@ -104,7 +121,7 @@ def figures(tree: xr.DataTree) -> Iterator[tuple[str, Figure]]:
         grid = figure.subplots(n_rows, len(panels) // n_rows, squeeze=False, sharex=True, sharey=True)
         for axes, (loss, question, panel) in zip(grid.flat, panels, strict=True):
             _draw(axes, panel, least)
-            axes.set_title(f"{question.replace(', z', ' after a template')}\n({_LOSSES[loss]})", fontsize=10)
+            axes.set_title(f"{question.replace(', z', ' after a template')}\n({loss})", fontsize=10)
         exact = results[schema.EXACT_ERROR].mean([schema.N_STATES, schema.SEED])
         lowest = max(min(float(exact.min()), float(results[schema.ERROR].min())), least)
         grid[0, 0].set_ylim(0.7 * lowest, 1.3)  # of all panels
@@ -124,16 +141,13 @@ def _draw(axes: Axes, panel: xr.Dataset, least: float) -> None:
         error = panel[schema.ERROR].sel({schema.FEATURES: name}).clip(min=least)
         axes.scatter(*_flat(excess, error), s=6, color=colour, marker=marker, alpha=0.25, linewidth=0)
         axes.plot(*_means(excess, error), color=colour, marker=marker, markersize=4, linewidth=1.2, label=_NAMES[name])
-    natural = panel[schema.NATURAL_BOUND].sel({schema.HEADS_OF: schema.ANY_HEAD})
+    natural, of_layer = (panel.sel({schema.HEADS_OF: each}) for each in (schema.ANY_HEAD, schema.HEAD_OF_LAYER))
     lines = {
-        "natural bound τ + B√(2ε)": (natural, "black", "-"),
+        "natural bound τ + B√(2ε)": (natural[schema.NATURAL_BOUND], "black", "-"),
+        "natural bound of the last layer": (of_layer[schema.NATURAL_BOUND], "black", ":"),
         "transfer bound": (panel[schema.TRANSFER_BOUND], PURPLE, "-"),
         "error of the transferred head": (panel[schema.TRANSFER_ERROR], PURPLE, "--"),
-        "error of the natural head": (
-            panel[schema.NATURAL_ERROR].sel({schema.HEADS_OF: schema.ANY_HEAD}),
-            "black",
-            "--",
-        ),
+        "error of the natural head": (natural[schema.NATURAL_ERROR], "black", "--"),
     }
     for label, (column, colour, style) in lines.items():
         axes.plot(*_means(excess, column.clip(min=least)), color=colour, linestyle=style, linewidth=1, label=label)

@@ -51,12 +51,14 @@ def loss_vs_error(
     xarray.DataTree
         ``/results`` over (n_states, objective, seed). ``excess(step)`` in nats, the mean divergence over all prefixes;
         ``excess_sampled(step)``, the same of the tokens themselves, with its standard error ``excess_sampled_error``;
-        ``excess_at_read_position(template, step)``; ``excess_for_layer(template, step)`` over the best features for the
-        network's last layer. ``error(features, task, template, step)`` of logistic heads, and ``exact_error`` of one
-        on the exact laws; ``guess_error``, the share of the smaller class; ``exact_tau(size)``, the least hinge loss of
-        heads of ‖v‖_∞ ≤ size on the exact laws.
+        ``excess_at_read_position(template, step)``; ``excess_for_layer(template, step)`` of the loss that a network was
+        trained on over the best features for its last layer, in nats, or in squares of probabilities for the quadratic
+        loss. ``error(features, task, template, step)`` of logistic heads, and ``exact_error`` of one on the exact laws;
+        ``guess_error``, the share of the smaller class; ``exact_tau(size)``, the least hinge loss of heads of
+        ‖v‖_∞ ≤ size on the exact laws.
         ``natural_bound(heads_of)``, τ + B√(2ε) at its least, with ``natural_size`` B and ``natural_tau`` τ, and what
-        that head has on the network's laws: ``natural_loss`` and ``natural_error``. ``transfer_bound`` and
+        that head has on the network: ``natural_loss`` and ``natural_error``. ``heads_of='any'`` reads laws;
+        ``'layer'`` reads conditional means, or the features of a network on the quadratic loss. ``transfer_bound`` and
         ``transfer_error`` of a head on exact laws; ``transfer_chosen``, the bound on the texts where it was chosen.
         ``/settings``; ``/timings``.
 

@@ -13,10 +13,13 @@ from ppl_hmm.fine_tuning.dynamics import with_interval
 SMALL_EXCESS = 0.1
 #: What rounding may add to a loss that attains its bound.
 ROUNDING = 1e-6
-#: The bounds by name: the column that is bounded, the bound, and which heads.
+_NATURAL = schema.NATURAL_LOSS, schema.NATURAL_BOUND
+_OF_LAYER = {each: {schema.OBJECTIVE: each, schema.HEADS_OF: schema.HEAD_OF_LAYER} for each in schema.LOSSES}
+#: The bounds by name: the column that is bounded, the bound, and which heads and networks.
 BOUNDS: dict[str, tuple[str, str, dict[str, str]]] = {
-    "natural": (schema.NATURAL_LOSS, schema.NATURAL_BOUND, {schema.HEADS_OF: schema.ANY_HEAD}),
-    "natural, Φp": (schema.NATURAL_LOSS, schema.NATURAL_BOUND, {schema.HEADS_OF: schema.HEAD_OF_LAYER}),
+    "natural": (*_NATURAL, {schema.HEADS_OF: schema.ANY_HEAD}),
+    "natural, Φp": (*_NATURAL, _OF_LAYER["tokens"]),
+    "natural, f": (*_NATURAL, _OF_LAYER["quad"]),
     "transfer": (schema.TRANSFER_ERROR, schema.TRANSFER_BOUND, {}),
 }
 _MODEL = (schema.N_STATES, schema.SEED)
@@ -75,6 +78,8 @@ def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
 def checks(tree: xr.DataTree) -> xr.Dataset:
     """Return how each bound of :data:`BOUNDS` held, over all models, networks, tasks and templates.
 
+    ``natural, Φp`` is of networks on cross-entropy, ``natural, f`` of those on the quadratic loss.
+
     Returns
     -------
     xarray.Dataset
@@ -84,14 +89,19 @@ def checks(tree: xr.DataTree) -> xr.Dataset:
         the transferred head exceeds the bound on the texts where it was chosen, by more than two standard errors.
     """
     results = tree[schema.RESULTS].to_dataset()
-    found = xr.concat([_check(results, *each) for each in BOUNDS.values()], xr.DataArray(list(BOUNDS), dims=_CHECKED))
-    return found.assign_coords({_CHECKED: list(BOUNDS)}).assign(
+    there = {
+        name: (*columns, which)
+        for name, (*columns, which) in BOUNDS.items()
+        if which.get(schema.OBJECTIVE) in (None, *results[schema.OBJECTIVE].values)
+    }
+    found = xr.concat([_check(results, *each) for each in there.values()], xr.DataArray(list(there), dims=_CHECKED))
+    return found.assign_coords({_CHECKED: list(there)}).assign(
         n_unseen_violated=_unseen(results, tree[schema.SETTINGS].attrs)
     )
 
 
 def _check(results: xr.Dataset, bounded: str, bound: str, which: dict[str, str]) -> xr.Dataset:
-    columns = results[[bounded, bound]].sel(which, drop=True)
+    columns = results[[bounded, bound, schema.GUESS_ERROR]].sel(which, drop=True)
     less, most = columns[bounded], columns[bound]
     last = {schema.STEP: -1}
     return xr.Dataset(
@@ -99,7 +109,7 @@ def _check(results: xr.Dataset, bounded: str, bound: str, which: dict[str, str])
             "n_checked": most.notnull().sum(),
             "n_violated": (less > most + ROUNDING).sum(),
             "n_below_one": (most < 1 - ROUNDING).sum(),
-            "n_below_guess": (most < results[schema.GUESS_ERROR] - ROUNDING).sum(),
+            "n_below_guess": (most < columns[schema.GUESS_ERROR] - ROUNDING).sum(),
             "bound": most.isel(last, drop=True).median(),
             "bounded": less.isel(last, drop=True).median(),
             "attained": (less / most).isel(last, drop=True).median(),
