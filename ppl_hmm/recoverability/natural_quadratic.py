@@ -116,7 +116,7 @@ def _centred(barrier: _Barrier, head: np.ndarray) -> np.ndarray:
     """Return the least of a barrier function by Newton steps, each halved until it gains."""
     for _ in range(_NEWTON_STEPS):
         slope, curvature = barrier.slope_and_curvature(head)
-        step = np.linalg.solve(curvature, slope)
+        step, *_ = np.linalg.lstsq(curvature, slope)  # singular to rounding where laws do not span the row space
         gain, value = float(step @ slope), barrier.value(head)
         if gain < _CENTRED:
             break
