@@ -102,7 +102,7 @@ class Network(NamedTuple):
         """Return the network of a point of the grid, once for all tasks in a process."""
         model = random_hmm(regime, n_states, settings.vocabulary_size, n_states)
         lm = _NETWORKS[architecture](settings, width)
-        options = {"length": settings.length_with_mask, "learning_rate": settings.learning_rate}
+        options = {"length": settings.length_with_mask, "learning_rate": settings.learning_rate, "warm_up": 0.0}
         return cls(model, train(lm, model, objective=objective, steps=steps, seed=0, **options))
 
 
