@@ -54,6 +54,7 @@ html_title = f"ppl_hmm {release}"
 html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["narrow.css"]
+html_sidebars = {page: [] for page in ("gallery", "install")}  # no pages stand below these
 html_theme_options = {
     "header_links_before_dropdown": 6,
     "navigation_with_keys": False,

@@ -135,7 +135,7 @@ class ScoreFunction:
                 each = [_flat(_by_vmap(self.batched, s, z, part)) for s in range(n_scores)]
             else:
                 each = [_by_loop(self.apply, s, z, part) for s in range(n_scores)]
-            yield torch.stack(each, 1)
+            yield torch.stack(each, 1).detach()  # a reader may close over parameters of its own
 
     def all_gradients(self, inputs: Tensor, chunk: int, z: Tensors | None = None) -> Tensor:
         """Return the gradients (N,S,D) of all examples, in one buffer that chunks are written to."""

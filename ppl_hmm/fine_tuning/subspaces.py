@@ -27,39 +27,43 @@ class LowRank:
     gradient is zero where B is: at the start, where the kernel is taken, that of B is all. The gates of a recurrent
     layer, and the query, key and value of ``nn.MultiheadAttention``, are matrices of their own, each with its own A,
     though torch stores them stacked in one parameter. Tables of embeddings are left as they are unless ``embeddings``.
+    What ``full`` names, modules or parameters, is tuned in full, as LoRA is used with a head.
     Source: Hu et al. (2022), LoRA, §4.1.
 
     Examples
     --------
     >>> from torch import nn
-    >>> coordinates = LowRank(2, seed=0).of(nn.Linear(5, 3))
+    >>> coordinates = LowRank(2, seed=0, full=["1"]).of(nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 1)))
     >>> {name: tuple(part.shape) for name, part in coordinates.start.items()}
-    {'weight': (3, 2)}
+    {'0.weight': (3, 2), '1.weight': (1, 3), '1.bias': (1,)}
     """
 
     rank: int
     seed: Seed = 0
     embeddings: bool = False
+    full: Sequence[str] = ()
 
     def of(self, network: nn.Module) -> Subspace:
-        """Return the subspace of a network's matrices."""
-        rank, left_out = at_least("rank", self.rank, 1), set() if self.embeddings else _embeddings(network)
-        matrices = {
+        """Return the subspace of a network's matrices, and of what is tuned in full."""
+        rank, full = at_least("rank", self.rank, 1), _names(network, self.full)
+        left_out = set() if self.embeddings else _embeddings(network)
+        tuned = {
             name: parameter
             for name, parameter in network.named_parameters()
-            if parameter.ndim == 2 and name not in left_out
+            if name in full or (parameter.ndim == 2 and name not in left_out)
         }
-        theta, stream = _detached(matrices, "parameters of rank r"), generator(self.seed, "low rank")
+        theta, stream = _detached(tuned, "parameters of rank r"), generator(self.seed, "low rank")
         n_stacked = _stacked(network)
         inward = {
             name: _normal((n_stacked.get(name, 1), rank, matrix.shape[1]), rank, stream, matrix)
             for name, matrix in theta.items()
+            if name not in full
         }
 
         def parameters(z: Tensors) -> Tensors:
-            return {name: matrix + _update(z[name], inward[name]) for name, matrix in theta.items()}
+            return z | {name: theta[name] + _update(z[name], matrix) for name, matrix in inward.items()}
 
-        start = {name: matrix.new_zeros(len(matrix), rank) for name, matrix in theta.items()}
+        start = {name: part.new_zeros(len(part), rank) if name in inward else part for name, part in theta.items()}
         return Subspace(start, parameters, _size(theta))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss, one_hot
 
-from ppl_hmm.heads.logistic import PENALTY, damped, logistic_loss, newton
+from ppl_hmm.heads.logistic import PENALTY, damped, logistic_loss, newton, scores
 
 
 class HeadProblem(Protocol):
@@ -55,7 +55,7 @@ class _TwoClasses:
         return logistic_loss(features, self.sign, weights)
 
     def predict(self, features: Tensor, weights: Tensor) -> Tensor:
-        return ((features @ weights[..., None])[..., 0] >= 0).long()
+        return (scores(features, weights) >= 0).long()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -151,12 +151,12 @@ def checked_conditionals(
     if not found.is_floating_point():
         raise InvalidInput(what, "floating-point probabilities", str(found.dtype), "convert with .double()")
     values = found.detach()
-    if not torch.isfinite(values).all():
+    sums = values.double().sum(-1)
+    if not torch.isfinite(sums).all():  # each entry that is not finite makes its sum so, in a tenth of the memory
         raise InvalidInput(what, "finite probabilities", "NaN or infinity", "mend the language model")
     if values.min() < 0:
         lowest = f"an entry of {values.min().item():g}"
         raise InvalidInput(what, "probabilities", lowest, "logits need .softmax(-1), logarithms .exp()")
-    sums = values.double().sum(-1)
     wrong = ((sums - 1).abs() > _ROW_SUM_TOLERANCE.get(values.dtype, _HALF_PRECISION)) & (sums > 0)
     if wrong.any():
         got = f"a row that sums to {sums[wrong][0].item():.10g}"

@@ -39,7 +39,7 @@ class TrainedLM(nn.Module, ABC):
     """A language model of V tokens whose parameters are learned; in float32, soft tokens are embeddings (width,)."""
 
     link: Link = Link.SOFTMAX
-    warm_up: ClassVar[float] = 0.0  # share of training in which the learning rate rises, if that is above the trainer's
+    warm_up: ClassVar[float] = 0.0  # share of training in which the learning rate rises, if nothing else is said
 
     def __init__(self, vocabulary_size: int, width: int) -> None:
         super().__init__()

@@ -65,6 +65,7 @@ def train(
     batch_size: int = 64,
     length: int = 40,
     learning_rate: float = 4e-3,
+    warm_up: float | None = None,
     seed: int,
     lengths: Text | None = None,
     out: str | Path | None = None,
@@ -87,7 +88,9 @@ def train(
     length
         Tokens of sampled texts; given texts have their own.
     learning_rate
-        At its peak, after 50 steps or, of a transformer, a tenth of all; it falls to zero on a cosine.
+        At its peak; it falls to zero on a cosine.
+    warm_up
+        Share of the steps in which it rises to there, 50 steps at least; by default a tenth for transformers.
     lengths
         (B,), of given texts: what lies past them is not read.
     seed
@@ -136,7 +139,7 @@ def train(
         at_least("length", length, 2),
         within("learning_rate", learning_rate, 0.0, 1.0),
         _integer_seed(seed),
-        lm.warm_up,
+        lm.warm_up if warm_up is None else within("warm_up", warm_up, 0.0, 1.0),
     )
     corpus = Corpus.of(source, lm.vocabulary_size, plan.batch_size, plan.length, plan.seed, lengths)
     if plan.objective is Objective.EXACT and corpus.model is None:

@@ -6,11 +6,10 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy.stats import binom
 
 from ppl_hmm import schema
-from ppl_hmm.plots.style import BLUE, ORANGE, REFERENCE, SETTINGS, SMALL, VERMILION
+from ppl_hmm.plots.style import BLUE, ORANGE, REFERENCE, SETTINGS, SMALL, VERMILION, Figure
 
 _BAND = 0.95  # of counts that chance alone gives
 

@@ -6,11 +6,10 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ppl_hmm import schema
-from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, PURPLE, REFERENCE, SETTINGS, SKY, SMALL, VERMILION
+from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, PURPLE, REFERENCE, SETTINGS, SKY, SMALL, VERMILION, Figure
 
 _MOST_SHOWN = 60  # tokens in all panels together, but at least _LEAST a state
 _LEAST, _LONGEST_NAME, _COLUMNS = 6, 14, 5

@@ -20,16 +20,15 @@ from torch import Tensor
 
 from ppl_hmm.base.randomness import CPU, Seed, generator
 from ppl_hmm.errors import InvalidInput, at_least, within
-from ppl_hmm.heads.adam import Adam
 from ppl_hmm.heads.labelled import LabelledText
 from ppl_hmm.heads.linear import LinearHead
 from ppl_hmm.language_models.protocol import MaskedLM, require_members
 from ppl_hmm.models import MemoryPrompt, SoftPrompt, prompt_rows
 from ppl_hmm.models.kinds import Prompt, Text
 from ppl_hmm.prompts.candidates import Candidate, best_of
+from ppl_hmm.prompts.training import to_rows, train_prompts
 from ppl_hmm.recoverability.search import FoundPrompt
 
-_WARM_UP = 5  # Newton steps before the first gradient
 _FINAL_STEPS = 10
 # Restarts begin between nearly uniform and nearly one-hot prompts.
 _NARROWEST, _WIDEST = 0.5, 3.0
@@ -48,7 +47,8 @@ class PromptFit:
         :class:`LinearHead` refitted on all training text after this prompt, or the one that came with the start; a
         list of P for a batch of P models.
     history
-        (steps, restarts, P…): logistic loss in nats of each restart along training.
+        (steps, restarts, P…): logistic loss in nats of each restart along training; from the step on at which a
+        restart has settled, its last one.
     validation_score
         (P…): accuracy of the head on validation text.
 
@@ -112,7 +112,8 @@ def fit_prompt(
         Training raises zeros of likelihood rows a little. Each start also stays as it is: one without an error on
         training text is kept, and any other unless training leads to fewer errors on all text.
     steps, learning_rate
-        Of gradient descent (Adam) on the prompt.
+        Of gradient descent (Adam) on the prompt. A restart has settled, and takes no more of them, once its loss
+        moved by no more than a thousandth, and 1e-4 nats, within 20.
     training_texts
         The prompt is trained on the first of them, the head on all. Fewer save time where encoding saves none.
 
@@ -166,9 +167,9 @@ def fit_prompt(
         raise InvalidInput("start", f"at most {restarts} prompts", str(len(given)), "allow as many restarts")
     for restart, each in enumerate(given):
         free_rows[restart] = _unconstrained(each.rows, lm)
-    free_rows, history = _train(lm, train.first(lm, training_texts), classes, free_rows, steps, rate)
+    free_rows, history = train_prompts(lm, train.first(lm, training_texts), classes, free_rows, steps, rate)
     with torch.no_grad():
-        rows = _to_rows(free_rows, lm)
+        rows = to_rows(free_rows, lm)
         models = torch.arange(rows.shape[1], device=rows.device)
         learned = rows[_best_restart(rows, train, held_out, classes), models]
         candidates = [Candidate.of(lm, each.rows, train, held_out, each.heads) for each in given]
@@ -250,44 +251,12 @@ def _unconstrained(rows: Tensor, lm: MaskedLM) -> Tensor:
     return relative.where(relative > 0, _FAINTEST_START).log()
 
 
-def _to_rows(free: Tensor, lm: MaskedLM) -> Tensor:
-    """Return prompt rows (R,P,L,*prompt_shape): as they are, or positive and summing to one (scale does not matter)."""
-    return free if lm.prompt_constraint == "real" else free.flatten(3).softmax(-1).view_as(free)
-
-
 def _checked(validation: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return text and labels, with lengths or without."""
     if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
         got = f"{len(validation)} values" if isinstance(validation, tuple | list) else type(validation).__name__
         raise InvalidInput("validation", "(tokens, labels) or (tokens, labels, lengths)", got, "pass such a tuple")
     return tuple(validation)
-
-
-def _train(
-    lm: MaskedLM, text: LabelledText, classes: np.ndarray, free_rows: Tensor, steps: int, rate: float
-) -> tuple[Tensor, Tensor]:
-    """Return the best rows met and the loss (steps,R,P): Adam on the prompt, the head solved for at every step."""
-    problem = text.problem(classes, free_rows)
-    free_rows = free_rows.requires_grad_()
-    optimiser = Adam([free_rows], rate)
-    weights: Tensor | None = None
-    best_rows, best_loss = free_rows.detach().clone(), free_rows.new_full(free_rows.shape[:2], torch.inf)
-    history = []
-    for _ in range(steps):
-        features = text.features(_to_rows(free_rows, lm))
-        given = features.detach()
-        if weights is None:
-            weights = problem.improve(given, problem.start(given), steps=_WARM_UP)
-        else:
-            weights = problem.improve(given, weights, steps=1)
-        loss = problem.loss(features, weights)
-        better = loss.detach() < best_loss
-        best_loss = torch.where(better, loss.detach(), best_loss)
-        best_rows[better] = free_rows.detach()[better]
-        # Not backward(): a model whose parameters require gradients must not collect any here.
-        optimiser.step(torch.autograd.grad(loss.sum(), [free_rows]))
-        history.append(loss.detach())
-    return best_rows, torch.stack(history)
 
 
 def _best_restart(rows: Tensor, train: LabelledText, held_out: LabelledText, classes: np.ndarray) -> Tensor:

@@ -61,15 +61,15 @@ def quadratic_head(laws: np.ndarray, labels: np.ndarray, *, price: float, layer:
     laws, labels
         g (N,V), and classes 0 or 1 (N,).
     price
-        Of ‖v‖₂, above zero.
+        Of ‖v‖₂, above zero. Below 1e-6 the bound holds, but another head may have a lower one.
     layer
         Φ (d,V).
 
     Notes
     -----
     A second-order cone programme, solved by an interior point method. Let the columns of Q (V,r) be an orthonormal
-    basis of the row space, v = Qa and z_i = y_i Qᵀg_i. With slacks ξ_i ≥ max(0, 1 − aᵀz_i) and t ≥ ‖a‖₂, Newton steps
-    minimise the barrier function
+    basis of the span of all Πg_i, outside of which a head gains nothing, v = Qa and z_i = y_i Qᵀg_i. With slacks
+    ξ_i ≥ max(0, 1 − aᵀz_i) and t ≥ ‖a‖₂, Newton steps minimise the barrier function
 
         κ(Σ_i ξ_i + N·price·t) − Σ_i log ξ_i − Σ_i log(ξ_i − 1 + aᵀz_i) − log(t² − ‖a‖²)
 
@@ -78,6 +78,7 @@ def quadratic_head(laws: np.ndarray, labels: np.ndarray, *, price: float, layer:
     holds in any case. Cost O(steps·N·r²), some fifty steps.
     """
     basis = orth(layer.T)
+    basis = basis @ orth((laws @ basis).T)
     forms = (2.0 * labels - 1)[:, None] * (laws @ basis)
     head = np.zeros(basis.shape[1])
     for sharpness in _SHARPNESSES:
@@ -116,7 +117,7 @@ def _centred(barrier: _Barrier, head: np.ndarray) -> np.ndarray:
     """Return the least of a barrier function by Newton steps, each halved until it gains."""
     for _ in range(_NEWTON_STEPS):
         slope, curvature = barrier.slope_and_curvature(head)
-        step = np.linalg.solve(curvature, slope)
+        step, *_ = np.linalg.lstsq(curvature, slope)
         gain, value = float(step @ slope), barrier.value(head)
         if gain < _CENTRED:
             break

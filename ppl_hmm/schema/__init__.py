@@ -193,6 +193,7 @@ COMPARISON = "comparison"  # of a low-rank kernel with which
 SAME_MATRICES = "same-matrices"  # adapters of matrices but embeddings, with the kernel of those matrices
 ALL_PARAMETERS = "all-parameters"  # the same adapters, with the kernel of all parameters
 EMBEDDINGS_TOO = "embeddings-too"  # adapters of embeddings as well, with the kernel of all parameters
+SCORES_IN_FULL = "scores-in-full"  # adapters, weights of the words' scores in full, with the kernel of all parameters
 N_DIMENSIONS = "n_dimensions"
 ARCHITECTURE = "architecture"
 ARCHITECTURES = BIDIRECTIONAL, TRANSFORMER = "bidirectional", "transformer"

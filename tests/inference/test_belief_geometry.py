@@ -10,6 +10,7 @@ import oracle
 import pytest
 import torch
 from comparisons import check
+from sweeps import sweep
 
 from ppl_hmm import HMM, MemoryHMM, beliefs, entropies, log_likelihood, mixed_states, posterior, prefixes, process
 from ppl_hmm.exact.belief_tree import cells
@@ -58,7 +59,7 @@ def assert_between(bounds, value, widest=1e-9):
     assert upper - lower <= widest
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", sweep(20, quick=8))
 def test_fractions_agree(seed):
     model = dyadic_model(seed)
     found, machine = entropies(model, LONGEST), mixed_states(model, LONGEST)
@@ -79,7 +80,7 @@ def test_fractions_agree(seed):
     assert machine.sizes["mixed_state"] == len(seen)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", sweep(20, quick=8))
 def test_tokens_lead_from_mixed_state_to_mixed_state(seed):
     rng = np.random.default_rng(seed)
     model = oracle.random_model(rng, int(rng.integers(1, 4)), int(rng.integers(1, 4)))
@@ -97,7 +98,7 @@ def test_tokens_lead_from_mixed_state_to_mixed_state(seed):
             np.testing.assert_allclose(machine.belief[state], posterior(model, [text]).smoothed[0, -1], atol=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", sweep(20, quick=8))
 def test_coarse_cells_leave_bounds_true(seed):
     rng = np.random.default_rng(seed)
     model = oracle.random_model(rng, int(rng.integers(1, 4)), int(rng.integers(1, 4)))

@@ -5,6 +5,7 @@ import oracle
 import pytest
 import torch
 from comparisons import assert_equal
+from sweeps import sweep
 
 from ppl_hmm import HMM, MASK, CausalOracleLM, MemoryHMM, SoftPrompt, beliefs, log_likelihood, next_token_features
 
@@ -30,7 +31,7 @@ def gradients(value, arguments):
     return torch.autograd.grad(value, arguments, allow_unused=True, materialize_grads=True)
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", sweep(24, quick=8))
 def test_gradients_equal_those_of_the_plain_recursion(seed):
     rng = np.random.default_rng(seed)
     model = oracle.random_model(rng, 3, 4)

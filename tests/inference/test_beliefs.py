@@ -7,6 +7,7 @@ import oracle
 import pytest
 import torch
 from comparisons import assert_equal
+from sweeps import sweep
 
 from ppl_hmm import HMM, MASK, SoftPrompt, beliefs, masked_conditionals, posterior
 from ppl_hmm.programs import enumeration
@@ -14,7 +15,7 @@ from ppl_hmm.programs import enumeration
 EVERY_BACKEND = True
 SEEDS = range(60)
 
-each_case = pytest.mark.parametrize("seed", SEEDS)
+each_case = pytest.mark.parametrize("seed", sweep(SEEDS, quick=20))
 
 
 @functools.cache
@@ -43,7 +44,7 @@ def test_beliefs_equal_brute_force(seed):
     assert found.memory is found.after_suffix is found.next_token_after_suffix is None
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", sweep(20, quick=8))
 def test_beliefs_equal_masked_conditionals_and_posteriors(seed):
     case, _ = case_and_truth(seed)
     found, options = beliefs_of(case), {"prompt": case.prompt, "impossible": "mask"}

@@ -5,6 +5,7 @@ import oracle
 import pytest
 import torch
 from comparisons import assert_equal
+from sweeps import sweep
 
 from ppl_hmm import MASK, ConceptHMM, beliefs, random_hmm
 from ppl_hmm.errors import ImpossibleText
@@ -21,7 +22,7 @@ def random_concepts(seed, concept_of_state=(0, 1, 0, 2)):
     return ConceptHMM(model.initial, transition, model.emission, concept_of_state=list(concept_of_state))
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", sweep(20, quick=8))
 def test_two_routes_agree_after_prompts_and_suffixes(seed):
     rng, model = np.random.default_rng(seed), random_concepts(seed)
     tokens, prompt = rng.integers(-1, 3, size=(4, 3)), oracle.random_prompt(rng, 2, 4)

@@ -4,6 +4,7 @@ import oracle
 import pytest
 import torch
 from comparisons import assert_equal
+from sweeps import sweep
 
 from ppl_hmm import HMM, log_likelihood, posterior, random_hmm, random_memory_hmm, sample, smoothed_segments
 from ppl_hmm.errors import ImpossibleText, InvalidInput
@@ -19,7 +20,7 @@ def put_together(segments):
     return torch.cat([segment.smoothed for segment in segments], dim=-2)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", sweep(60, quick=20))
 @pytest.mark.parametrize("segment_length", [1, 2, 3, 100])
 def test_segments_are_the_smoothed_law(seed, segment_length):
     case = oracle.random_case(seed)

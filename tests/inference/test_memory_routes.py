@@ -13,6 +13,7 @@ import pytest
 import torch
 from comparisons import TOLERANCE, arrays_of, assert_equal
 from hypothesis import given, strategies as st
+from sweeps import sweep
 
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.errors import ImpossibleText, InvalidInput
@@ -39,8 +40,8 @@ SEEDS = range(120)
 STATE_FIELDS = ("log_evidence", "initial", "smoothed")
 FIELDS = (*STATE_FIELDS, "memory")
 
-each_seed = pytest.mark.parametrize("seed", SEEDS)
-few_seeds = pytest.mark.parametrize("seed", range(20))
+each_seed = pytest.mark.parametrize("seed", sweep(SEEDS, quick=40))
+few_seeds = pytest.mark.parametrize("seed", sweep(20, quick=8))
 seeds = st.integers(1_000, 100_000)
 
 
@@ -219,7 +220,7 @@ def test_cells_that_no_state_reads_change_nothing():
 # Pyro's enumeration of the Pyro program: it refuses impossible text, so it sees the possible ones.
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", sweep(60, quick=20))
 def test_enumeration_equals_brute_force(seed):
     case, expected = case_of(seed), truth_of(seed)
 
@@ -544,7 +545,7 @@ def test_log_likelihood_is_differentiable_in_parameters_and_prompt(seed):
     assert torch.autograd.gradcheck(function, logits)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", sweep(60, quick=20))
 def test_gradients_of_the_log_likelihood_are_expected_counts(seed):
     case, expected = case_of(seed), truth_of(seed)
     model = case.model
@@ -656,7 +657,7 @@ def test_the_same_seed_gives_the_same_draws():
 TINY = 1e-200
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", sweep(20, quick=8))
 def test_underflow_in_random_models_is_rescued(seed):
     # A silent start moves to either of two states with about 1e-200; most states and values give tokens 1, 2 that too.
     rng = np.random.default_rng(seed)

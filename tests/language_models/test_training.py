@@ -130,6 +130,7 @@ WRONG = {
     "no exact laws": ({"source": [[0, 1], [1, 0]], "objective": "exact"}, "expected a model, whose laws are exact"),
     "steps": ({"steps": 0}, "steps: expected an integer of at least 1"),
     "a rate": ({"learning_rate": -1}, "learning_rate: expected a number in 0..1"),
+    "a warm-up": ({"warm_up": 1.5}, "warm_up: expected a number in 0..1"),
     "a generator": ({"seed": torch.Generator()}, "seed of training: expected an integer"),
     "an exact model": ({"lm": OracleLM(MODEL)}, "language model to train: expected a BidirectionalLM"),
     "lengths of a model": ({"lengths": [1]}, "lengths"),

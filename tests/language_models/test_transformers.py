@@ -112,6 +112,7 @@ def test_they_are_trained_saved_and_prompted(masked, causal, tmp_path):
         assert torch.equal(loaded.logits(text), found.lm.logits(text))
         whole = train(lm, model, steps=4, batch_size=4, length=6, seed=0, out=tmp_path / f"{kind.__name__} training")
         assert train(lm, model, steps=4, batch_size=4, length=6, seed=0).log.identical(whole.log)
+        assert train(lm, model, steps=1, batch_size=4, length=6, seed=0, warm_up=0).log.attrs["warm_up"] == 0
     lm = TransformerLM(model.vocabulary_size, **SIZES)
     labels = task.labels(posterior(model, text)).numpy()
     options = {"validation": (text, labels), "restarts": 2, "seed": 0, "steps": 3, "training_texts": 10}

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from comparisons import check
 from rational import fractions
+from sweeps import sweep
 
 from ppl_hmm import HMM, MealyHMM, log_likelihood, posterior
 from ppl_hmm.exact.stationary import closed_classes, long_run_law
@@ -35,7 +36,7 @@ def exact_law(matrices, initial, text):
     return law
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", sweep(60, quick=20))
 def test_texts_and_beliefs_are_those_of_the_machine(seed):
     matrices, initial = random_machine(seed)
     machine = HMM.from_mealy(matrices, initial)
@@ -51,7 +52,7 @@ def test_texts_and_beliefs_are_those_of_the_machine(seed):
             np.testing.assert_allclose(beliefs, [float(each / total) for each in expected], rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", sweep(30, quick=10))
 def test_there_and_back(seed):
     rng = np.random.default_rng(seed)
     model = oracle.random_model(rng, int(rng.integers(1, 5)), int(rng.integers(1, 4)))
@@ -94,7 +95,7 @@ def test_labels_gradients_and_precision_stay():
     assert torch.isfinite(matrices.grad).all()
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", sweep(30, quick=10))
 def test_the_law_in_which_a_chain_settles_is_the_mean_of_its_powers(seed):
     rng = np.random.default_rng(seed)
     n_states = int(rng.integers(1, 7))

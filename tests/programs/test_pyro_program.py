@@ -9,6 +9,7 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import TraceEnum_ELBO, infer_discrete
+from sweeps import sweep
 
 from ppl_hmm.errors import ImpossibleText, InvalidInput
 from ppl_hmm.inference import queries
@@ -38,7 +39,7 @@ def telling():
     return MemoryHMM([[0.5, 0.5]] * 2, [0.5, 0.5], [[1.0, 0.0], [0.0, 1.0]], [0, 1], [[[1, 0]] * 2, [[0, 1]] * 2])
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", sweep(100, quick=33))
 def test_evidence_of_the_plate_is_the_sum_of_log_likelihoods(seed):
     case = oracle.random_case(seed)
     ours = queries.log_likelihood(case.model, case.tokens, lengths=case.lengths, prompt=case.prompt).sum()
@@ -47,7 +48,7 @@ def test_evidence_of_the_plate_is_the_sum_of_log_likelihoods(seed):
     )
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", sweep(60, quick=20))
 def test_evidence_of_the_plate_is_the_sum_of_log_likelihoods_with_a_memory(seed):
     case = oracle.random_memory_case(seed)
     options = {"lengths": case.lengths, "prompt": case.prompt}
@@ -156,7 +157,7 @@ def test_infer_discrete_draws_memories_and_states_from_the_posterior(seed):
     assert (np.abs(frequency - law) <= 4 * standard_error + 1e-10).all()
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", sweep(60, quick=20))
 def test_posterior_is_ours(seed):
     case = oracle.random_case(seed)
     ours = queries.posterior(case.model, case.masked_tokens, prompt=case.prompt, impossible="mask")
@@ -171,7 +172,7 @@ def test_posterior_is_ours(seed):
             agree(getattr(theirs, field), getattr(ours, field)[possible])
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", sweep(40, quick=13))
 def test_masked_conditionals_are_ours(seed):
     case = oracle.random_case(seed)
     ours = queries.masked_conditionals(case.model, case.masked_tokens, prompt=case.prompt, impossible="mask")

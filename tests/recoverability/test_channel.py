@@ -4,6 +4,7 @@ import by_hand
 import numpy as np
 import oracle
 import pytest
+from sweeps import sweep
 
 from ppl_hmm import (
     HMM,
@@ -31,7 +32,7 @@ def prompts_of(model, task):
     return channel_prompts(model, task)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", sweep(20, quick=8))
 def test_the_difference_of_likelihoods_is_the_margin(seed):
     model, task, texts = pair(seed)
     found = prompts_of(model, task)

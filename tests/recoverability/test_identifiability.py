@@ -6,6 +6,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from sweeps import sweep
 
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.errors import InvalidInput
@@ -45,7 +46,7 @@ def brute_force(model, length):
 # The laws.
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", sweep(30, quick=10))
 def test_laws_are_those_of_all_paths_and_of_the_likelihood(seed):
     rng = np.random.default_rng(seed)
     n_states, vocabulary_size = int(rng.integers(1, 4)), int(rng.integers(1, 4))
@@ -106,7 +107,7 @@ def test_a_rotation_in_the_doubly_stochastic_family(n_states, vocabulary_size, s
     np.testing.assert_allclose(twin.model.emission.mT, model.emission.mT @ R, atol=1e-13)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", sweep(20, quick=8))
 def test_every_positive_model_has_a_twin(seed):
     """Neither stationary nor doubly stochastic, from two states on, also with fewer tokens than states."""
     rng = np.random.default_rng(seed)
@@ -221,7 +222,7 @@ def naive_k_rank(rows):
     )
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", sweep(30, quick=10))
 def test_views_are_conditionals_of_tokens_given_the_middle_state(seed):
     rng = np.random.default_rng(seed)
     K, V = int(rng.integers(1, 5)), int(rng.integers(1, 5))

@@ -5,6 +5,7 @@ import oracle
 import pytest
 import torch
 from by_hand import conditionals, entering, margin_error, messages
+from sweeps import sweep
 
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.heads.constructed import constructed_head
@@ -101,7 +102,7 @@ def random_sizes(rng):
 # Certified and right.
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", sweep(50, quick=16))
 def test_certified_and_right_on_every_text(seed):
     rng = np.random.default_rng(seed)
     n_states, vocabulary_size = random_sizes(rng)
@@ -277,7 +278,7 @@ def test_more_states_than_tokens_but_a_transition_of_low_rank(seed):
 # Refused: neither equation has a solution.
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", sweep(20, quick=8))
 def test_refused_where_no_weights_solve_either_equation(seed):
     rng = np.random.default_rng(seed)
     model = aliased_in_proportion(rng, full_rank_transition=True) if seed % 2 else random_hmm("dirichlet", 6, 3, seed)
@@ -301,7 +302,7 @@ def test_the_tolerance_decides():
     assert not head_certificate(model, task, tolerance=0.99 * residual).recoverable
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", sweep(20, quick=8))
 def test_no_text_moves_its_margin_by_more_than_the_margin_error(seed):
     """The bound that `residual` stands for, on heads that are wrong: every text, certified or refused."""
     model = random_hmm("dirichlet", 3 + seed % 3, 2 + seed % 3, seed)

@@ -11,6 +11,7 @@ import oracle
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from sweeps import sweep
 
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.errors import InvalidInput
@@ -166,7 +167,7 @@ def rank(rows):
     return found
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", sweep(60, quick=20))
 def test_the_condition_is_that_of_the_ranks(seed):
     # Rows of 0 and 1 repeat and depend often; their ranks are exact, for every set of states, in both directions.
     rng = np.random.default_rng(seed)

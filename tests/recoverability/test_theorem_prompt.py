@@ -7,6 +7,7 @@ import oracle
 import pytest
 import torch
 from by_hand import arrays, conditionals, entering, margin_error, margins, messages
+from sweeps import sweep
 
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.heads.constructed import constructed_head
@@ -170,7 +171,7 @@ def coverable(seed):
     return model, binary(balanced(model, contrast)), cover
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", sweep(SEEDS, quick=18))
 def test_certified_and_right_on_every_text(seed):
     model, task, _ = coverable(seed)
     assert model.n_states > model.vocabulary_size
@@ -293,7 +294,7 @@ def chained(rng, length):
 
 
 @pytest.mark.parametrize("needed", [2, 3])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", sweep(8, quick=3))
 def test_longer_prompts_reach_what_shorter_ones_cannot(needed, seed):
     model, task = chained(np.random.default_rng(seed), needed)
     assert np.linalg.matrix_rank(model.transition.numpy()) == model.n_states
@@ -381,7 +382,7 @@ def test_weighted_prompts_do_more(alias_counts):
     assert weighted < len(ALIAS_SEEDS)  # and not everything
 
 
-@pytest.mark.parametrize("seed", ALIAS_SEEDS)
+@pytest.mark.parametrize("seed", sweep(ALIAS_SEEDS, quick=16))
 def test_aliased_states_certified_and_right_or_refused(alias_counts, seed):
     model, task = aliased(seed)
     if not alias_counts[seed][0]:
@@ -439,7 +440,7 @@ def smallest_singular_value(rows):
     return np.linalg.svd(rows, compute_uv=False).min() if 0 < len(rows) <= rows.shape[1] else 0.0
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", sweep(50, quick=16))
 def test_the_best_cover_is_the_best_of_all_subsets(seed):
     rng = np.random.default_rng(seed)
     n_states, vocabulary_size = int(rng.integers(2, 8)), int(rng.integers(2, 7))
@@ -520,7 +521,7 @@ def one_state_entered(rng):
 
 
 @pytest.mark.parametrize("build", [aliased_with_telling_futures, one_state_entered])
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", sweep(25, quick=8))
 def test_texts_that_share_conditionals_but_not_labels(build, seed):
     model, contrast, prompt, not_entered = build(np.random.default_rng(seed))
     task = binary(contrast)

@@ -5,6 +5,7 @@ import oracle
 import pytest
 from scipy.optimize import brentq, linprog
 from scipy.special import rel_entr
+from sweeps import sweep
 
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.errors import InvalidInput
@@ -182,7 +183,7 @@ def naive_bounds(G, head, probability, excess):
 # The bounds hold.
 
 
-@pytest.mark.parametrize("seed", range(N_TRIALS))
+@pytest.mark.parametrize("seed", sweep(N_TRIALS, quick=40))
 def test_the_bounds_hold(seed):
     kind, G, approximate, head, probability = trial(seed)
     result = transfer(G, approximate, head, probability)
@@ -251,7 +252,7 @@ def test_the_sharp_bound_is_attained():
 # The minimum, ties and limits.
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", sweep(30, quick=10))
 def test_the_minimum_over_t_is_exact(seed):
     rng = np.random.default_rng(seed)
     G = rng.dirichlet(np.ones(4), size=40)
@@ -357,7 +358,7 @@ def test_the_own_excess_loss_bounds_nothing_until_multiplied():
     assert float(transfer_bounds(G, head, ratio * own_excess, of_task).bound) >= result.error
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", sweep(40, quick=13))
 def test_the_law_ratio_bounds_the_ratio_of_every_text(seed):
     rng = np.random.default_rng(seed)
     model = oracle.random_model(rng, int(rng.integers(1, 5)), int(rng.integers(1, 4)))
@@ -389,7 +390,7 @@ def widest(head):
     return max(np.ptp(one - other) for one in heads for other in heads) / 2
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", sweep(40, quick=13))
 def test_the_smallest_half_range_on_a_line(seed):
     """K = V−1: the heads are b₀ + zn, and their range is least where two entries cross."""
     rng = np.random.default_rng(seed)
@@ -411,7 +412,7 @@ def test_the_smallest_half_range_on_a_line(seed):
         assert result.half_range <= widest(head_certificate(model, task).weights.numpy()) * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", sweep(20, quick=8))
 def test_the_smallest_half_range_by_another_programme(seed):
     """With the equality left to the solver, and from the dual: max targetᵀy over ‖Wᵀy‖₁ ≤ 2, 1ᵀWᵀy = 0."""
     rng = np.random.default_rng(seed)

@@ -7,6 +7,7 @@ import oracle
 import pytest
 import torch
 from scipy import stats
+from sweeps import sweep
 
 from ppl_hmm.base.tokens import MASK
 from ppl_hmm.errors import ImpossibleText, InvalidInput
@@ -217,7 +218,7 @@ def test_a_transition_between_concepts_is_named_in_a_batch():
 # The posterior of the concept.
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", sweep(60, quick=20))
 def test_concept_posteriors_are_sums_over_paths(seed):
     model = random_concepts(seed)
     tokens = random_text(model, seed)
@@ -229,7 +230,7 @@ def test_concept_posteriors_are_sums_over_paths(seed):
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", sweep(60, quick=20))
 def test_the_next_token_is_a_sum_over_paths(seed):
     model = random_concepts(seed)
     tokens = random_text(model, seed)

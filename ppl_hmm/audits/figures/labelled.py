@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from ppl_hmm import schema
 from ppl_hmm.audits.tree import Audited
-from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, PURPLE, REFERENCE, SMALL
+from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, PURPLE, REFERENCE, SMALL, Figure
 from ppl_hmm.schema import Remedy
 
 _STYLES = {

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -25,6 +24,7 @@ from ppl_hmm.plots.style import (
     SKY,
     SMALL,
     VERMILION,
+    Figure,
     class_style,
     number_or_name,
     scatter_by_class,

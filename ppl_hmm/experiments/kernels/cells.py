@@ -79,6 +79,11 @@ _NETWORKS = {
         sizes.vocabulary_size, width, longest=sizes.length_with_mask, seed=0
     ),
 }
+#: The weights of the words' scores at the mask; a transformer's are its embeddings.
+_OF_SCORES = {
+    BidirectionalLM: "lm.join.out.weight",
+    TransformerLM: "lm.network.bert.embeddings.word_embeddings.weight",
+}
 
 
 class Network(NamedTuple):
@@ -102,7 +107,7 @@ class Network(NamedTuple):
         """Return the network of a point of the grid, once for all tasks in a process."""
         model = random_hmm(regime, n_states, settings.vocabulary_size, n_states)
         lm = _NETWORKS[architecture](settings, width)
-        options = {"length": settings.length_with_mask, "learning_rate": settings.learning_rate}
+        options = {"length": settings.length_with_mask, "learning_rate": settings.learning_rate, "warm_up": 0.0}
         return cls(model, train(lm, model, objective=objective, steps=steps, seed=0, **options))
 
 
@@ -219,7 +224,7 @@ def _accuracy(run: FineTuning, scores: Tensor, data: Data) -> float:
     return float(np.mean(run.classify(scores) == data.test_labels))
 
 
-def _of_subspaces(lm: nn.Module, data: Data, seed: int, shots: int) -> xr.Dataset:
+def _of_subspaces(lm: TrainedMaskedLM, data: Data, seed: int, shots: int) -> xr.Dataset:
     """Return how far the cloze head's kernel is preserved by low-rank updates and by random projections."""
     tokens, _ = data.few(shots, seed)
     head = ClozeHead(data.words)
@@ -232,7 +237,8 @@ def _of_subspaces(lm: nn.Module, data: Data, seed: int, shots: int) -> xr.Datase
     low_rank = []
     for rank in RANKS:
         found, with_embeddings = within(LowRank(rank, seed)), within(LowRank(rank, seed, embeddings=True))
-        pairs = (found, of_matrices), (found, full), (with_embeddings, full)
+        with_scores = within(LowRank(rank, seed, full=[_OF_SCORES[type(lm)]]))
+        pairs = (found, of_matrices), (found, full), (with_embeddings, full), (with_scores, full)
         low_rank.append([_alignment(kernel.numpy(), wanted) for kernel, wanted in pairs])
     projected = [within(RandomProjection(n_dimensions, seed)) for n_dimensions in PROJECTIONS]
     size = full.square().sum()
@@ -250,7 +256,12 @@ def _of_subspaces(lm: nn.Module, data: Data, seed: int, shots: int) -> xr.Datase
         },
         coords={
             schema.RANK: list(RANKS),
-            schema.COMPARISON: [schema.SAME_MATRICES, schema.ALL_PARAMETERS, schema.EMBEDDINGS_TOO],
+            schema.COMPARISON: [
+                schema.SAME_MATRICES,
+                schema.ALL_PARAMETERS,
+                schema.EMBEDDINGS_TOO,
+                schema.SCORES_IN_FULL,
+            ],
             schema.N_DIMENSIONS: list(PROJECTIONS),
         },
     )

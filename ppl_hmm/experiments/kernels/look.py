@@ -10,7 +10,6 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich.console import Group
 from rich.table import Table
@@ -20,7 +19,7 @@ from ppl_hmm.experiments.kernels.cells import KIND_OF
 from ppl_hmm.experiments.kernels.configuration import NETWORK
 from ppl_hmm.experiments.look.tables import empty_table
 from ppl_hmm.fine_tuning.dynamics import pooled_share, with_interval
-from ppl_hmm.plots.style import BLUE, GREEN, REFERENCE, SETTINGS, SMALL, VERMILION
+from ppl_hmm.plots.style import BLUE, GREEN, REFERENCE, SETTINGS, SMALL, VERMILION, Figure
 
 _POINT = (*NETWORK, schema.SHOTS, schema.READOUT, schema.OPTIMIZER)
 _DRAW = (schema.TASK, schema.SEED)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import matplotlib as mpl
 import xarray as xr
-from matplotlib.figure import Figure
 
 from ppl_hmm import schema
 from ppl_hmm._version import __version__
@@ -17,7 +16,7 @@ from ppl_hmm.inference.entropies import entropies
 from ppl_hmm.inference.mixed_states import mixed_states
 from ppl_hmm.models import HMM, MealyHMM
 from ppl_hmm.plots.mixed_states import draw_mixed_states, draw_myopic_entropies
-from ppl_hmm.plots.style import SETTINGS, save
+from ppl_hmm.plots.style import SETTINGS, Figure, save
 from ppl_hmm.storage import netcdf
 
 _DECIMALS = 7

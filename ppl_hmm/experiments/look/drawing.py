@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from ppl_hmm import schema
 from ppl_hmm.errors import one_of
@@ -20,6 +19,7 @@ from ppl_hmm.plots.style import (
     SETTINGS,
     SKY,
     VERMILION,
+    Figure,
     save as save,  # by its path of version 0.1
 )
 

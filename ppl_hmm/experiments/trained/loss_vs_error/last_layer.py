@@ -47,8 +47,15 @@ class Measured(NamedTuple):
         else:
             estimates = features @ layer + offset
             of_layer = quadratic_excess(exact[test].numpy(), estimates[test].numpy(), layer.numpy())
-        arrays = (each.numpy() for each in (features, laws, layer))
-        return cls(*arrays, lm.link, estimates.numpy(), excess.numpy(), float(of_layer.mean()))
+        return cls(
+            features=features.numpy(),
+            laws=laws.numpy(),
+            layer=layer.numpy(),
+            link=lm.link,
+            estimates=estimates.numpy(),
+            excess=excess.numpy(),
+            excess_for_layer=float(of_layer.mean()),
+        )
 
     @property
     def means(self) -> np.ndarray:

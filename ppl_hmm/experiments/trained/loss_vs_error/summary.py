@@ -90,8 +90,8 @@ def checks(tree: xr.DataTree) -> xr.Dataset:
     """
     results = tree[schema.RESULTS].to_dataset()
     there = {
-        name: (*columns, which)
-        for name, (*columns, which) in BOUNDS.items()
+        name: (bounded, bound, which)
+        for name, (bounded, bound, which) in BOUNDS.items()
         if which.get(schema.OBJECTIVE) in (None, *results[schema.OBJECTIVE].values)
     }
     found = xr.concat([_check(results, *each) for each in there.values()], xr.DataArray(list(there), dims=_CHECKED))
