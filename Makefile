@@ -59,7 +59,7 @@ gpu: .venv/.stamp-bench  ## Test and measure on a GPU, at most ten minutes; writ
 
 docs: .venv/.stamp-docs  ## Build the documentation in docs/_build/html
 	@rm -rf docs/api/generated docs/_build  # tutorials are executed again: the package may have changed
-	$(BIN)/sphinx-build -E -W --keep-going -b html docs docs/_build/html
+	$(BIN)/sphinx-build -j 2 -E -W --keep-going -b html docs docs/_build/html
 	$(BIN)/python docs/check_html.py docs/_build/html
 
 .PHONY: release
