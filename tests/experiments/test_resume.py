@@ -172,7 +172,7 @@ def test_a_command_that_is_interrupted_and_then_killed_is_continued(tmp_path, un
         == "ppl-hmm: interrupted; an experiment or a fit goes on where it stopped when the same command is run again"
     )
     assert "Traceback" not in errors
-    process = OfThePackage.start(out)
+    process = OfThePackage.start(out, "--workers", "1")
     finished |= wait_for_a_cell(out, more_than=len(finished))
     kill(process)
     assert_partial(out)
