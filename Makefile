@@ -5,7 +5,6 @@ BIN := .venv/bin
 # Each of two processes takes one half of the tests, whose modules' fixtures it then computes once, until one has none
 # left and takes some of the other's.
 TEST := $(BIN)/python -m pytest -n 2 --dist worksteal
-LEFT_OUT := slow gpu benchmark
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Empty: compiled modules and rewritten assertions are kept.
@@ -26,11 +25,6 @@ analyses: .venv/.stamp-fast  ## Run the analyses, minutes each; results in resul
 
 test: .venv/.stamp-dev  ## Run the tests, without the slow, gpu and benchmark ones
 	$(TEST)
-	@echo 'Left out:'
-	@for marker in $(LEFT_OUT); do \
-	  printf '  %-9s  ' $$marker; \
-	  $(BIN)/python -m pytest --collect-only -q -m $$marker | tail -n 1 | sed 's, collected.*,,'; \
-	done
 
 test-all: .venv/.stamp-dev  ## Run all tests but benchmarks (those marked gpu only where there is one)
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then marker='not benchmark'; \
@@ -59,7 +53,7 @@ gpu: .venv/.stamp-bench  ## Test and measure on a GPU, at most ten minutes; writ
 
 docs: .venv/.stamp-docs  ## Build the documentation in docs/_build/html
 	@rm -rf docs/api/generated docs/_build  # tutorials are executed again: the package may have changed
-	$(BIN)/sphinx-build -E -W --keep-going -b html docs docs/_build/html
+	$(BIN)/sphinx-build -j 2 -E -W --keep-going -b html docs docs/_build/html
 	$(BIN)/python docs/check_html.py docs/_build/html
 
 .PHONY: release

@@ -24,7 +24,7 @@ from ppl_hmm.recoverability.witness import SEPARATION
 NAME = "certificate-against-accuracy"
 options = arguments("Verdicts of audits beside the accuracy of learned heads, on random models", NAME)
 
-N_MODELS, N_TEXTS = (12, 512) if options.smoke else (500, 4096)
+N_MODELS, N_TEXTS = (6, 512) if options.smoke else (500, 4096)
 LENGTH = 4
 GOOD = 0.995
 QUESTIONS = ["head", "prompt"]

@@ -4,6 +4,9 @@ import os
 import re
 import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from jupyter_cache import get_cache
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "_extensions"))
 
@@ -86,7 +89,14 @@ def _plain_signature(*event):
     return tuple(text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text) for text in event[-2:])
 
 
+def _prepare_processes(app):
+    """Let two processes read pages: each would create the tables of the cache of results."""
+    app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True  # it copies files when all pages are written
+    get_cache(Path(app.outdir).parent / ".jupyter_cache").list_cache_records()
+
+
 def setup(app):
-    """Register the filters."""
+    """Register the filters, and prepare the cache."""
+    app.connect("builder-inited", _prepare_processes)
     app.connect("autodoc-process-docstring", _plain_docstring)
     app.connect("autodoc-process-signature", _plain_signature)

@@ -13,8 +13,8 @@ IMPORTED = (
     "ppl_hmm.audits.audit",
     "ppl_hmm.cli",
     "ppl_hmm.exact.backends.compiled",
-    "ppl_hmm.experiments.figure3.head_vs_prompt",
-    "ppl_hmm.experiments.figure3.memory_vs_vanilla",
+    "ppl_hmm.experiments.figure3.head_vs_prompt_cells",
+    "ppl_hmm.experiments.figure3.memory_vs_vanilla_cells",
     "ppl_hmm.experiments.look.drawing",
     "ppl_hmm.programs.distribution",
 )

@@ -199,13 +199,13 @@ def use_where_it_agrees_with_torch():
         assert said in logs.output[0]
 
 
-def compile_smallest_and_largest_for_a_gpu():
+def compile_smallest_for_a_gpu():
+    compile_for_a_gpu((torch.float32, (8,)))
+
+
+def compile_larger_for_a_gpu():
     """What a kernel takes grows with the states."""
-    compile_for_a_gpu((torch.float32, (8, 128)), (torch.float64, (64,)))
-
-
-def compile_between_for_a_gpu():
-    compile_for_a_gpu((torch.float32, (30, 64)), (torch.float64, (30,)))
+    compile_for_a_gpu((torch.float32, (30, 64, 128)), (torch.float64, (30, 64)))
 
 
 def compile_for_a_gpu(*kinds):

@@ -5,7 +5,10 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import forked
 import numpy as np
 
 from ppl_hmm.experiments import Axis, Settings, run_experiment
@@ -59,9 +62,21 @@ def start(out, *, shift=0.25, pause, workers=1):
     )
 
 
-if __name__ == "__main__":
+def run_at_once(out, *shifts):
+    """Run it in as many processes as there are shifts, at the same time; return how each ended."""
+    code = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); import own_experiment; own_experiment.main()"
+    with ThreadPoolExecutor(len(shifts)) as starts:
+        ends = [starts.submit(forked.run, code, out, shift, 1, environment={PAUSE: "0.1"}) for shift in shifts]
+    return [end.result() for end in ends]
+
+
+def main():
     try:
         out, shift, workers = sys.argv[1:]
         run(out, shift=float(shift), workers=int(workers))
     except Exception as error:
         sys.exit(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

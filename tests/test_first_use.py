@@ -1,4 +1,7 @@
-"""The first call of each kind imports no compiler and no computer algebra: they take seconds."""
+"""The first call of each kind imports no compiler and no computer algebra: they take seconds.
+
+Nor does a process that leaves the cells of a figure to others import what computes them.
+"""
 
 import subprocess
 import sys
@@ -15,6 +18,8 @@ from ppl_hmm.regimes import random_hmm
 
 CALLS = """
 import sys
+from ppl_hmm import head_vs_prompt, memory_vs_vanilla
+print("figures", *({"torch", "sklearn"} & set(sys.modules)), sep=": ")
 from ppl_hmm import *
 from ppl_hmm.recoverability.identifiability import pair_spectrum, triple_spectrum
 
@@ -36,7 +41,7 @@ for name, call in calls.items():
 def test_first_calls_import_nothing_heavy():
     process = subprocess.run([sys.executable, "-c", CALLS], capture_output=True, text=True, timeout=300)
     assert process.stderr == ""
-    assert process.stdout.splitlines() == ["audit", "audit of a memory", "spectra", "distributions", "prompted"]
+    assert process.stdout.splitlines() == ["figures", "audit", "audit of a memory", "spectra", "distributions", "prompted"]
 
 
 @pytest.mark.parametrize("shapes", [((),), ((2, 1), (3,)), ((1,), (4, 1, 5), (2, 1)), (torch.Size((3,)), [1])])

@@ -10,6 +10,10 @@ from myst_nb.sphinx_ import NbMetadataCollector
 from sphinx import addnodes
 
 FOLDERS = ("tutorials/", "how-to/")
+NEEDS = (
+    "*To run this notebook, install the package with what notebooks need, from the directory of its source:* "
+    "`pip install '.[fast,lm]' jupyter hmmlearn`"
+)
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
@@ -26,6 +30,7 @@ def as_notebook(env, docname):
     path = env.doc2path(docname)
     text = Path(path).read_text(encoding="utf-8")
     notebook = create_nb_reader(path, env.myst_config, env.mystnb_config, text).read(text)
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(NEEDS))
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
         if cell.cell_type == "markdown":

@@ -121,11 +121,11 @@ def conditionals(
     Differentiable in the rows of prompts, but for lost contexts, whose gradient is zero.
     """
     joint = _joint(encoded, left, right)
-    total = joint.sum(-1)
-    lost = cancels(total)
-    law = joint * torch.where(lost, 1, total).reciprocal()[..., None]  # half the derivative's work of a quotient
+    total = joint.sum(-1, keepdim=True)
+    lost = cancels(total[..., 0])
     if left.lost.any():
         lost = lost | left.lost.any(2).transpose(0, 1)
+    law = joint / torch.where(total > 0, total, 1)
     if lost.any():
         law = law.masked_scatter(lost[..., None], _in_logarithms(encoded, rows, lost, position))
     return law
@@ -138,7 +138,7 @@ def _joint(encoded: Encoded, left: Entering, right: Behind) -> Float[Tensor, "R 
         # The same for all sequences: one product (B,K)·(K,R·V) for each model.
         weights = left.law[:, :, 0].mT * encoded.emission  # (P,R,K,V)
         joint = right.message[:, 0] @ weights.transpose(1, 2).flatten(2)
-        # Each text's conditionals side by side: all that reads them takes a quarter of the time.
+        # Each text's conditionals side by side: what reads them takes half to a quarter of the time.
         return joint.unflatten(-1, (n_prompts, -1)).permute(2, 0, 1, 3).contiguous()
     log_joint, limits = left.log_weight + right.log_scale[:, None], torch.finfo(left.law.dtype)  # (P,R,C,B)
     possible = (left.law.detach() > 0).any(-1)

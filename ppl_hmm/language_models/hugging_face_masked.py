@@ -68,8 +68,6 @@ def from_masked_lm(
     torch.Size([1, 3])
     """
     mask = getattr(tokenizer, "mask_token_id", None) if mask_token_id is None else mask_token_id
-    if mask is None:
-        raise InvalidInput("from_masked_lm", "a mask token", "none", "pass a tokenizer that has one, or mask_token_id")
     begin = special_ids(tokenizer, "cls") if begin is None else begin
     end = special_ids(tokenizer, "sep") if end is None else end
     return HuggingFaceMaskedLM(hf_model, tokenizer, label_words, mask, begin, end)
@@ -79,9 +77,12 @@ class HuggingFaceMaskedLM(HuggingFaceLM):
     """A Hugging Face masked language model; see :func:`from_masked_lm`."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, label_words: Any, mask: int, begin: Sequence[int], end: Sequence[int]
+        self, model: Any, tokenizer: Any, label_words: Any, mask: int | None, begin: Sequence[int], end: Sequence[int]
     ) -> None:
         super().__init__("from_masked_lm", model, tokenizer, label_words, begin)
+        if mask is None:
+            remedy = "pass a tokenizer that has one, or mask_token_id"
+            raise InvalidInput("from_masked_lm", "a mask token", "none", remedy)
         (self.mask,) = self._specials("mask_token_id", [mask]).tolist()
         self.end = self._specials("end", end)
 

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from scipy.stats import binom
 
 from ppl_hmm import schema
-from ppl_hmm.plots.style import BLUE, ORANGE, REFERENCE, SETTINGS, SMALL, VERMILION, Figure
+from ppl_hmm.plots.figure import Figure
+from ppl_hmm.plots.style import BLUE, ORANGE, REFERENCE, SETTINGS, SMALL, VERMILION
 
 _BAND = 0.95  # of counts that chance alone gives
 

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ppl_hmm import schema
-from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, PURPLE, REFERENCE, SETTINGS, SKY, SMALL, VERMILION, Figure
+from ppl_hmm.plots.figure import Figure
+from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, PURPLE, REFERENCE, SETTINGS, SKY, SMALL, VERMILION
 
 _MOST_SHOWN = 60  # tokens in all panels together, but at least _LEAST a state
 _LEAST, _LONGEST_NAME, _COLUMNS = 6, 14, 5

@@ -10,7 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as PlainFigure
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ppl_hmm.base.atomic import write_bytes
@@ -28,15 +28,6 @@ SETTINGS = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": Fals
 SMALL = 8.5
 _FEW_NAMES = 4  # that find room side by side
 REFERENCE: dict[str, Any] = {"color": "0.45", "linestyle": ":", "linewidth": 1.2}
-
-
-class Figure(PlainFigure):
-    """A figure outside pyplot's state that notebooks show, whether or not pyplot was imported."""
-
-    def _repr_png_(self) -> bytes:
-        drawn = io.BytesIO()
-        self.savefig(drawn, format="png", bbox_inches="tight")
-        return drawn.getvalue()
 
 
 def scatter_by_class(axes: Axes, x: np.ndarray, y: np.ndarray, labels: np.ndarray, legend: bool = True) -> None:
@@ -71,7 +62,7 @@ def number_or_name(axes: Axes, values: xr.DataArray) -> None:
     axes.set_xticks(np.arange(len(names)), names, rotation=90 if len(names) > _FEW_NAMES else 0, fontsize=SMALL)
 
 
-def save(figure: PlainFigure, path: str | Path) -> list[Path]:
+def save(figure: Figure, path: str | Path) -> list[Path]:
     """Write the figure beside ``path`` as PNG (200 dpi) and SVG, and return both paths."""
     paths = [Path(path).with_suffix(suffix) for suffix in (".png", ".svg")]
     options: list[dict[str, Any]] = [{"dpi": 200}, {"metadata": {"Date": None}}]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from sweeps import sweep
 
 from ppl_hmm import (
     HMM,
@@ -27,7 +28,7 @@ from ppl_hmm.audits import groups, measured, questions
 
 N_MODELS = 500
 N_BLOCKS = 20
-N_QUICK_BLOCKS = 12  # the others take a minute more, and are run with the slow tests
+N_QUICK_BLOCKS = 6  # the others take two minutes more, and are run with the slow tests
 LENGTH = 4
 
 
@@ -107,10 +108,7 @@ def what_decides(monkeypatch):
     monkeypatch.setattr(measured, "diagnostics", lambda model, *_: {conditioning: groups.conditioning(model)})
 
 
-@pytest.mark.parametrize(
-    "block",
-    [*range(N_QUICK_BLOCKS), *(pytest.param(each, marks=pytest.mark.slow) for each in range(N_QUICK_BLOCKS, N_BLOCKS))],
-)
+@pytest.mark.parametrize("block", sweep(N_BLOCKS, quick=N_QUICK_BLOCKS))
 def test_no_verdict_is_contradicted(block, what_decides):
     size = N_MODELS // N_BLOCKS
     unlearned, n_settled, n_asked, n_recoverable = [], 0, 0, 0

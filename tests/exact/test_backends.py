@@ -257,7 +257,7 @@ def test_segments_of_the_text_change_no_gradient(monkeypatch):
 
 @each_backend
 def test_second_derivatives_are_those_of_a_tape(backend):
-    *parameters, ids = arrays(0)
+    *parameters, ids = arrays(0, n_sequences=2, length=4, n_states=3, n_rows=3)
     leaves = [array.requires_grad_() for array in parameters]
     assert torch.autograd.gradgradcheck(
         lambda *given_: chain.log_evidence(Chain(*given_, ids), backend=backend), leaves

@@ -46,8 +46,8 @@ def test_interpreted_kernels(function, interpret):
 @pytest.mark.parametrize(
     "function",
     [
-        fused_checks.compile_smallest_and_largest_for_a_gpu,
-        pytest.param(fused_checks.compile_between_for_a_gpu, marks=pytest.mark.slow),
+        fused_checks.compile_smallest_for_a_gpu,
+        pytest.param(fused_checks.compile_larger_for_a_gpu, marks=pytest.mark.slow),
     ],
     ids=lambda function: function.__name__,
 )

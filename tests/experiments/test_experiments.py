@@ -113,12 +113,20 @@ def test_the_numbers_do_not_depend_on_the_workers(smoke_runs, tmp_path):
 
 
 def test_the_condition_is_the_certificate_of_the_same_model(head_vs_prompt_results):
-    """At K = 12 > V = 10 rows cannot be independent; at K = 4 they are, for these seeds."""
+    """At K = 25 > V = 10 rows cannot be independent; at K = 4 they are, for these seeds."""
     condition = head_vs_prompt_results["condition"].sel({"approach": "head"})
-    assert condition.sel(n_states=12).values.tolist() == [0, 0]
+    assert condition.sel(n_states=25).values.tolist() == [0, 0]
     assert condition.sel(n_states=4).values.tolist() == [1, 1]
     for seed in (0, 1):
         assert head_certificate(*model_and_task(4, seed)).recoverable
+
+
+def test_the_smoke_run_shows_the_effect(head_vs_prompt_results):
+    accuracy = head_vs_prompt_results["accuracy"].mean("seed")
+    few, many = (accuracy.sel(n_states=n_states) for n_states in (4, 25))
+    assert few.sel({"approach": "head"}) > 0.99
+    assert many.sel({"approach": "head"}) < 0.85
+    assert many.sel({"approach": "prompt"}) > 0.95
 
 
 def model_and_task(n_states, seed):
@@ -131,7 +139,7 @@ def model_and_task(n_states, seed):
 @pytest.mark.parametrize("method", CONSTRUCTED)
 def test_the_condition_of_constructed_prompts_is_their_certificate(method, head_vs_prompt_results):
     condition = head_vs_prompt_results["condition"].sel({"approach": method})
-    for n_states in (4, 12):
+    for n_states in (4, 25):
         for seed in (0, 1):
             found = prompt_certificate(*model_and_task(n_states, seed), support_threshold=CONSTRUCTED[method])
             assert bool(condition.sel(n_states=n_states, seed=seed)) == found.recoverable

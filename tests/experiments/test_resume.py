@@ -25,21 +25,21 @@ PATIENCE = 120
 class OfThePackage:
     """A run of the command line, the smallest with enough cells to be stopped between two of them: four."""
 
-    states, seeds = (3, 4), 6
+    states, seeds = (3, 4, 5, 6), 1
 
     @classmethod
-    def run(cls, out, *, seeds=seeds, **options) -> xr.DataTree:
-        return head_vs_prompt(cls.states, seeds, out, **options, **HeadVsPrompt.smoke.sizes)
+    def run(cls, out, **options) -> xr.DataTree:
+        return head_vs_prompt(cls.states, cls.seeds, out, **options, **HeadVsPrompt.smoke.sizes)
 
     @classmethod
-    def command(cls, out, *options, seeds=seeds) -> list[str]:
-        sizes = ("--states", ",".join(map(str, cls.states)), "--seeds", str(seeds))
+    def command(cls, out, *options) -> list[str]:
+        sizes = ("--states", ",".join(map(str, cls.states)), "--seeds", str(cls.seeds))
         return ["reproduce", "head-vs-prompt", "--smoke", *sizes, "--out", str(out), *options]
 
     @classmethod
-    def start(cls, out, *options, **sizes) -> subprocess.Popen:
+    def start(cls, out, *options) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "ppl_hmm.cli", *cls.command(out, *options, **sizes)],
+            [sys.executable, "-m", "ppl_hmm.cli", *cls.command(out, *options)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -172,7 +172,7 @@ def test_a_command_that_is_interrupted_and_then_killed_is_continued(tmp_path, un
         == "ppl-hmm: interrupted; an experiment or a fit goes on where it stopped when the same command is run again"
     )
     assert "Traceback" not in errors
-    process = OfThePackage.start(out)
+    process = OfThePackage.start(out, "--workers", "1")
     finished |= wait_for_a_cell(out, more_than=len(finished))
     kill(process)
     assert_partial(out)
@@ -185,14 +185,14 @@ def test_a_command_that_is_interrupted_and_then_killed_is_continued(tmp_path, un
 # Dask's own start and stop leave sockets and event loops to the garbage collector.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_cluster_changes_nothing(tmp_path, uninterrupted):
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         with Client(cluster) as client:
             tree = OfAUser.run(tmp_path / "api", executor=client.get_executor(pure=False))
         assert_same(tree, uninterrupted(OfAUser))
-        process = OfThePackage.start(tmp_path / "cli", "--scheduler", cluster.scheduler_address, seeds=1)
+        process = OfThePackage.start(tmp_path / "cli", "--scheduler", cluster.scheduler_address)
         _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
-    assert_same(open_results(tmp_path / "cli"), OfThePackage.run(tmp_path / "here", seeds=1, workers=1))
+    assert_same(open_results(tmp_path / "cli"), uninterrupted(OfThePackage))
 
 
 def contents(path) -> dict[str, tuple[float, bytes]]:

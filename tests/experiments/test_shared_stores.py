@@ -2,14 +2,12 @@
 
 import dataclasses
 import json
-import os
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import ClassVar
 
+import forked
 import numpy as np
 import own_experiment
 import pytest
@@ -170,24 +168,22 @@ def test_three_runs_share_a_directory(damaged, tmp_path):
     if damaged:
         own_experiment.run(tmp_path / "out")
         flip(tmp_path / "out" / "results.zarr" / "results" / "accuracy" / "0.0.1")
-    runs = [own_experiment.start(tmp_path / "out", pause=0.1) for _ in range(3)]
-    errors = [run.communicate(timeout=120)[1] for run in runs]
-    assert [(run.returncode, error) for run, error in zip(runs, errors, strict=True)] == 3 * [(0, "")]
+    runs = own_experiment.run_at_once(tmp_path / "out", 0.25, 0.25, 0.25)
+    assert [(run.returncode, run.stderr) for run in runs] == 3 * [(0, "")]
     assert_right(open_results(tmp_path / "out"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["results.zarr", "settings.json"]
 
 
 def test_of_three_configurations_one_wins(tmp_path):
     shifts = [0.25, 0.5, 0.75]
-    runs = [own_experiment.start(tmp_path / "out", shift=shift, pause=0.1) for shift in shifts]
-    errors = [run.communicate(timeout=120)[1] for run in runs]
+    runs = own_experiment.run_at_once(tmp_path / "out", *shifts)
     codes = [run.returncode for run in runs]
     assert sorted(codes) == [0, 1, 1]
     winner = codes.index(0)
     assert_right(open_results(tmp_path / "out"), shifts[winner])
     for loser in {0, 1, 2} - {winner}:
-        assert errors[loser].startswith("OtherConfiguration: results in ")
-        assert f"expected shift={shifts[loser]}, got shift={shifts[winner]}; choose another --out" in errors[loser]
+        assert runs[loser].stderr.startswith("OtherConfiguration: results in ")
+        assert f"expected shift={shifts[loser]}, got shift={shifts[winner]}; choose another --out" in runs[loser].stderr
 
 
 def test_a_cell_that_another_run_has_finished_is_taken(tmp_path, computed):
@@ -215,8 +211,7 @@ def test_an_own_experiment_is_read_back(tmp_path):
 def test_an_experiment_that_is_not_defined_is_named(tmp_path):
     own_experiment.run(tmp_path / "out")
     code = f"import ppl_hmm\ntry: ppl_hmm.open_results({str(tmp_path / 'out')!r})\nexcept Exception as e: print(e)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}, timeout=60)
-    assert "got 'shifted'; import the module that defines it" in done.stdout
+    assert "got 'shifted'; import the module that defines it" in forked.run(code).stdout
 
 
 @pytest.mark.parametrize("shift", [{0.25}, np.array([0.25, 0.5]), ((1, 2), 3), float("nan"), Path("x")], ids=repr)

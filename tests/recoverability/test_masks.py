@@ -8,6 +8,7 @@ import pytest
 import torch
 from by_hand import observability
 from comparisons import assert_equal
+from sweeps import sweep
 
 from ppl_hmm import (
     HMM,
@@ -99,7 +100,7 @@ def test_features_of_batches_and_of_memories():
     assert_equal(found, probe_features(OracleLM(memory.flatten()), texts, n_masks=3))
 
 
-@pytest.mark.parametrize("block", range(10))
+@pytest.mark.parametrize("block", sweep(10, quick=4))
 def test_certified_heads_are_right_on_every_text(block):
     """Both directions: what is certified is right on all decidable texts; without a solution nothing is certified."""
     certified = refused = 0

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 
 from ppl_hmm import schema
 from ppl_hmm.plots.attention import draw_attention
-from ppl_hmm.plots.style import BLUE, ORANGE, REFERENCE, SMALL, VERMILION, Figure, number_or_name, scatter_by_class
+from ppl_hmm.plots.figure import Figure
+from ppl_hmm.plots.style import BLUE, ORANGE, REFERENCE, SMALL, VERMILION, number_or_name, scatter_by_class
 
 _VERDICTS: dict[str, dict[str, Any]] = {
     schema.Verdict.RECOVERABLE: {"color": BLUE, "marker": "o"},

@@ -8,7 +8,8 @@ from matplotlib.ticker import NullFormatter
 
 from ppl_hmm import schema
 from ppl_hmm.audits.tree import Audited
-from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, PURPLE, REFERENCE, SMALL, Figure
+from ppl_hmm.plots.figure import Figure
+from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, PURPLE, REFERENCE, SMALL
 from ppl_hmm.schema import Remedy
 
 _STYLES = {

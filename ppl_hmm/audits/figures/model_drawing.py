@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from ppl_hmm import schema
+from ppl_hmm.plots.figure import Figure
 from ppl_hmm.plots.simplex import draw_posterior_simplex, simplex_coordinates
 from ppl_hmm.plots.style import (
     BLUE,
@@ -24,7 +25,6 @@ from ppl_hmm.plots.style import (
     SKY,
     SMALL,
     VERMILION,
-    Figure,
     class_style,
     number_or_name,
     scatter_by_class,

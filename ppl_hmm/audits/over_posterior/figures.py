@@ -12,7 +12,8 @@ import xarray as xr
 from ppl_hmm import schema
 from ppl_hmm.audits.words import NAMES
 from ppl_hmm.errors import InvalidInput, one_of
-from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, REFERENCE, SETTINGS, SMALL, Figure
+from ppl_hmm.plots.figure import Figure
+from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, REFERENCE, SETTINGS, SMALL
 
 _COLOURS = {schema.HEAD: BLUE, schema.MASKS: ORANGE, schema.PROMPT: GREEN}
 # Shares of draws that lie within the axis of half-ranges.

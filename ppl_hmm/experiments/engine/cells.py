@@ -11,7 +11,6 @@ import xarray as xr
 from threadpoolctl import threadpool_limits
 
 from ppl_hmm import schema
-from ppl_hmm.base.threads import threads
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.experiments.engine.grid import Cell, Settings
 
@@ -32,6 +31,8 @@ def compute_cell(compute: Compute, settings: Settings, cell: Cell) -> xr.Dataset
     InvalidInput
         Columns that do not fit the cell (which).
     """
+    from ppl_hmm.base.threads import threads  # loads PyTorch, which a process that leaves cells to others does without
+
     started = time.perf_counter()
     try:
         with threads(settings.threads), threadpool_limits(settings.threads):

@@ -121,7 +121,8 @@ class HeadVsPrompt(Figure3Settings):
     )
     panel: ClassVar[Literal["left", "right"]] = "left"
     figure: ClassVar[Extent] = Extent((4, 8, 10, 15, 25, 30), 20, {})
-    smoke: ClassVar[Extent] = Extent((4, 12), 2, {**_LITTLE_TEXT, "restarts": 2})
+    # With 25 states heads fall behind prompts on little text as well: 0.76 against 0.98.
+    smoke: ClassVar[Extent] = Extent((4, 25), 2, {**_LITTLE_TEXT, "restarts": 2})
     smallest: ClassVar[int] = 2  # with one state every posterior is the same, and no task has two classes
 
     prompt_length: int = 1

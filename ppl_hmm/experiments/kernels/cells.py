@@ -44,6 +44,7 @@ _SOLVERS: dict[Kind, KernelClassifier] = {
     "asymmetric-sign": AsymmetricSVM(gamma=10.0),
 }
 RANKS, PROJECTIONS = (1, 2, 4, 8, 16, 32), (10, 100, 400)
+_SUBSPACE_SHOTS = 16  # examples of each class that subspaces are compared on, at most
 _POOL = 2000  # labelled texts that few-shot examples are drawn from
 
 
@@ -120,7 +121,7 @@ def compute(settings: KernelView, cell: Cell) -> xr.Dataset:
     for seed in cell.seeds:
         of_shots = [_of_draw(settings, model, training.lm, data, seed, k) for k in settings.shots]
         found = xr.concat(of_shots, xr.DataArray(list(settings.shots), dims=schema.SHOTS, name=schema.SHOTS))
-        found = found.merge(_of_subspaces(training.lm, data, seed, settings.shots[0]))
+        found = found.merge(_of_subspaces(training.lm, data, seed, min(*settings.shots, _SUBSPACE_SHOTS)))
         found[schema.MAJORITY] = max(data.test_labels.mean(), 1 - data.test_labels.mean())
         each.append(found.assign({name: last[name].item() for name in ("excess_at_read_position", "total_variation")}))
     return xr.concat(each, xr.DataArray(list(cell.seeds), dims=schema.SEED, name=schema.SEED))

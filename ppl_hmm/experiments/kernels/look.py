@@ -19,7 +19,8 @@ from ppl_hmm.experiments.kernels.cells import KIND_OF
 from ppl_hmm.experiments.kernels.configuration import NETWORK
 from ppl_hmm.experiments.look.tables import empty_table
 from ppl_hmm.fine_tuning.dynamics import pooled_share, with_interval
-from ppl_hmm.plots.style import BLUE, GREEN, REFERENCE, SETTINGS, SMALL, VERMILION, Figure
+from ppl_hmm.plots.figure import Figure
+from ppl_hmm.plots.style import BLUE, GREEN, REFERENCE, SETTINGS, SMALL, VERMILION
 
 _POINT = (*NETWORK, schema.SHOTS, schema.READOUT, schema.OPTIMIZER)
 _DRAW = (schema.TASK, schema.SEED)

@@ -15,8 +15,9 @@ from ppl_hmm.errors import at_least
 from ppl_hmm.inference.entropies import entropies
 from ppl_hmm.inference.mixed_states import mixed_states
 from ppl_hmm.models import HMM, MealyHMM
+from ppl_hmm.plots.figure import Figure
 from ppl_hmm.plots.mixed_states import draw_mixed_states, draw_myopic_entropies
-from ppl_hmm.plots.style import SETTINGS, Figure, save
+from ppl_hmm.plots.style import SETTINGS, save
 from ppl_hmm.storage import netcdf
 
 _DECIMALS = 7

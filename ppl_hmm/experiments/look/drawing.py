@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from ppl_hmm import schema
 from ppl_hmm.errors import one_of
 from ppl_hmm.experiments.look import data
+from ppl_hmm.plots.figure import Figure
 from ppl_hmm.plots.style import (
     BLUE,
     GREEN,
@@ -19,7 +20,6 @@ from ppl_hmm.plots.style import (
     SETTINGS,
     SKY,
     VERMILION,
-    Figure,
     save as save,  # by its path of version 0.1
 )
 

@@ -6,13 +6,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 @contextmanager
 def progress_bar(name: str, unit: str = "cells") -> Iterator[Callable[[int, int], None]]:
     """Yield a function that shows on standard error how many cells are done, and the time left."""
     columns = (
+        SpinnerColumn(),  # moves before the first cell is done
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),

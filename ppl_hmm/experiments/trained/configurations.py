@@ -111,7 +111,7 @@ class HeadVsPromptTrained(TrainedSettings):
     smallest: ClassVar[int] = 2
     figures: ClassVar[dict[LanguageModelKind, Extent]] = {
         _GRU: Extent((4, 8, 15, 25), 3, {"budget": 800}),
-        _TRANSFORMER: Extent((4, 8), 2, {"length": 40, "budget": 6000, **_SMALL_STEPS, **_CHEAP_PROMPTS}),
+        _TRANSFORMER: Extent((4, 8), 2, {"length": 40, "budget": 8000, **_SMALL_STEPS, **_CHEAP_PROMPTS}),
     }
     figures_on_gpu: ClassVar[dict[LanguageModelKind, Extent]] = {
         _TRANSFORMER: Extent(
@@ -157,7 +157,7 @@ class MemoryVsVanillaTrained(TrainedSettings):
     multiple_of: ClassVar[int] = MemoryVsVanilla.multiple_of
     figures: ClassVar[dict[LanguageModelKind, Extent]] = {
         _GRU: Extent((8, 20), 2, {"budget": 600}),
-        _TRANSFORMER: Extent((8,), 1, {"budget": 6000, **_SMALL_STEPS, **_LITTLE_ATTENDED}),
+        _TRANSFORMER: Extent((8,), 1, {"budget": 8000, **_SMALL_STEPS, **_LITTLE_ATTENDED}),
     }
     smokes: ClassVar[dict[LanguageModelKind, Extent]] = {
         _GRU: Extent((8,), 1, {"budget": 300, **_LITTLE_TEXT}),

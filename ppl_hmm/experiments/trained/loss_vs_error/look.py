@@ -15,7 +15,8 @@ from rich.table import Table
 from ppl_hmm import schema
 from ppl_hmm.experiments.look.tables import empty_table
 from ppl_hmm.experiments.trained.loss_vs_error.summary import SMALL_EXCESS, checks, sampled_excess, slopes
-from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, PURPLE, REFERENCE, SETTINGS, SMALL, VERMILION, Figure
+from ppl_hmm.plots.figure import Figure
+from ppl_hmm.plots.style import BLUE, GREEN, ORANGE, PURPLE, REFERENCE, SETTINGS, SMALL, VERMILION
 
 _STYLES = dict(zip(schema.READ, ((BLUE, "o"), (GREEN, "^"), (VERMILION, "s"), (ORANGE, "v")), strict=True))
 _NAMES = dict(zip(schema.READ, ("features f", "conditional means Φp", "law p", "random projection of p"), strict=True))
