@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -43,9 +43,15 @@ class LowRank:
     embeddings: bool = False
     full: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        if not _are_names(self.full):
+            remedy = f"pass [{self.full!r}]" if isinstance(self.full, str) else "pass a list of them"
+            raise InvalidInput("full", "names of modules or parameters", repr(self.full), remedy)
+        object.__setattr__(self, "full", tuple(self.full))  # can be hashed
+
     def of(self, network: nn.Module) -> Subspace:
         """Return the subspace of a network's matrices, and of what is tuned in full."""
-        rank, full = at_least("rank", self.rank, 1), _names(network, self.full)
+        rank, full = at_least("rank", self.rank, 1), _named(network, self.full)
         left_out = set() if self.embeddings else _embeddings(network)
         tuned = {
             name: parameter
@@ -151,14 +157,25 @@ def _names(network: nn.Module, parameters: Chosen | Sequence[str]) -> list[str]:
             "no-embeddings": [name for name in names if name not in embeddings],
             "biases": [name for name in names if "bias" in name.rpartition(".")[2]],
         }[parameters]
-    if not isinstance(parameters, Sequence) or not all(isinstance(each, str) for each in parameters):
+    if not _are_names(parameters):
         expected = "'all', 'no-embeddings', 'biases', names, LowRank or RandomProjection"
         raise InvalidInput("parameters", expected, repr(parameters), "choose one")
-    chosen = [name for name in names if any(f"{name}.".startswith(f"{each}.") for each in parameters)]
-    for each in parameters:
-        if not any(f"{name}.".startswith(f"{each}.") for name in names):
+    return _named(network, parameters)
+
+
+def _are_names(given: object) -> TypeGuard[Sequence[str]]:
+    return isinstance(given, Sequence) and not isinstance(given, str) and all(isinstance(each, str) for each in given)
+
+
+def _named(network: nn.Module, wanted: Sequence[str]) -> list[str]:
+    """Return the parameters of these names, or of modules of these names: tied ones by the first of their names."""
+    first = {id(parameter): name for name, parameter in network.named_parameters()}
+    names = {name: first[id(part)] for name, part in network.named_parameters(remove_duplicate=False)}
+    of = {each: {own for name, own in names.items() if f"{name}.".startswith(f"{each}.")} for each in wanted}
+    for each, found in of.items():
+        if not found:
             raise InvalidInput(f"parameter {each!r}", f"one of {', '.join(names)}", "none of them", "name one")
-    return chosen
+    return [name for name in first.values() if any(name in found for found in of.values())]
 
 
 def _embeddings(network: nn.Module) -> set[str]:

@@ -117,7 +117,7 @@ def logistic_loss(features: Tensor, sign: Tensor, weights: Tensor) -> Tensor:
 
 
 def scores(features: Tensor, weights: Tensor) -> Tensor:
-    """Return bᵀG (…,B): heads b (…,n) as rows, whose product with G takes a quarter of that of columns."""
+    """Return bᵀG (…,B): heads b (…,n) as rows, whose product with G takes a quarter of the time of columns'."""
     return (weights[..., None, :] @ features.mT)[..., 0, :]
 
 

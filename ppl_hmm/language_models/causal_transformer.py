@@ -11,7 +11,7 @@ from ppl_hmm.base.randomness import CPU, Seed
 from ppl_hmm.language_models.extra import require_extra
 from ppl_hmm.language_models.trained import initialised
 from ppl_hmm.language_models.trained_causal import TrainedCausalLM
-from ppl_hmm.language_models.transformer_sizes import TransformerSizes
+from ppl_hmm.language_models.transformer_sizes import WARM_UP, TransformerSizes
 
 
 class CausalTransformer(TrainedCausalLM):
@@ -50,7 +50,7 @@ class CausalTransformer(TrainedCausalLM):
     torch.Size([1, 4, 4])
     """
 
-    warm_up = 0.1  # as of the masked one
+    warm_up = WARM_UP
 
     def __init__(
         self, vocabulary_size: int, width: int = 64, layers: int = 2, heads: int = 2, longest: int = 512, *, seed: Seed

@@ -90,7 +90,8 @@ def train(
     learning_rate
         At its peak; it falls to zero on a cosine.
     warm_up
-        Share of the steps in which it rises to there, 50 steps at least; by default a tenth for transformers.
+        Share of the steps in which the learning rate rises to its peak, at least 50 steps. By default a tenth for
+        transformers, else 0.
     lengths
         (B,), of given texts: what lies past them is not read.
     seed

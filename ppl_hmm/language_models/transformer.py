@@ -14,7 +14,7 @@ from ppl_hmm.inference.rows import check_positions
 from ppl_hmm.language_models.extra import require_extra
 from ppl_hmm.language_models.trained import Example, initialised, only_for
 from ppl_hmm.language_models.trained_masked import TrainedMaskedLM
-from ppl_hmm.language_models.transformer_sizes import TransformerSizes
+from ppl_hmm.language_models.transformer_sizes import WARM_UP, TransformerSizes
 from ppl_hmm.models.kinds import Text
 
 # Behind which prompts a mask is learned to be read: any of so many tokens, or none.
@@ -65,7 +65,7 @@ class TransformerLM(TrainedMaskedLM):
     torch.Size([1, 1, 4])
     """
 
-    warm_up = 0.1  # without it, some never learn
+    warm_up = WARM_UP
 
     def __init__(
         self, vocabulary_size: int, width: int = 64, layers: int = 2, heads: int = 2, longest: int = 512, *, seed: Seed

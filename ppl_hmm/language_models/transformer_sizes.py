@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from ppl_hmm.errors import InvalidInput, at_least
 
+#: Share of training in which the learning rate rises: without it, some transformers never learn.
+WARM_UP = 0.1
+
 
 class TransformerSizes(NamedTuple):
     """Sizes of a transformer; ``longest`` is how many tokens it can read, soft ones included."""

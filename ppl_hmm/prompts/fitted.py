@@ -112,8 +112,8 @@ def fit_prompt(
         Training raises zeros of likelihood rows a little. Each start also stays as it is: one without an error on
         training text is kept, and any other unless training leads to fewer errors on all text.
     steps, learning_rate
-        Of gradient descent (Adam) on the prompt. A restart has settled, and takes no more of them, once its loss
-        moved by no more than a thousandth, and 1e-4 nats, within 20.
+        Of gradient descent (Adam) on the prompt. A restart that does not lead stops once its loss has moved by less
+        than 0.1 % and 1e-4 nats in 20 steps.
     training_texts
         The prompt is trained on the first of them, the head on all. Fewer save time where encoding saves none.
 

@@ -1,7 +1,7 @@
 """Gradient descent on prompts, from several starts side by side, the head solved for at every step.
 
-A start whose loss no longer moves has settled, and is trained no further: where many prompts solve the task most do
-so early.
+A restart whose loss no longer moves has settled, and is trained no further, unless it leads: the best one may wait on a
+plateau. Where many prompts solve the task, most restarts settle early.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ppl_hmm.language_models.protocol import MaskedLM
 _WARM_UP = 5  # Newton steps before the first gradient
 # A restart has settled once its loss moved within so many steps by no more than a share of it, and this in nats.
 _PATIENCE, _SETTLED_SHARE, _SETTLED = 20, 1e-3, 1e-4
-_PAUSE = 10  # steps after which settled restarts are looked for
+_STEPS_BETWEEN_CHECKS = 10
 
 
 def to_rows(free: Tensor, lm: MaskedLM) -> Tensor:
@@ -65,9 +65,11 @@ class _Restarts:
     def to_train(self) -> tuple[Tensor, Tensor]:
         """Return the restarts (n,P) to train next, of models (P,): some have settled where others have more left."""
         n_steps = len(self.history)
-        if n_steps >= _PATIENCE and n_steps % _PAUSE == 0:
+        if n_steps >= _PATIENCE and n_steps % _STEPS_BETWEEN_CHECKS == 0:
             losses = torch.stack(self.history[-_PATIENCE:])
-            self._goes_on &= losses.amax(0) > (1 + _SETTLED_SHARE) * losses.amin(0) + _SETTLED
+            moves = losses.amax(0) > (1 + _SETTLED_SHARE) * losses.amin(0) + _SETTLED
+            leads = (self._least == self._least.amin(0)) & (self._least > _SETTLED)
+            self._goes_on &= moves | leads
         n_training = int(self._goes_on.sum(0).max())
         first = self._goes_on.long().argsort(dim=0, descending=True, stable=True)[:n_training]
         return first, self._models

@@ -36,7 +36,10 @@ import numpy as np
 from scipy.optimize import linprog
 
 from ppl_hmm.base.quiet import stdout_to_stderr
-from ppl_hmm.errors import PplHmmError
+from ppl_hmm.errors import PplHmmError, within
+
+#: Of the size of a head, in hinge loss.
+LARGEST_PRICE = float(np.finfo(float).max)
 
 
 class NaturalHead(NamedTuple):
@@ -79,6 +82,8 @@ def natural_head(
 
     Raises
     ------
+    InvalidInput
+        A price that is negative or not finite.
     PplHmmError
         The solver found no optimum.
 
@@ -88,6 +93,7 @@ def natural_head(
     subject to Σ_i a_i y_i Φg_i = Φq and ‖q‖₁ ≤ price + t; λ is the multiplier of the equations. Size and loss are those
     of the head that is returned, whatever the solver's tolerance: its bound holds in any case.
     """
+    price = within("price", price, 0.0, LARGEST_PRICE)
     n_texts, n_tokens = laws.shape
     layer = np.eye(n_tokens) if layer is None else layer
     unit = np.abs(layer).max()

@@ -39,7 +39,8 @@ import numpy as np
 from scipy.linalg import orth
 from scipy.special import expit
 
-from ppl_hmm.recoverability.natural import NaturalHead, hinge_loss
+from ppl_hmm.errors import within
+from ppl_hmm.recoverability.natural import LARGEST_PRICE, NaturalHead, hinge_loss
 
 _SHARPNESSES = 10.0 ** np.arange(9)
 _NEWTON_STEPS, _HALVINGS = 100, 60
@@ -65,6 +66,11 @@ def quadratic_head(laws: np.ndarray, labels: np.ndarray, *, price: float, layer:
     layer
         Φ (d,V).
 
+    Raises
+    ------
+    InvalidInput
+        A price that is negative or not finite.
+
     Notes
     -----
     A second-order cone programme, solved by an interior point method. Let the columns of Q (V,r) be an orthonormal
@@ -77,6 +83,7 @@ def quadratic_head(laws: np.ndarray, labels: np.ndarray, *, price: float, layer:
     alone. The bound is within (2 + 2/N)/κ of the least. Loss and size are those of the head that is returned: its bound
     holds in any case. Cost O(steps·N·r²), some fifty steps.
     """
+    price = within("price", price, 0.0, LARGEST_PRICE)
     basis = orth(layer.T)
     basis = basis @ orth((laws @ basis).T)
     forms = (2.0 * labels - 1)[:, None] * (laws @ basis)
@@ -125,4 +132,6 @@ def _centred(barrier: _Barrier, head: np.ndarray) -> np.ndarray:
             if barrier.value(head - size * step) <= value - 0.25 * size * gain:
                 head = head - size * step
                 break
+        else:  # no step gains: rounding hides what is left
+            break
     return head

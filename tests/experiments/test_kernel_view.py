@@ -21,7 +21,7 @@ LITTLE = LITTLE_TRAINING | {"shots": (3,), "steps": 3, "n_test": 30}
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     out = tmp_path_factory.mktemp("kernel-view")
-    options = {"n_tasks": 1, "architectures": ("bidirectional",), "workers": 1}
+    options = {"n_tasks": 2, "architectures": ("bidirectional",), "workers": 1}
     found = kernel_view([3], 2, out, **options, **LITTLE)
     assert open_results(out).identical(found)
     return found
@@ -31,6 +31,8 @@ def test_columns_are_those_of_the_grid(tree):
     results = tree["results"].to_dataset()
     assert results["accuracy"].sizes["stage"] == results["accuracy"].sizes["readout"] == 3
     assert not results.isnull().any().to_array().any()
+    assert results["accuracy"].sizes["task"] == 2
+    assert not results["accuracy"].sel(task=0).equals(results["accuracy"].sel(task=1))
     for name in ("accuracy", "kernel_accuracy", "exact_accuracy"):
         assert ((results[name] >= 0) & (results[name] <= 1)).all()
     assert (np.abs(results["alignment"]) <= 1 + 1e-9).all()

@@ -259,3 +259,40 @@ def test_experiments_of_the_package_are_defined_without_asking(tmp_path):
     code = f"import ppl_hmm\ntry: ppl_hmm.open_results({str(tmp_path / 'out')!r})\nexcept Exception as e: print(e)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.startswith("experiment head-vs-prompt: expected a finished cell, got none yet")
+
+
+MODULE = """
+import time
+
+import torch
+
+THREADS = torch.get_num_threads()
+time.sleep(0.5)
+
+
+def compute(settings, cell):
+    limited = torch.get_num_threads()
+    return {"imported_with": [THREADS] * len(cell.seeds), "computed_with": [limited] * len(cell.seeds)}
+"""
+
+
+def test_a_function_that_is_named_is_imported_before_threads_are_limited(tmp_path, monkeypatch):
+    """A library that is loaded within limits escapes them, and the time of loading is not that of the cell."""
+    (tmp_path / "named_columns.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(Named, "threads", 1, raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        tree = run_experiment(Named(kinds=("a",)), "named_columns:compute", tmp_path / "out", workers=1)
+    finally:
+        torch.set_num_threads(before)
+    assert (tree["results/imported_with"] == 2).all()
+    assert (tree["results/computed_with"] == 1).all()
+    assert (tree["timings/seconds"] < 0.5).all()
+
+
+@pytest.mark.parametrize("name", ["numpy:nothing", "no_such_module:compute", "not a name"])
+def test_a_name_of_no_function(name, tmp_path):
+    with pytest.raises(InvalidInput, match="function of an experiment: expected a function, or its name"):
+        run_experiment(Named(), name, tmp_path / "out", workers=1)

@@ -100,6 +100,22 @@ def test_unknown_names_to_tune_in_full():
         LowRank(2, full=["head"]).of(nn.Linear(3, 2))
 
 
+@pytest.mark.parametrize("full", ["1", "all", None, [1], LowRank(1)])
+def test_what_is_tuned_in_full_is_named_in_a_list(full):
+    with pytest.raises(InvalidInput, match="full: expected names of modules or parameters"):
+        LowRank(2, full=full)
+
+
+def test_what_is_tuned_in_full_may_be_tied_to_other_parameters():
+    """A transformer scores words with their embeddings: both names are of one matrix."""
+    lm, embeddings = TransformerLM(5, width=8, heads=2, seed=0), "network.bert.embeddings.word_embeddings.weight"
+    of_scores = LowRank(2, full=["network.cls.predictions.decoder.weight"])
+    assert hash(of_scores) == hash(LowRank(2, full=("network.cls.predictions.decoder.weight",)))
+    start = of_scores.of(lm).start
+    assert start[embeddings].shape == lm.get_parameter(embeddings).shape
+    assert start.keys() == LowRank(2, full=[embeddings]).of(lm).start.keys()
+
+
 def test_embeddings_are_adapted_where_that_is_asked_for():
     network = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2))
     assert list(LowRank(2).of(network).start) == ["1.weight"]

@@ -7,6 +7,7 @@ import pytest
 from scipy.linalg import null_space, orth
 from scipy.optimize import minimize
 
+from ppl_hmm.errors import InvalidInput
 from ppl_hmm.recoverability.natural import distance, error, hinge_loss, natural_head
 from ppl_hmm.recoverability.natural_quadratic import quadratic_excess, quadratic_head
 
@@ -207,3 +208,11 @@ def test_laws_that_do_not_span_the_row_space():
     found = quadratic_head(laws, labels, price=0.01, layer=np.eye(4))
     np.testing.assert_allclose(found.weights, [-5, 3, 0, 0], atol=1e-5)  # a + b = −2 and a + 3b = 4
     assert quadratic_head(laws, labels, price=1e-6, layer=np.eye(4)).bound(1e-6) <= 1e-6 * np.sqrt(34) + SOLVED
+
+
+@pytest.mark.parametrize("price", [np.nan, np.inf, -0.1])
+@pytest.mark.parametrize("find", [natural_head, quadratic_head])
+def test_a_price_is_a_finite_number(find, price):
+    """The distance of a network whose training has diverged is none."""
+    with pytest.raises(InvalidInput, match="price: expected a number in 0"):
+        find(np.eye(2), np.array([0, 1]), price=price, layer=np.eye(2))

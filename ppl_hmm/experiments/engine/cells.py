@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +17,9 @@ from ppl_hmm.experiments.engine.grid import Cell, Settings
 
 #: What an experiment computes for one cell; the first argument is its own class of settings. It returns columns by
 #: name: a list or array with one entry a seed, or what a dataset takes, ``(dimensions, values, attributes)``.
-Compute = Callable[[Any, Cell], Mapping[str, Any] | xr.Dataset]
+Columns = Callable[[Any, Cell], Mapping[str, Any] | xr.Dataset]
+#: The same, or its name as ``'module:function'``, which is imported where cells are computed and nowhere else.
+Compute = Columns | str
 
 _KINDS = "biufU"  # truth values, whole numbers, numbers, strings
 
@@ -29,14 +32,15 @@ def compute_cell(compute: Compute, settings: Settings, cell: Cell) -> xr.Dataset
     Raises
     ------
     InvalidInput
-        Columns that do not fit the cell (which).
+        Columns that do not fit the cell (which); a name of no function.
     """
+    columns = imported(compute)  # before the clock starts, and before threads of libraries are limited: it loads some
     from ppl_hmm.base.threads import threads  # loads PyTorch, which a process that leaves cells to others does without
 
     started = time.perf_counter()
     try:
         with threads(settings.threads), threadpool_limits(settings.threads):
-            results = _as_cell(compute(settings, cell), cell)
+            results = _as_cell(columns(settings, cell), cell)
     except Exception as error:
         error.add_note(f"in cell {cell.name} of experiment {settings.experiment}")
         raise
@@ -44,6 +48,17 @@ def compute_cell(compute: Compute, settings: Settings, cell: Cell) -> xr.Dataset
     description = {"units": "s", "long_name": "wall time of the cell that the seed belongs to"}
     results[schema.SECONDS] = (tuple(cell.labels), seconds, description)
     return results
+
+
+def imported(compute: Compute) -> Columns:
+    """Return the function itself."""
+    if not isinstance(compute, str):
+        return compute
+    try:
+        return pkgutil.resolve_name(compute)
+    except (ImportError, AttributeError, ValueError) as error:
+        expected = "a function, or its name as 'module:function'"
+        raise InvalidInput("function of an experiment", expected, f"{compute!r}: {error}", "mend the name") from None
 
 
 def _as_cell(results: Mapping[str, Any] | xr.Dataset, cell: Cell) -> xr.Dataset:

@@ -48,7 +48,8 @@ def run_experiment(
         An instance of a subclass of :class:`~ppl_hmm.experiments.Settings`: it says what the grid is.
     compute
         A function of the settings and one cell. It returns columns by name, each with one entry a seed of the cell, or
-        ``(dimensions, values)`` with a dimension ``'seed'``. Randomness comes from each seed alone.
+        ``(dimensions, values)`` with a dimension ``'seed'``. Randomness comes from each seed alone. Its name, as
+        ``'module:function'``, is imported where cells are computed and nowhere else.
     out
         Directory of the results. A finished one is returned as it is; one of another configuration is refused.
     workers

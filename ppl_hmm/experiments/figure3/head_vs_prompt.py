@@ -9,10 +9,11 @@ from typing import Any
 
 import xarray as xr
 
-from ppl_hmm.experiments.engine.grid import Cell
 from ppl_hmm.experiments.engine.runner import Progress
 from ppl_hmm.experiments.figure3.configurations import HeadVsPrompt
 from ppl_hmm.experiments.figure3.reproduction import reproduce
+
+_COMPUTE = "ppl_hmm.experiments.figure3.head_vs_prompt_cells:compute"  # loads PyTorch
 
 
 def head_vs_prompt(
@@ -79,11 +80,5 @@ def head_vs_prompt(
     [1.0]
     """
     return reproduce(
-        HeadVsPrompt, _compute, states, seeds, out, workers=workers, executor=executor, progress=progress, **sizes
+        HeadVsPrompt, _COMPUTE, states, seeds, out, workers=workers, executor=executor, progress=progress, **sizes
     )
-
-
-def _compute(settings: HeadVsPrompt, cell: Cell) -> xr.Dataset:
-    from ppl_hmm.experiments.figure3.head_vs_prompt_cells import compute  # loads PyTorch: workers alone need it
-
-    return compute(settings, cell)

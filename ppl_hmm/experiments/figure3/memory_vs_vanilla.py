@@ -9,10 +9,11 @@ from typing import Any
 
 import xarray as xr
 
-from ppl_hmm.experiments.engine.grid import Cell
 from ppl_hmm.experiments.engine.runner import Progress
 from ppl_hmm.experiments.figure3.configurations import MemoryVsVanilla
 from ppl_hmm.experiments.figure3.reproduction import reproduce
+
+_COMPUTE = "ppl_hmm.experiments.figure3.memory_vs_vanilla_cells:compute"  # loads PyTorch
 
 
 def memory_vs_vanilla(
@@ -70,11 +71,5 @@ def memory_vs_vanilla(
     [1]
     """
     return reproduce(
-        MemoryVsVanilla, _compute, states, seeds, out, workers=workers, executor=executor, progress=progress, **sizes
+        MemoryVsVanilla, _COMPUTE, states, seeds, out, workers=workers, executor=executor, progress=progress, **sizes
     )
-
-
-def _compute(settings: MemoryVsVanilla, cell: Cell) -> xr.Dataset:
-    from ppl_hmm.experiments.figure3.memory_vs_vanilla_cells import compute  # loads PyTorch: workers alone need it
-
-    return compute(settings, cell)

@@ -1,8 +1,9 @@
-"""What the experiment computes for one network and one task."""
+"""What the experiment computes for one network."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,10 +81,10 @@ _NETWORKS = {
         sizes.vocabulary_size, width, longest=sizes.length_with_mask, seed=0
     ),
 }
-#: The weights of the words' scores at the mask; a transformer's are its embeddings.
+#: The weights of the words' scores at the mask; those of a transformer are its embeddings as well.
 _OF_SCORES = {
     BidirectionalLM: "lm.join.out.weight",
-    TransformerLM: "lm.network.bert.embeddings.word_embeddings.weight",
+    TransformerLM: "lm.network.cls.predictions.decoder.weight",
 }
 
 
@@ -105,26 +106,33 @@ class Network(NamedTuple):
         objective: str,
         steps: int,
     ) -> Network:
-        """Return the network of a point of the grid, once for all tasks in a process."""
+        """Return the network of a point of the grid, once for all seeds in a process."""
         model = random_hmm(regime, n_states, settings.vocabulary_size, n_states)
         lm = _NETWORKS[architecture](settings, width)
-        options = {"length": settings.length_with_mask, "learning_rate": settings.learning_rate, "warm_up": 0.0}
+        options = {"length": settings.length_with_mask, "learning_rate": settings.learning_rate}
         return cls(model, train(lm, model, objective=objective, steps=steps, seed=0, **options))
 
 
 def compute(settings: KernelView, cell: Cell) -> xr.Dataset:
-    """Return the columns of one network and one task."""
-    model, training = Network.trained(settings, *(cell[name] for name in NETWORK))
-    data = Data.draw(model, settings, cell[schema.TASK])
+    """Return the columns of one network, by task and seed."""
+    network, tasks = Network.trained(settings, *(cell[name] for name in NETWORK)), list(range(settings.n_tasks))
+    of_tasks = [_of_task(settings, network, task, cell.seeds) for task in tasks]
+    return xr.concat(of_tasks, xr.DataArray(tasks, dims=schema.TASK, name=schema.TASK))
+
+
+def _of_task(settings: KernelView, network: Network, task: int, seeds: Sequence[int]) -> xr.Dataset:
+    """Return the columns of one task of a network."""
+    model, training = network
+    data = Data.draw(model, settings, task)
     last = training.log.isel({schema.STEP: -1})
     each: list[xr.Dataset] = []
-    for seed in cell.seeds:
+    for seed in seeds:
         of_shots = [_of_draw(settings, model, training.lm, data, seed, k) for k in settings.shots]
         found = xr.concat(of_shots, xr.DataArray(list(settings.shots), dims=schema.SHOTS, name=schema.SHOTS))
         found = found.merge(_of_subspaces(training.lm, data, seed, min(*settings.shots, _SUBSPACE_SHOTS)))
         found[schema.MAJORITY] = max(data.test_labels.mean(), 1 - data.test_labels.mean())
         each.append(found.assign({name: last[name].item() for name in ("excess_at_read_position", "total_variation")}))
-    return xr.concat(each, xr.DataArray(list(cell.seeds), dims=schema.SEED, name=schema.SEED))
+    return xr.concat(each, xr.DataArray(list(seeds), dims=schema.SEED, name=schema.SEED))
 
 
 def _of_draw(settings: KernelView, model: HMM, lm: TrainedMaskedLM, data: Data, seed: int, shots: int) -> xr.Dataset:

@@ -11,7 +11,7 @@ from ppl_hmm.experiments.engine.axes import Axis
 from ppl_hmm.experiments.engine.grid import Cell, Settings, check_whole_numbers
 from ppl_hmm.experiments.figure3.configurations import Extent
 
-#: What a trained network is known by: the axes of the grid but tasks.
+#: What a trained network is known by: the axes of the grid.
 NETWORK = (
     schema.REGIME,
     schema.N_STATES,
@@ -101,7 +101,7 @@ class KernelView(Settings):
         return self.length + 1
 
     def axes(self) -> tuple[Axis, ...]:
-        """Return models, what networks there are, and tasks."""
+        """Return models and what networks there are: a cell has all tasks of its network, which is trained once."""
         return (
             Axis(schema.REGIME, self.regimes),
             Axis(schema.N_STATES, self.states, label="states"),
@@ -109,9 +109,8 @@ class KernelView(Settings):
             Axis(schema.WIDTH, self.widths),
             Axis(schema.OBJECTIVE, self.objectives),
             Axis(schema.TRAINING_STEPS, self.training_steps),
-            Axis(schema.TASK, tuple(range(self.n_tasks))),
         )
 
     def cost(self, cell: Cell) -> float:
-        """Return the width of the network."""
-        return cell[schema.WIDTH]
+        """Return the width of the network, twice for a transformer."""
+        return cell[schema.WIDTH] * (1 + (cell[schema.ARCHITECTURE] == schema.TRANSFORMER))

@@ -134,10 +134,10 @@ class Groups:
 def padded(array: np.ndarray, value: float = 0.0) -> np.ndarray:
     """Return an array (…,K) padded with states of no weight, to a whole number of vectors and of tiles."""
     n_states, whole = array.shape[-1], max(TILE, lanes(array))
-    padded = np.empty((*array.shape[:-1], whole * math.ceil(n_states / whole)), array.dtype)
-    padded.fill(value)
-    padded[..., :n_states] = array
-    return padded
+    room_for_all = np.empty((*array.shape[:-1], whole * math.ceil(n_states / whole)), array.dtype)
+    room_for_all.fill(value)
+    room_for_all[..., :n_states] = array
+    return room_for_all
 
 
 def panels(matrix: np.ndarray, value: float = 0.0) -> np.ndarray:

@@ -33,8 +33,8 @@ def call(builder, name, result, arguments, suffix="", of=None, fastmath=()):
 def spread(builder, number, vector):
     """Return a vector of this type that holds one number throughout."""
     undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, zeros(ir.VectorType(ir.IntType(32), vector.count)))
+    in_first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(in_first, undefined, zeros(ir.VectorType(ir.IntType(32), vector.count)))
 
 
 def first(builder, vector, count):
