@@ -192,14 +192,21 @@ def _linearity(found: xr.Dataset) -> Figure:
     fills: dict[str, _Fill] = {name: _FILLS[number % len(_FILLS)] for number, name in enumerate(names)}
     figure = Figure(figsize=(max(1.2 + 2.9 * len(networks), 5.6), 6.6), layout="constrained")
     grid = figure.subplots(len(_MEASURES), len(networks), squeeze=False, sharex=True, sharey="row")
+    for axes, (measure, label) in zip(grid[:, 0], _MEASURES.items(), strict=True):
+        axes.set_ylabel(label, fontsize=SMALL)
+        if measure != schema.R2 and _largest(found, measure) > 1:
+            axes.set_yscale("symlog", linthresh=1.0)  # of the whole row
     for column, (title, network) in zip(grid.T, networks, strict=True):
         for axes, measure in zip(column, _MEASURES, strict=True):
             _draw_measure(axes, network, measure, list(fills.values()))
         column[0].set_title(title)
-    for axes, label in zip(grid[:, 0], _MEASURES.values(), strict=True):
-        axes.set_ylabel(label, fontsize=SMALL)
     _legend(figure, fills)
     return figure
+
+
+def _largest(found: xr.Dataset, measure: str) -> float:
+    """Return the largest size that is drawn: shares of small gains explode, and kernels of high learning rates."""
+    return max(float(np.abs(found[name]).max()) for name in (measure, f"{measure}_interval"))
 
 
 def _draw_measure(axes: Axes, network: xr.Dataset, name: str, fills: Sequence[_Fill]) -> None:
@@ -213,8 +220,6 @@ def _draw_measure(axes: Axes, network: xr.Dataset, name: str, fills: Sequence[_F
         style = {"color": colour, "marker": marker, "fillstyle": fill, "linestyle": "none", "capsize": 2}
         axes.errorbar(np.arange(len(optimizers)) + offset, value, (low, high), **style)
     axes.set_xticks(np.arange(len(optimizers)), optimizers)
-    if name != schema.R2:  # both explode: shares of small gains, kernels of high learning rates
-        axes.set_yscale("symlog", linthresh=1.0)
     if name == schema.LINEARIZATION:
         axes.axhline(0.5, **REFERENCE)
     axes.axhline(0 if name == schema.DISTANCE else 1, color="0.85", linewidth=0.8, zorder=0)
