@@ -122,7 +122,7 @@ def require_members(function: str, lm: object, *more: str, wanted: Wanted = MASK
             f"{wanted.kind} of {function}",
             f"members {', '.join(members)}, as {wanted.protocol} describes them",
             f"{foreign.described(lm)} without {', '.join(missing)}",
-            foreign.remedy(lm, wanted.kind, f"add {', '.join(missing)}"),
+            foreign.remedy(lm, wanted.kind, "add what is missing"),
         )
     size, batch_shape = lm.vocabulary_size, lm.batch_shape  # type: ignore[attr-defined]
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:

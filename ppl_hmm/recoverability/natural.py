@@ -46,7 +46,7 @@ class NaturalHead(NamedTuple):
     """A head v = Φᵀλ and what it has on exact laws."""
 
     weights: np.ndarray  # v (V,)
-    size: float  # B = ‖v‖_∞; ‖v‖₂ for a quadratic loss
+    size: float  # B, in the norm that its theorem charges: ‖v‖_∞ in (1) and (2), ‖v‖₂ in (3)
     loss: float  # τ = ℓ(g, v)
 
     def bound(self, price: float) -> float:

@@ -25,10 +25,11 @@ DIMENSIONS = {"texts": "texts B", "length": "length T", "states": "states K"}
 
 
 def draw(measurements: Measurements, folder: Path) -> None:
-    """Save scaling.svg and peers.svg."""
+    """Save peers.svg, and scaling.svg where growth was measured."""
+    figures = {"peers": peers, "scaling": scaling} if measurements.scalings else {"peers": peers}
     with mpl.rc_context(SETTINGS | {"font.size": 9}):
-        for name, figure in (("scaling", scaling(measurements)), ("peers", peers(measurements))):
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})  # the same file from the same numbers
+        for name, drawn in figures.items():
+            drawn(measurements).savefig(folder / f"{name}.svg", metadata={"Date": None})  # same numbers, same file
 
 
 def scaling(measurements: Measurements) -> Figure:

@@ -108,7 +108,7 @@ FAULTS = {
     "gradient": (Faulty(encode=detached), Requirement.PROMPT_GRADIENT, "no_grad"),
     "constraint": (Faulty(prompt_constraint=lambda lm: "positive"), Requirement.SIZES, "real"),
     "shape": (Faulty(prompt_shape=lambda lm: 2), Requirement.SIZES, "tuple"),
-    "no encode": (Absent(encode=None), Requirement.MEMBERS, "add encode"),
+    "no encode": (Absent(encode=None), Requirement.MEMBERS, "add what is missing"),
     "raises": (Faulty(encode=raising), Requirement.MEMBERS, "accept"),
     "a model": (MODEL, Requirement.MEMBERS, "OracleLM(model)"),
     "a class": (OracleLM, Requirement.MEMBERS, "instance"),
