@@ -48,7 +48,7 @@ gpu: .venv/.stamp-bench  ## Test and measure on a GPU, at most ten minutes; writ
 	$(BIN)/python -m pytest -p benchmark -m 'gpu and benchmark' tests/benchmarks \
 	  --benchmark-json=results/gpu.json --benchmark-columns=median,iqr,rounds
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.report results/gpu.json
-	$(BIN)/python -m ppl_hmm reproduce head-vs-prompt --lm transformer --device cuda --workers 5 \
+	$(BIN)/python -m ppl_hmm reproduce head-vs-prompt --lm transformer --device cuda --workers 10 \
 	  --out results/head-vs-prompt-transformer
 
 docs: .venv/.stamp-docs  ## Build the documentation in docs/_build/html

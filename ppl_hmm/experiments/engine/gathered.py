@@ -11,7 +11,7 @@ import xarray as xr
 from ppl_hmm import schema
 from ppl_hmm.errors import ForeignFile, InvalidInput
 from ppl_hmm.experiments.engine.defined import from_attributes
-from ppl_hmm.experiments.engine.grid import SEEDS_PER_CELL, Settings
+from ppl_hmm.experiments.engine.grid import Settings
 from ppl_hmm.storage.layout import rename_former
 
 
@@ -94,7 +94,7 @@ def _labels(settings: Settings) -> dict[str, list[Any]]:
 
 def chunks(tree: xr.DataTree, settings: Settings) -> dict[str, Any]:
     """Return the encoding that makes a chunk of each cell."""
-    lengths = {**dict.fromkeys(_labels(settings), 1), schema.SEED: SEEDS_PER_CELL}
+    lengths = {**dict.fromkeys(_labels(settings), 1), schema.SEED: settings.seeds_per_cell}
     return {
         f"/{group}": {
             str(name): {"chunks": tuple(min(size, lengths.get(str(dim), size)) for dim, size in variable.sizes.items())}
@@ -112,11 +112,11 @@ def cell_of(settings: Settings, name: str) -> str | None:
     """
     group, _, chunk = name.partition("/")
     place = chunk.rpartition("/")[2].split(".")
-    axes = settings.axes()
+    axes, block = settings.axes(), settings.seeds_per_cell
     if group not in (schema.RESULTS, schema.TIMINGS) or not all(part.isdecimal() for part in place):
         return None
     cells: dict[tuple[int, ...], str] = {
-        (*(axis.values.index(cell[axis.dimension]) for axis in axes), cell.seeds[0] // SEEDS_PER_CELL): cell.name
+        (*(axis.values.index(cell[axis.dimension]) for axis in axes), cell.seeds[0] // block): cell.name
         for cell in settings.cells()
     }
     return cells.get(tuple(map(int, place[-1 - len(axes) :])))

@@ -19,8 +19,6 @@ from ppl_hmm.experiments.engine.axes import Axis, Scalar
 if TYPE_CHECKING:  # the command line reads settings, and must start without xarray
     import xarray as xr
 
-SEEDS_PER_CELL = 5  # stores lie on disk in such blocks
-
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
@@ -60,6 +58,8 @@ class Settings:
         Seeds 0..n_seeds−1 at each point of the grid: a field of each subclass.
     threads
         Threads of linear algebra in a cell, 1; a subclass that declares it as a field lets it be set.
+    seeds_per_cell
+        Seeds that are computed together, and lie together on disk: 5; 1 where each takes long and they share nothing.
 
     Raises
     ------
@@ -85,6 +85,7 @@ class Settings:
     """
 
     experiment: ClassVar[str]
+    seeds_per_cell: ClassVar[int] = 5
     n_seeds: int
     threads: int = 1
 
@@ -124,8 +125,8 @@ class Settings:
         for values in itertools.product(*(axis.values for axis in axes)):
             point = {axis.dimension: value for axis, value in zip(axes, values, strict=True)}
             names = [f"{axis.label}-{quote(str(value), safe='')}" for axis, value in zip(axes, values, strict=True)]
-            for start in range(0, self.n_seeds, SEEDS_PER_CELL):
-                seeds = tuple(range(start, min(start + SEEDS_PER_CELL, self.n_seeds)))
+            for start in range(0, self.n_seeds, self.seeds_per_cell):
+                seeds = tuple(range(start, min(start + self.seeds_per_cell, self.n_seeds)))
                 yield Cell("-".join([*names, f"seeds-{seeds[0]}-{seeds[-1]}"]), point, seeds)
 
     def as_attributes(self) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class TrainedSettings(Figure3Settings):
     figures: ClassVar[dict[LanguageModelKind, Extent]]
     figures_on_gpu: ClassVar[dict[LanguageModelKind, Extent]] = {}
     smokes: ClassVar[dict[LanguageModelKind, Extent]]
+    seeds_per_cell: ClassVar[int] = 1  # each trains a network of its own
 
     language_model: str = LanguageModelKind.GRU.value
     objective: str = "tokens"
@@ -117,7 +118,14 @@ class HeadVsPromptTrained(TrainedSettings):
         _TRANSFORMER: Extent(
             (4, 8, 15, 25, 30),
             2,
-            {"budget": 4000, "batch_size": 256, "learning_rate": 1e-3, "network": (128, 4), "restarts": 4},
+            {
+                "budget": 4000,
+                "batch_size": 256,
+                "learning_rate": 1e-3,  # at 2e-3 some networks of four layers break down
+                "network": (128, 4),
+                "restarts": 4,
+                "prompt_texts": 500,
+            },
         )
     }
     smokes: ClassVar[dict[LanguageModelKind, Extent]] = {
