@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.base import foreign
-from ppl_hmm.base.tokens import as_tokens
+from ppl_hmm.base.tokens import as_text_with_ends, as_tokens
 from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.exact import mixture
 from ppl_hmm.exact.mixture import MemoryText
@@ -96,6 +96,17 @@ class LikelihoodRows(NamedTuple):
     def unflatten(self, values: Tensor) -> Tensor:
         """Give results (P,B,…) their batch dimensions back."""
         return values.reshape(*self.batch_shape, *values.shape[1:])
+
+
+def text_with_ends(model: Model, tokens: Text, lengths: Text | None) -> tuple[Tensor, Tensor]:
+    """Return checked text (B,T), or (P…,B,T), T ≥ 0, and where each one ends (P,B).
+
+    At its length where lengths are given, else after its last token that is not ``MASK``.
+    """
+    require_kind("model", model)
+    options = {"lengths": lengths, "batch_shape": model.batch_shape, "device": model.device}
+    text, ends = as_text_with_ends(tokens, model.vocabulary_size, **options)
+    return text, ends.expand(*model.batch_shape, -1).reshape(-1, text.shape[-2])
 
 
 def memory_arrays(model: Model) -> tuple[Tensor, Tensor]:

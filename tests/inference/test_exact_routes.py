@@ -98,7 +98,7 @@ def test_best_path_equals_brute_force(seed):
     case = case_of(seed)
     ours = viterbi(case.model, case.tokens, prompt=case.prompt, lengths=case.lengths, impossible="mask")
     n_prompt = 0 if case.prompt is None else len(case.prompt)
-    for b, text in enumerate(case.masked_tokens):
+    for b, text in enumerate(case.ended_texts):
         path, log_probability, lead = oracle.best_path(case.model, text, case.prompt)
         assert_equal(ours.log_probability[b], log_probability)
         if log_probability == -np.inf:
@@ -106,14 +106,26 @@ def test_best_path_equals_brute_force(seed):
             assert (ours.states[b] == -1).all()
         elif lead > TOLERANCE:  # otherwise rounding decides
             assert ours.initial_state[b] == path[0]
-            assert ours.states[b].tolist() == path[1 + n_prompt :].tolist()
+            assert ours.states[b, : len(text)].tolist() == path[1 + n_prompt :].tolist()
+            assert (ours.states[b, len(text) :] == -1).all()
 
 
 def test_best_path_takes_the_lowest_state_among_equals():
     uniform = HMM([0.5, 0.5], [[0.5, 0.5]] * 2, [[0.25, 0.75]] * 2)
-    best = viterbi(uniform, [[0, 1, MASK]])
+    best = viterbi(uniform, [[0, MASK, 1]])
     assert best.initial_state.tolist() == [0]
     assert best.states.tolist() == [[0, 0, 0]]
+
+
+def test_best_path_of_a_text_does_not_depend_on_its_batch():
+    absorbing = HMM([1.0, 0.0], [[0.6, 0.4], [0.0, 1.0]], [[0.6, 0.4], [0.4, 0.6]])
+    alone = viterbi(absorbing, [[0]])
+    assert alone.states.tolist() == [[0]]
+    for beside in (viterbi(absorbing, [[0], [0, 0, 0]]), viterbi(absorbing, [[0, 0, 0]] * 2, lengths=[1, 3])):
+        assert beside.states.tolist() == [[0, -1, -1], [0, 0, 0]]
+        assert beside.log_probability[0] == alone.log_probability[0]
+    # A length says that what is not observed belongs to the text: its states are those of the best path of all.
+    assert viterbi(absorbing, [[0, MASK, MASK]], lengths=[3]).states.tolist() == [[1, 1, 1]]
 
 
 def test_probabilities_of_all_texts_sum_to_one():
