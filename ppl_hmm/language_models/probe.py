@@ -69,8 +69,8 @@ def probe_features(
     Raises
     ------
     InvalidInput, ImpossibleText
-        Bad arguments, a text without that position; more than 2 GB of features where the head sees the token; an
-        impossible context (which sequence).
+        Bad arguments, a text too short for a position from its end; more than 2 GB of features where the head sees the
+        token; an impossible context (which sequence).
 
     See Also
     --------
