@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
+import zarr  # noqa: F401 (xarray imports it to write; a broken one must show before hours of computing)
 
 from ppl_hmm.base.atomic import written_aside
 from ppl_hmm.errors import ForeignFile
