@@ -26,6 +26,7 @@ AIMS = {DISCRETE_HMM: 20, NUTS: None, NUMPYRO: 3}
 LONGEST = 90
 
 
+@pytest.mark.slow  # Pyro's sampler takes over ten minutes for its draws
 def test_effective_draws():
     torch.set_num_threads(1)
     model, text = problems.chain(SHAPE, torch.float64)
