@@ -109,7 +109,7 @@ def _require_no_blank_line(path: Path, expected: str, other: str) -> None:
     """Raise where a blank line precedes others in a file of lines: texts and labels belong together by their lines."""
     if path.suffix in (".npy", ".nc"):
         return
-    lines = _bytes(path, "a file of lines").rstrip().splitlines()
+    lines = _bytes(path, f"a file with {expected} a line").rstrip().splitlines()
     blank = next((number for number, line in enumerate(lines, 1) if not line.strip()), None)
     if blank is not None:
         what, remedy = f"line {blank} of file {path}", f"drop it together with its {other}"

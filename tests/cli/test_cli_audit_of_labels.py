@@ -1,6 +1,7 @@
 """``ppl-hmm audit`` of features, and of texts, labels and a language model: results, and one line for bad input."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -51,6 +52,13 @@ def test_features(capsys, folder, tmp_path):
     written = {path.name for path in (tmp_path / "new").iterdir()}
     assert {"audit.nc", "report.txt", "learned.png", "learning-curve.svg"} <= written
     assert "head" in open_audit(tmp_path / "new" / "audit.nc").ppl_hmm.verdict
+
+
+def test_a_terminal_shows_that_heads_are_learned(capsys, folder, monkeypatch):
+    shown = []
+    monkeypatch.setattr("ppl_hmm._audit_command.waiting", lambda what: shown.append(what) or nullcontext())
+    assert run(capsys, folder, "--features", "@good.npz")[0] == 0
+    assert shown == ["learning heads"]
 
 
 def test_a_language_model(capsys, folder):
