@@ -64,7 +64,8 @@ def fit_logistic(
         warnings.simplefilter("ignore", ConvergenceWarning)
         regression.fit(read, labels, sample_weight=weights)
     if basis is not None:
-        regression.coef_, regression.n_features_in_ = regression.coef_ @ basis, features.shape[1]
+        regression.coef_ = regression.coef_ @ basis
+        regression.n_features_in_ = features.shape[1]  # type: ignore[attr-defined]
     return regression
 
 
