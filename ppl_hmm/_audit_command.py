@@ -57,7 +57,8 @@ def audit(
 
     if any(each is not None for each in (features, labels, lm)):
         labelled_command.require_alone(model, task, example, position, next_tokens, word)
-        tree = labelled_command.audited(features, text, labels, lm, reader, prompt_tokens, seed)
+        with waiting("learning heads"):
+            tree = labelled_command.audited(features, text, labels, lm, reader, prompt_tokens, seed)
     else:
         require_one("ppl-hmm audit", "a model file or --example", model, example)
         options: dict[str, Any] = {"n_sequences": sequences, "length": length, "tolerance": tolerance}

@@ -17,7 +17,7 @@ Text = Annotated[
 ]
 Labels = Annotated[Path | None, typer.Option(help="A file with the class of each text, a line each; with --lm.")]
 LanguageModel = Annotated[
-    Path | None, typer.Option("--lm", help="A directory of a trained language model; with --text and --labels.")
+    Path | None, typer.Option("--lm", help="A directory that lm.save(...) wrote; with --text and --labels.")
 ]
 Features = Annotated[
     Path | None,

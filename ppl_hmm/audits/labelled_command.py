@@ -20,6 +20,8 @@ from ppl_hmm.storage.texts import load_texts
 
 _COMMAND = "ppl-hmm audit"
 _NEEDED, _OTHERS = ("features", "labels"), ("prompted", "tokens", "groups")
+# What arrays hold, where that is not floats.
+_KINDS = {"labels": "str", "groups": "str", "tokens": "int"}
 
 
 def require_alone(*given: object) -> None:
@@ -56,6 +58,7 @@ def audited(
     if not hasattr(model, wanted.laws):
         raise InvalidInput(f"--reader {reader}", f"a {wanted.kind}", type(model).__name__, "choose the other reader")
     options: dict[str, Any] = {"reader": reader, "n_prompt_tokens": n_prompt_tokens, "seed": seed}
+    _require_no_blank_line(text, "a text", "label")
     return audit_language_model(cast(Any, model), load_texts(text), load_labels(labels), **options)
 
 
@@ -73,7 +76,9 @@ def load_features(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             names = ", ".join(stored.files)
-            found = {name: stored[name] for name in (*_NEEDED, *_OTHERS) if name in stored.files}
+            found = {name: _array(stored, name, path) for name in (*_NEEDED, *_OTHERS) if name in stored.files}
+    except ForeignFile:
+        raise
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ForeignFile(f"file {path}", "arrays of numbers or text", reason, "write it with numpy.savez") from None
@@ -85,18 +90,42 @@ def load_features(path: Path) -> dict[str, np.ndarray]:
 
 
 def load_labels(path: Path) -> list[str]:
-    """Return the class of each text: a line each, blank lines are skipped.
+    """Return the class of each text: a line each.
 
     Raises
     ------
     ForeignFile
-        No such file, or no text.
+        No such file, no text, or a blank line before another.
     """
+    _require_no_blank_line(path, "a label", "text")
     try:
         lines = _bytes(path, "a file of labels").decode().splitlines()
     except UnicodeDecodeError:
         raise ForeignFile(f"file {path}", "text in UTF-8", "other bytes", "write a class a line") from None
     return [line.strip() for line in lines if line.strip()]
+
+
+def _require_no_blank_line(path: Path, expected: str, other: str) -> None:
+    """Raise where a blank line precedes others in a file of lines: texts and labels belong together by their lines."""
+    if path.suffix in (".npy", ".nc"):
+        return
+    lines = _bytes(path, f"a file with {expected} a line").rstrip().splitlines()
+    blank = next((number for number, line in enumerate(lines, 1) if not line.strip()), None)
+    if blank is not None:
+        what, remedy = f"line {blank} of file {path}", f"drop it together with its {other}"
+        raise ForeignFile(what, expected, "a blank line", remedy)
+
+
+def _array(stored: Any, name: str, path: Path) -> np.ndarray:
+    """Return an array of an npz file that must not hold objects, such as the strings of pandas."""
+    try:
+        return stored[name]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        kind = _KINDS.get(name, "float")
+        got, remedy = f"array {name} of objects", f"save {name}.astype({kind})"
+        raise ForeignFile(f"file {path}", "arrays of numbers or text", got, remedy) from None
 
 
 def _bytes(path: Path, expected: str) -> bytes:

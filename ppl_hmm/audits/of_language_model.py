@@ -79,7 +79,8 @@ def audit_features(
     -----
     3 in 10 texts are held out; penalties are chosen on a fifth of the others. Verdicts are about all texts: a linear
     programme of B·(C−1) rows and C·n columns, and least squares for a witness. Some 50 fits of logistic regression for
-    each reading.
+    each reading. 800 texts of 768 features take half a minute for two classes, most of it the programme, and some
+    minutes for three.
     Source: Hewitt & Liang (2019) for control labels; Wilson (1927) and Newcombe (1998) for intervals.
 
     Examples

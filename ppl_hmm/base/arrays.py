@@ -6,7 +6,7 @@ entry (masked, ``<NA>``, or None or NaN among objects) takes the value that the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, cast
 
@@ -131,7 +131,7 @@ def _array(values: Any, what: str, kind: str) -> tuple[np.ndarray, np.ndarray | 
         return values.data, np.ma.getmaskarray(values)
     if isinstance(values, (pd.DataFrame, pd.Series, pd.Index)):
         values = values.to_numpy()
-    if isinstance(values, (str, bytes, dict, set)):
+    if isinstance(values, (str, bytes, Mapping, set)):
         raise _wrong_kind(values, what, kind)
     try:
         array = np.asarray(values)
@@ -166,7 +166,7 @@ def _refuse_item(items: Any, what: str, kind: str) -> None:
     first = items[0].item() if isinstance(items, np.ndarray) else items[0]
     if isinstance(first, (list, tuple, np.ndarray)):
         raise _ragged(what, kind, "rows of different lengths or depths")
-    of_words = "give each word its number first, e.g. by a Vocabulary"
+    of_words = f"give each word its number first, by a Vocabulary or, for a Hugging Face model, {foreign.IDS}"
     raise InvalidInput(
         what,
         f"a rectangular array of {kind}",

@@ -10,6 +10,8 @@ Wanted = Literal["model", "language model", "causal language model", "task", "ar
 
 _LOAD = "load the file first: load(path)"
 _INSTANCE = "pass an instance, not the class"
+#: What gives texts of a Hugging Face model their ids.
+IDS = 'tokenizer(texts, add_special_tokens=False)["input_ids"]'
 
 # What helps, by what is wanted, for objects that users pass instead: by library and class.
 _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
@@ -42,6 +44,7 @@ _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
         ("ppl_hmm", "CategoricalHMM"): "convert and wrap it: OracleLM(distribution.to_hmm())",
         ("pyro", "DiscreteHMM"): "convert and wrap it: OracleLM(HMM.from_discrete_hmm(distribution))",
         ("xarray", "Dataset"): "convert and wrap it: OracleLM(HMM.from_dataset(dataset))",
+        ("transformers", "PreTrainedModel"): "wrap it: from_masked_lm(model, tokenizer)",
         ("builtins", "str"): "load and wrap it: OracleLM(load(path))",
         ("pathlib", "PurePath"): "load and wrap it: OracleLM(load(path))",
         ("builtins", "type"): _INSTANCE,
@@ -71,6 +74,7 @@ _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
         ("ppl_hmm", "CausalOracleLM"): "pass the language model first, then the text",
         ("hmmlearn", "BaseHMM"): "pass the model first, then the text",
         ("pyro", "Distribution"): "pass the model first, then the text",
+        ("transformers", "BatchEncoding"): f"pass its ids: {IDS}",
         ("builtins", "NoneType"): "pass the values",
         ("builtins", "str"): "pass numbers, not a path or a sentence",
         ("pathlib", "PurePath"): "read the file first",
@@ -85,7 +89,10 @@ _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
 
 _REMEDIES["causal language model"] = {
     kind: text.replace("OracleLM(", "CausalOracleLM(") for kind, text in _REMEDIES["language model"].items()
-} | {("ppl_hmm", "OracleLM"): "take the causal language model of its model: CausalOracleLM(lm.model)"}
+} | {
+    ("ppl_hmm", "OracleLM"): "take the causal language model of its model: CausalOracleLM(lm.model)",
+    ("transformers", "PreTrainedModel"): "wrap it: from_causal_lm(model, tokenizer)",
+}
 
 
 def described(value: object) -> str:

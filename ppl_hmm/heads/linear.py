@@ -47,7 +47,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    ``predict`` gives the higher class on ties: score ≥ 0 for two classes. Training costs O(iterations·B·V²).
+    ``predict`` gives the higher class on ties: score ≥ 0 for two classes. Training costs O(iterations·B·V²), and
+    O(B²·V + iterations·B³) for more features than texts, whose span it is done in.
     Source: Wei, Xie & Ma (2021), §3: head tuning.
 
     Examples

@@ -19,6 +19,10 @@ from torch.nn.functional import softplus
 #: Inverse regularisation strengths that ``select`` tries by default.
 DEFAULT_GRID = (1.0, 1e2, 1e4, 1e6)
 _MAX_ITERATIONS = 1000
+# Weights of a fit up to which Newton steps, cubic in their number, take no longer than gradients do; and the gradient
+# that ends these.
+_MOST_FOR_NEWTON = 1024
+_SMALL_GRADIENT = 1e-6
 PENALTY = 1e-6  # on ‖b‖²/2 in Newton steps: small, as conditionals of nearly deterministic models differ by little
 _HALVINGS = 5
 # Newton steps at one penalty, at most, and the share of the loss that one must gain for another to be taken.
@@ -40,14 +44,29 @@ Head = TypeVar("Head", bound=Classifier)
 def fit_logistic(
     features: np.ndarray, labels: np.ndarray, C: float, weights: np.ndarray | None = None
 ) -> LogisticRegression:
-    """Return a logistic regression of inverse penalty ``C`` on features (B,n), labels (B,) and their weights (B,)."""
-    regression = LogisticRegression(C=C, solver="newton-cholesky", max_iter=_MAX_ITERATIONS)
+    """Return a logistic regression of inverse penalty ``C`` on features (B,n), labels (B,) and their weights (B,).
+
+    Heads of least penalty are sums of texts: where there are more features than texts, those along an orthonormal basis
+    of the texts' span lead to the same.
+    """
+    basis = np.linalg.qr(features.T)[0].T if features.shape[1] > len(features) else None  # (B,n)
+    read = features if basis is None else features @ basis.T
+    n_classes = len(np.unique(labels))
+    regression = LogisticRegression(C=C, max_iter=_MAX_ITERATIONS)
+    if read.shape[1] * (1 if n_classes == 2 else n_classes) <= _MOST_FOR_NEWTON:
+        regression.set_params(solver="newton-cholesky")
+    else:
+        regression.set_params(solver="lbfgs", tol=_SMALL_GRADIENT)
     with warnings.catch_warnings():
         # Nearly collinear conditionals and nearly separable classes are the normal case here. The solver then falls
         # back to L-BFGS by itself, and an optimum far out need not be reached to classify well.
         warnings.simplefilter("ignore", LinAlgWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return regression.fit(features, labels, sample_weight=weights)
+        regression.fit(read, labels, sample_weight=weights)
+    if basis is not None:
+        regression.coef_ = regression.coef_ @ basis
+        regression.n_features_in_ = features.shape[1]  # type: ignore[attr-defined]
+    return regression
 
 
 def most_accurate(heads: Iterable[Head], X_val: Any, y_val: ArrayLike) -> Head:

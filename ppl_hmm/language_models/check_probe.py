@@ -28,8 +28,15 @@ class Probe:
         """(B,T) without masks."""
         if self._tokens is not None:
             return torch.as_tensor(self._tokens)
-        size = text_vocabulary_size(self.lm)
-        return torch.randint(size, (_TEXTS, _LENGTH), generator=generator(0, "check: texts"), device=CPU)
+        stream = generator(0, "check: texts")
+        return self._words[torch.randint(len(self._words), (_TEXTS, _LENGTH), generator=stream, device=CPU)]
+
+    @property
+    def _words(self) -> Tensor:
+        """The tokens that texts may hold: all but special ones, which a language model may name by ``not_text``."""
+        special = getattr(self.lm, "not_text", ())
+        words = [each for each in range(text_vocabulary_size(self.lm)) if each not in special]
+        return torch.tensor(words, device=CPU)
 
     @property
     def lengths(self) -> Tensor:
@@ -40,7 +47,9 @@ class Probe:
     def changed(self, position: int) -> Tensor:
         """Return the tokens with another one at a position of each text."""
         changed = self.tokens.clone()
-        changed[:, position] = (changed[:, position] + 1) % text_vocabulary_size(self.lm)
+        words = self._words.to(changed.device)
+        places = torch.searchsorted(words, changed[:, position].contiguous())
+        changed[:, position] = words[(places + 1) % len(words)]
         return changed
 
     def prompt(self, *leading: int, seed: int = 0) -> Tensor:

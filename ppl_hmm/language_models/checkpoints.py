@@ -17,6 +17,7 @@ from ppl_hmm.language_models.extra import require_extra
 from ppl_hmm.language_models.trained import Link, TrainedLM
 
 _WEIGHTS, _DESCRIPTION = "weights.safetensors", "language_model.json"
+_OF_HUGGING_FACE = "config.json"
 _FORMAT = "ppl_hmm language model"
 
 # Where each kind is defined.
@@ -68,6 +69,14 @@ def load_language_model(path: str | Path) -> TrainedLM:
     8
     """
     path = as_path(path, "directory")
+    if (path / _OF_HUGGING_FACE).exists() and not (path / _DESCRIPTION).exists():
+        raise ForeignFile(
+            f"directory {path}",
+            "a language model that lm.save(…) wrote",
+            "a Hugging Face model",
+            "in Python use from_masked_lm(model, tokenizer, label_words=[…]) of it, e.g. in audit_language_model(…); "
+            "ppl-hmm audit reads its probe_features(…) from an .npz file, --features",
+        )
     found = read_json(path / _DESCRIPTION, "the description of a language model")
     kind = found.get("kind") if isinstance(found, dict) and found.get("format") == _FORMAT else None
     if kind not in _MODULES:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from ppl_hmm.base.foreign import IDS
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.language_models.extra import require_extra
 from ppl_hmm.models.kinds import Prompt
@@ -30,7 +31,13 @@ class HuggingFaceLM:
         Ids (V,) of the tokens that laws are of, each law renormalised over them.
     begin
         Ids of special tokens in front of prompt and text.
+    not_text
+        Special tokens of the tokenizer that no text holds, id to name; label words are not among them.
     """
+
+    #: Special tokens that no text holds, but for those that are one of the others, too.
+    _NOT_TEXT: ClassVar[tuple[str, ...]] = ()
+    _TEXT: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, function: str, model: Any, tokenizer: Any, label_words: Any, begin: Sequence[int]) -> None:
         transformers = require_extra(function, "transformers")
@@ -46,6 +53,9 @@ class HuggingFaceLM:
         chosen = range(self.text_vocabulary_size) if label_words is None else self._ids(label_words, tokenizer)
         self.label_words = torch.tensor(list(chosen), device=model.device)
         self.begin = self._specials("begin", begin)
+        words = {*special_ids(tokenizer, *self._TEXT), *([] if label_words is None else chosen)}
+        ids = ((each, name) for name in self._NOT_TEXT for each in special_ids(tokenizer, name))
+        self.not_text = {each: name for each, name in ids if each not in words}
 
     @property
     def vocabulary_size(self) -> int:
@@ -66,6 +76,14 @@ class HuggingFaceLM:
     def prompt_constraint(self) -> Literal["nonnegative", "real"]:
         """Embeddings are real."""
         return "real"
+
+    def require_words(self, text: Tensor) -> None:
+        """Raise :class:`InvalidInput` where checked text (B,T) holds tokens that are none of it, such as padding."""
+        for each, name in self.not_text.items():
+            found = (text == each).any(-1)
+            if found.any():
+                what, got = f"text {found.nonzero()[0].item()}", f"{each}, the tokenizer's {name} token"
+                raise InvalidInput(what, "ids of words alone", got, f"pass {IDS}, without padding")
 
     def rows(self, prompt: Prompt | None, what: str = "prompt") -> Tensor | None:
         """Return checked embeddings (L,d) of a prompt; None without one."""

@@ -31,7 +31,8 @@ def from_causal_lm(
     hf_model
         Such as ``GPT2LMHeadModel``; it is put in evaluation mode.
     tokenizer
-        Of the model. Texts are its ids without special tokens: ``tokenizer(texts, add_special_tokens=False)``.
+        Of the model. Texts are its ids without special tokens and padding, which are refused, but for the end of a
+        document: ``tokenizer(texts, add_special_tokens=False)["input_ids"]``.
     label_words
         Tokens that laws are of, V words or ids; laws are renormalised over them. By default the whole vocabulary.
     begin
@@ -74,6 +75,9 @@ def from_causal_lm(
 class HuggingFaceCausalLM(HuggingFaceLM):
     """A Hugging Face causal language model; see :func:`from_causal_lm`."""
 
+    _NOT_TEXT = ("bos", "pad")
+    _TEXT = ("unk", "eos")  # the end of a document may stand within a text
+
     def next_token_laws(self, tokens: Text, *, prompt: Prompt | None = None, lengths: Text | None = None) -> Tensor:
         """Return P(X_{t+1} | x_1..x_t) (B,T+1,V) behind a prompt; differentiable in it where it requires a gradient."""
         text, after = self._read(tokens, lengths)
@@ -115,6 +119,7 @@ class HuggingFaceCausalLM(HuggingFaceLM):
     def _read(self, tokens: Text, lengths: Text | None) -> tuple[Tensor, Tensor]:
         """Return checked text (B,T) without masks before its end, and where each text ends (B,)."""
         text, after = as_text_with_ends(tokens, self.text_vocabulary_size, lengths=lengths, device=self.model.device)
+        self.require_words(text)
         hidden = (text == MASK) & (torch.arange(text.shape[1], device=text.device) < after[:, None])
         if hidden.any():
             sequence, position = hidden.nonzero()[0].tolist()

@@ -33,7 +33,8 @@ def from_masked_lm(
     hf_model
         Such as ``BertForMaskedLM``; it is put in evaluation mode.
     tokenizer
-        Of the model. Texts are its ids without special tokens: ``tokenizer(texts, add_special_tokens=False)``.
+        Of the model. Texts are its ids without special tokens and padding, which are refused:
+        ``tokenizer(texts, add_special_tokens=False)["input_ids"]``.
     label_words
         Tokens that laws are of, V words or ids; laws are renormalised over them. By default the whole vocabulary.
     mask_token_id, begin, end
@@ -76,6 +77,9 @@ def from_masked_lm(
 class HuggingFaceMaskedLM(HuggingFaceLM):
     """A Hugging Face masked language model; see :func:`from_masked_lm`."""
 
+    _NOT_TEXT = ("bos", "eos", "pad", "cls", "sep")
+    _TEXT = ("unk",)
+
     def __init__(
         self, model: Any, tokenizer: Any, label_words: Any, mask: int | None, begin: Sequence[int], end: Sequence[int]
     ) -> None:
@@ -89,6 +93,7 @@ class HuggingFaceMaskedLM(HuggingFaceLM):
     def encode(self, tokens: Text, lengths: Text | None = None) -> HuggingFaceText:
         """Return checked text (B,T); no layer can be computed before the prompt is known."""
         text = as_tokens(tokens, self.text_vocabulary_size, lengths=lengths, device=self.model.device)
+        self.require_words(text)
         return HuggingFaceText(self, text)
 
     def conditionals(

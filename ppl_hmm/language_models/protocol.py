@@ -13,6 +13,7 @@ from ppl_hmm.base import foreign
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.models.kinds import Prompt, Text
+from ppl_hmm.schema import Reader
 
 # How far a row of conditionals may sum from one; other types are of half precision.
 _ROW_SUM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
@@ -90,15 +91,17 @@ class MaskedLM(LanguageModel, Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """A protocol of language models: what it is called, its kind, and the member that returns laws of tokens."""
+    """A protocol of language models: its name and kind, the member that returns laws, and what reads and adapts one."""
 
     protocol: str
     kind: foreign.Wanted
     laws: str
+    reader: Reader
+    adapter: str
 
 
-MASKED = Wanted("MaskedLM", "language model", "conditionals")
-CAUSAL = Wanted("CausalLM", "causal language model", "law_after")
+MASKED = Wanted("MaskedLM", "language model", "conditionals", Reader.MASKED, "from_masked_lm")
+CAUSAL = Wanted("CausalLM", "causal language model", "law_after", Reader.CAUSAL, "from_causal_lm")
 
 
 def text_vocabulary_size(lm: LanguageModel) -> int:
@@ -122,7 +125,7 @@ def require_members(function: str, lm: object, *more: str, wanted: Wanted = MASK
             f"{wanted.kind} of {function}",
             f"members {', '.join(members)}, as {wanted.protocol} describes them",
             f"{foreign.described(lm)} without {', '.join(missing)}",
-            foreign.remedy(lm, wanted.kind, "add what is missing"),
+            foreign.remedy(lm, wanted.kind, _remedy(lm, wanted)),
         )
     size, batch_shape = lm.vocabulary_size, lm.batch_shape  # type: ignore[attr-defined]
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
@@ -130,6 +133,14 @@ def require_members(function: str, lm: object, *more: str, wanted: Wanted = MASK
     if not isinstance(batch_shape, tuple) or not all(isinstance(each, int) for each in batch_shape):
         got = repr(batch_shape)
         raise InvalidInput(f"batch_shape of {type(lm).__name__}", "a tuple, () for one model", got, "return a tuple")
+
+
+def _remedy(lm: object, wanted: Wanted) -> str:
+    """Return what helps who has a language model that lacks a member: one of the other kind has another reader."""
+    other = CAUSAL if wanted is MASKED else MASKED
+    if hasattr(lm, wanted.laws) or not hasattr(lm, other.laws):
+        return "add what is missing"
+    return f"pass reader={str(other.reader)!r} to an audit, or bring a {wanted.protocol}, e.g. by {wanted.adapter}"
 
 
 def checked_conditionals(

@@ -168,6 +168,29 @@ FEATURES, LABELS = np.random.default_rng(0).dirichlet([1, 1, 1], 30), np.arange(
 
 
 @pytest.mark.parametrize(
+    "labels",
+    [
+        ["a", "b"] * 14 + ["a", None],
+        ["a", "b"] * 14 + ["a", float("nan")],
+        ["a", "b"] * 14 + ["a", ""],
+        pd.Series(["a", "b"] * 14 + ["a", None], dtype="string"),
+        np.array([0.0, 1.0] * 14 + [0.0, np.nan]),
+        [True, False] * 14 + [True, None],
+    ],
+)
+def test_a_missing_label_is_no_class(labels):
+    with pytest.raises(InvalidInput, match="labels: expected a class for each text, got none for text 29; drop"):
+        audit_features(FEATURES, labels, seed=0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [int, str])
+def test_row_numbers_are_no_labels(kind):
+    with pytest.raises(InvalidInput, match="got 30 classes of 30 texts; are these row numbers"):
+        audit_features(FEATURES, [kind(number) for number in range(30)], seed=0)
+
+
+@pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: audit_features(np.where(FEATURES < 0.1, np.nan, FEATURES), LABELS, seed=0), "NaN or infinity"),
@@ -179,6 +202,7 @@ FEATURES, LABELS = np.random.default_rng(0).dirichlet([1, 1, 1], 30), np.arange(
         (lambda: audit_features(FEATURES[0], LABELS, seed=0), "a row a text"),
         (lambda: audit_features(FEATURES, LABELS, prompted=FEATURES[:9], seed=0), "prompted: expected 30"),
         (lambda: audit_features(FEATURES, LABELS, groups=np.zeros(30), seed=0), "smaller groups"),
+        (lambda: audit_features(FEATURES, LABELS, groups=[None, *range(29)], seed=0), "groups: .* none for text 0"),
         (lambda: audit_features(FEATURES, LABELS, tokens=[[1, 2]], seed=0), "tokens: expected 30"),
         (lambda: audit_language_model(Logits(), [[0, 1]] * 30, LABELS, n_prompt_tokens=0, seed=0), "softmax"),
         (lambda: audit_language_model(Logits(), [[0, 3]] * 30, LABELS, n_prompt_tokens=0, seed=0), "out of range"),

@@ -1,6 +1,7 @@
 """``ppl-hmm audit`` of features, and of texts, labels and a language model: results, and one line for bad input."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -28,6 +29,10 @@ def folder(tmp_path_factory):
     np.savetxt(path / "texts.txt", tokens.numpy(), fmt="%d")
     (path / "labels.txt").write_text("\n".join("ab"[label] for label in labels))
     (path / "short.txt").write_text("a\nb")
+    (path / "gap.txt").write_text("0 1\n1 1\n\n2 0\n\n")
+    (path / "gap-of-labels.txt").write_text("a\n \nb\n")
+    (path / "hub").mkdir()
+    (path / "hub" / "config.json").write_text("{}")
     for vocabulary_size in (2, 3):
         BidirectionalLM(vocabulary_size, width=4, seed=0).save(path / f"lm{vocabulary_size}")
     return path
@@ -49,6 +54,13 @@ def test_features(capsys, folder, tmp_path):
     assert "head" in open_audit(tmp_path / "new" / "audit.nc").ppl_hmm.verdict
 
 
+def test_a_terminal_shows_that_heads_are_learned(capsys, folder, monkeypatch):
+    shown = []
+    monkeypatch.setattr("ppl_hmm._audit_command.waiting", lambda what: shown.append(what) or nullcontext())
+    assert run(capsys, folder, "--features", "@good.npz")[0] == 0
+    assert shown == ["learning heads"]
+
+
 def test_a_language_model(capsys, folder):
     words = ("--text", "@texts.txt", "--labels", "@labels.txt", "--lm", "@lm3", "--prompt-tokens", "0", "--json")
     status, printed, _ = run(capsys, folder, *words)
@@ -66,7 +78,7 @@ def test_a_language_model(capsys, folder):
         (("--features", "@one.npz"), "one class, 0"),
         (("--features", "@few.npz"), "at least 61"),
         (("--features", "@unlabelled.npz"), "arrays features and labels"),
-        (("--features", "@objects.npz"), "arrays of numbers or text"),
+        (("--features", "@objects.npz"), "got array labels of objects; save labels.astype(str)"),
         (("--features", "@text.npz"), "an .npz file"),
         (("--features", "@absent.npz"), "No such file"),
         (("--features", "@good.npz", "--example", "aliased"), "alone"),
@@ -75,6 +87,15 @@ def test_a_language_model(capsys, folder):
         (("--text", "@texts.txt", "--labels", "@labels.txt", "--lm", "@lm2"), "out of range"),
         (("--text", "@texts.txt", "--labels", "@short.txt", "--lm", "@lm3"), r"labels: expected shape (40,)"),
         (("--text", "@texts.txt", "--labels", "@labels.txt", "--lm", "@"), "language_model.json"),
+        (("--text", "@texts.txt", "--labels", "@labels.txt", "--lm", "@hub"), "from_masked_lm(model, tokenizer"),
+        (
+            ("--text", "@gap.txt", "--labels", "@labels.txt", "--lm", "@lm3"),
+            "gap.txt: expected a text, got a blank line; drop it together with its label",
+        ),
+        (
+            ("--text", "@texts.txt", "--labels", "@gap-of-labels.txt", "--lm", "@lm3"),
+            "gap-of-labels.txt: expected a label, got a blank line; drop it together with its text",
+        ),
         (("--text", "@texts.txt", "--labels", "@labels.txt", "--lm", "@lm3", "--reader", "causal"), "other reader"),
     ],
 )

@@ -5,6 +5,7 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -235,3 +236,44 @@ def test_no_head_is_fitted_after_one_that_is_always_right(monkeypatch):
     X, y = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.3, 0.7]]), [0, 0, 1, 1]
     assert LinearHead.select(X, y, X, y, grid=(1e6, 1e2, 1e4)).C == 1e2
     assert fitted == [1e2]
+
+
+# Many features.
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("C", [0.1, 10.0])
+def test_more_features_than_texts_lead_to_the_head_of_all_features(n_classes, C):
+    features, labels = blobs(0, n=40, n_tokens=60, n_classes=n_classes)
+    theirs = LogisticRegression(C=C, solver="newton-cholesky", max_iter=1000).fit(features, labels)
+    head = LinearHead(C=C).fit(features, labels)
+    np.testing.assert_allclose(head.coef_, theirs.coef_, atol=1e-10)
+    np.testing.assert_allclose(head.intercept_, theirs.intercept_, atol=1e-10)
+
+
+def test_weighted_texts_fewer_than_features():
+    features, labels = blobs(3, n=30, n_tokens=50)
+    weights = np.random.default_rng(0).integers(0, 3, 30)
+    theirs = LogisticRegression(solver="newton-cholesky").fit(features, labels, sample_weight=weights)
+    head = LinearHead().fit(features, labels, sample_weight=weights)
+    np.testing.assert_allclose(head.coef_, theirs.coef_, atol=1e-10)
+
+
+def test_heads_of_so_many_weights_that_gradients_are_faster():
+    features, labels = blobs(4, n=450, n_tokens=400, n_classes=3)
+    theirs = LogisticRegression(solver="newton-cholesky", tol=1e-8).fit(features, labels)
+    np.testing.assert_allclose(LinearHead().fit(features, labels).coef_, theirs.coef_, atol=1e-3)
+
+
+def test_time_grows_with_the_texts_where_there_are_more_features(monkeypatch):
+    read, own = [], LogisticRegression.fit
+
+    def fit(self, X, *rest, **options):
+        read.append(X.shape)
+        return own(self, X, *rest, **options)
+
+    monkeypatch.setattr(LogisticRegression, "fit", fit)
+    features, labels = blobs(5, n=20, n_tokens=700)
+    head = LinearHead().fit(features, labels)
+    assert read == [(20, 20)]
+    assert head.coef_.shape == (1, 700)

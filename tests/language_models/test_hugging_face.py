@@ -94,10 +94,7 @@ def test_many_texts_take_several_passes(bert, monkeypatch):
     torch.testing.assert_close(lm.conditionals(TEXTS), expected)
 
 
-def test_label_words_by_a_tokenizer(bert, gpt, tmp_path):
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "so", "film", "."]
-    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary))
-    tokenizer = transformers.BertTokenizer(str(tmp_path / "vocab.txt"))
+def test_label_words_by_a_tokenizer(bert, gpt, tokenizer):
     lm = from_masked_lm(bert, tokenizer, label_words=["good", "bad"])
     assert lm.label_words.tolist() == [5, 6]
     assert (lm.mask, lm.begin.tolist(), lm.end.tolist()) == (MASK_ID, [CLS], [SEP])
@@ -108,6 +105,67 @@ def test_label_words_by_a_tokenizer(bert, gpt, tmp_path):
             from_masked_lm(bert, tokenizer, label_words=words)
     with pytest.raises(InvalidInput, match="tokenizer"):
         from_causal_lm(gpt, label_words=["good", "bad"])
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "so", "film", "."]
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary))
+    return transformers.BertTokenizer(str(tmp_path / "vocab.txt"))
+
+
+REVIEWS = ["so good film .", "film"]
+
+
+def test_padding_and_special_tokens_are_no_words_of_masked_models(bert, tokenizer):
+    lm = from_masked_lm(bert, tokenizer, label_words=["good", "bad"])
+    for options, named in (
+        ({"padding": True, "return_tensors": "pt"}, "pad"),
+        ({"padding": True, "add_special_tokens": False}, "pad"),
+        ({}, "cls"),
+    ):
+        ids = tokenizer(REVIEWS, **options)["input_ids"]
+        for read in (lm.encode, lm.conditionals, lambda ids: probe_features(lm, ids)):
+            with pytest.raises(InvalidInput, match=rf"\d, the tokenizer's {named} token; pass tokenizer\(texts"):
+                read(ids)
+    assert check_language_model(lm).passed
+    unread = torch.tensor([[8, 0], [8, 5]]), torch.tensor([1, 2])
+    assert probe_features(lm, unread[0], lengths=unread[1]).shape == (2, 2)
+    assert probe_features(from_masked_lm(bert, tokenizer, label_words=["[SEP]", "bad"]), [[8, 3]]).shape == (1, 2)
+
+
+def test_padding_is_no_word_of_causal_models_and_the_end_of_a_document_is(gpt, tokenizer):
+    tokenizer.bos_token = tokenizer.eos_token = "[CLS]"
+    lm = from_causal_lm(gpt, tokenizer, label_words=WORDS)
+    with pytest.raises(InvalidInput, match="text 1: expected ids of words alone, got 0, the tokenizer's pad token"):
+        next_token_features(lm, [[8, 5], [8, 0]])
+    assert next_token_features(lm, [[8, CLS, 5]]).shape == (1, 3)
+    assert check_language_model(lm).passed
+    tokenizer.pad_token = "[CLS]"
+    assert not from_causal_lm(gpt, tokenizer, label_words=WORDS).not_text
+    tokenizer.bos_token, tokenizer.eos_token = "[CLS]", "[SEP]"
+    with pytest.raises(InvalidInput, match="2, the tokenizer's"):
+        from_causal_lm(gpt, tokenizer, label_words=WORDS).law_after([[CLS, 5]])
+
+
+@pytest.mark.parametrize("of", [lambda _: REVIEWS, lambda tokenizer: tokenizer(REVIEWS)])
+def test_texts_without_ids_are_told_how_to_get_them(bert, tokenizer, of):
+    lm = from_masked_lm(bert, tokenizer, label_words=["good", "bad"])
+    for read in (lm.encode, lambda texts: probe_features(lm, texts)):
+        with pytest.raises(InvalidInput, match=r'tokenizer\(texts, add_special_tokens=False\)\["input_ids"\]'):
+            read(of(tokenizer))
+
+
+def test_models_of_another_kind_are_told_what_adapts_them(bert, gpt):
+    labels, seed = [0, 1], {"seed": 0}
+    with pytest.raises(InvalidInput, match=r"wrap it: from_masked_lm\(model, tokenizer\)"):
+        audit_language_model(bert, TEXTS, labels, **seed)
+    with pytest.raises(InvalidInput, match=r"wrap it: from_causal_lm\(model, tokenizer\)"):
+        next_token_features(gpt, TEXTS)
+    with pytest.raises(InvalidInput, match=r"reader='masked' to an audit, or bring a CausalLM, e.g. by from_causal_lm"):
+        audit_language_model(from_masked_lm(bert, **OPTIONS), TEXTS, labels, reader="causal", **seed)
+    with pytest.raises(InvalidInput, match=r"reader='causal' to an audit, or bring a MaskedLM, e.g. by from_masked_lm"):
+        audit_language_model(from_causal_lm(gpt), TEXTS, labels, **seed)
 
 
 def test_an_audit_of_an_adapted_model(bert, gpt):

@@ -71,7 +71,7 @@ def test_missing_members_are_named(member):
     members = {name: value for name, value in vars(Own).items() if name != member and not name.startswith("__")}
     lm = type("Mine", (), members)()
     for read in (lambda: probe_features(lm, TEXT), lambda: masked_features(lm, TEXT), lambda: fit(lm)):
-        with pytest.raises(InvalidInput, match=f"Mine without {member}; add {member}"):
+        with pytest.raises(InvalidInput, match=f"Mine without {member}; add what is missing"):
             read()
 
 
@@ -80,7 +80,7 @@ def test_only_prompts_need_more(member):
     members = {name: value for name, value in vars(Own).items() if name != member and not name.startswith("__")}
     lm = type("Mine", (), members)()
     torch.testing.assert_close(probe_features(lm, TEXT), probe_features(OracleLM(MODEL), TEXT))
-    with pytest.raises(InvalidInput, match=f"language model of fit_prompt: .* Mine without {member}; add {member}"):
+    with pytest.raises(InvalidInput, match=f"model of fit_prompt: .* Mine without {member}; add what is missing"):
         fit(lm)
 
 

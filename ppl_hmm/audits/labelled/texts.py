@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import check_classification_targets
@@ -56,18 +58,23 @@ class LabelledTexts:
         Raises
         ------
         InvalidInput
-            Features that are NaN or of another rank, labels of one class, masked, or of real numbers, rows of other
-            names; no more texts than features, or fewer than 20; groups that leave one class to learn from.
+            Features that are NaN or of another rank, labels of one class, of nearly as many as texts, missing, or of
+            real numbers, rows of other names; no more texts than features, or fewer than 20; groups that leave one
+            class to learn from.
         """
         rows, order = _rows(features, "features")
         names = per_text(labels, len(rows), order, "labels")
         try:
-            check_classification_targets(names)
+            with warnings.catch_warnings(action="ignore"):  # of many classes, which are an error below
+                check_classification_targets(names)
             classes, numbers = np.unique(names, return_inverse=True)
         except (ValueError, TypeError) as error:
             raise InvalidInput("labels", "classes", str(error).split(".")[0], "name each class") from None
         if len(classes) < 2:
             raise InvalidInput("labels", "at least two classes", f"one class, {classes[0]}", "label other texts, too")
+        if 2 * len(classes) > len(rows):
+            got = f"{len(classes)} classes of {len(rows)} texts"
+            raise InvalidInput("labels", "several texts of each class", got, "are these row numbers?")
         fewest = max(rows.shape[1] + 1, _FEWEST_TEXTS)
         if len(rows) < fewest:
             raise InvalidInput(
@@ -107,9 +114,16 @@ def per_text(values: Any, n_texts: int, order: Order | None, what: str) -> np.nd
     """Return a value for each text (B,), in the order of the features' rows where both are named."""
     require_unmasked(**{what: values})
     array = read(values, (schema.SEQUENCE,), what)
-    found = np.asarray(array.values.detach().cpu() if isinstance(array.values, Tensor) else array.values)
+    own = array.values.detach().cpu().numpy() if isinstance(array.values, Tensor) else array.values
+    found = np.asarray(own)
     if found.shape != (n_texts,):
         raise InvalidInput(what, f"shape {(n_texts,)}", f"shape {found.shape}", "give one for each text")
+    objects = np.asarray(own, dtype=object)  # beside words NumPy makes NaN and None words, too
+    missing = pd.isna(objects)
+    missing[~missing] = objects[~missing] == ""
+    if missing.any():
+        expected = "a class for each text" if what == "labels" else "one for each text"
+        raise InvalidInput(what, expected, f"none for text {missing.argmax()}", "drop the text")
     places = torch.arange(n_texts, device=CPU)
     return found[matched(places, array.labels.get(schema.SEQUENCE), order, what, "features").numpy()]
 
