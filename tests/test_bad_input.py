@@ -174,6 +174,7 @@ TEXTS = [
     case("negative length", (TEXT, {"lengths": [-1, 2]}), "length of sequence 0", "0..3", "-1"),
     case("float lengths", (TEXT, {"lengths": [1.0, 2.0]}), "lengths", "integers", "float64"),
     case("wrong number of lengths", (TEXT, {"lengths": [1, 2, 3]}), "lengths", "(2,)", "(3,)"),
+    case("text that is one array, with lengths", ([0, 1, 2], {"lengths": [1, 2]}), "tokens", "shape (B, T)", "(3,)"),
     case("one length for all", (TEXT, {"lengths": 2}), "lengths", "(2,)", "()"),
     case("prompt of another K", (TEXT, {"prompt": [[1.0, 1.0, 1.0]]}), "prompt", "('L', 2)", "(1, 3)"),
     case("prompt of rank 1", (TEXT, {"prompt": [1.0, 1.0]}), "rows", "at least 2 dimensions", "(2,)"),

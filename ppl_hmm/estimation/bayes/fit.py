@@ -153,7 +153,7 @@ def fit_bayes(
     stream = generator(seed, "posterior draws")
 
     def begin() -> dict[str, Tensor]:
-        laws = starts.spread_laws(target, checked, chains, stream) if given is None else given
+        laws = starts.spread_laws(target, chains, stream) if given is None else given
         return sampler.start(target, laws, stream)
 
     after = generator(derived_seed(seed, "groups"), "groups") if isinstance(seed, int) else stream
