@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Real
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,6 +16,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import softplus
+
+from ppl_hmm.errors import InvalidInput
 
 #: Inverse regularisation strengths that ``select`` tries by default.
 DEFAULT_GRID = (1.0, 1e2, 1e4, 1e6)
@@ -40,7 +43,13 @@ Head = TypeVar("Head", bound=Classifier)
 def fit_logistic(
     features: np.ndarray, labels: np.ndarray, C: float, weights: np.ndarray | None = None
 ) -> LogisticRegression:
-    """Return a logistic regression of inverse penalty ``C`` on features (B,n), labels (B,) and their weights (B,)."""
+    """Return a logistic regression of inverse penalty ``C`` on features (B,n), labels (B,) and their weights (B,).
+
+    Raises :class:`InvalidInput` for a ``C`` that is no number above zero.
+    """
+    if isinstance(C, bool) or not isinstance(C, Real) or not C > 0:
+        remedy = "pass e.g. 1.0; a larger one penalises less"
+        raise InvalidInput("C, the inverse of the penalty", "a number above 0", repr(C), remedy)
     regression = LogisticRegression(C=C, solver="newton-cholesky", max_iter=_MAX_ITERATIONS)
     with warnings.catch_warnings():
         # Nearly collinear conditionals and nearly separable classes are the normal case here. The solver then falls
