@@ -174,9 +174,18 @@ def test_starts_are_reproducible_and_climb(kind):
 def test_little_text_is_warned_of_with_the_numbers(caplog):
     with caplog.at_level(logging.WARNING, logger="ppl_hmm"):
         fit_em([[0, 1, 2, 1]], 4, restarts=2, max_iterations=3, seed=0)
-    first, second = caplog.messages
+    first, second, _ = caplog.messages
     assert "4 observed tokens for 23 free parameters" in first
     assert "4 states for 3 kinds of tokens" in second
+
+
+def test_a_fit_that_spends_its_iterations_says_so(caplog):
+    text = sample(random_hmm("dirichlet", 2, 3, seed=0), 50, length=10, seed=0).tokens
+    with caplog.at_level(logging.WARNING, logger="ppl_hmm"):
+        for options in ({"max_iterations": 2}, {"max_iterations": 2, "tolerance": -np.inf}, {"tolerance": 10.0}):
+            fit_em(text, 2, restarts=2, seed=0, **options)
+    (message,) = caplog.messages
+    assert "no restart converged to gains below 0.001 nats in 2 iterations: raise max_iterations" in message
 
 
 @pytest.mark.parametrize("text", [[[0], [1], [2], [0]], [[0, MASK, MASK], [MASK, 1, MASK]]])
