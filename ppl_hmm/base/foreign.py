@@ -72,6 +72,7 @@ _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
         ("xarray", "Dataset"): "pass one of its variables, e.g. dataset['tokens']",
         ("xarray", "DataTree"): "pass one of its variables, e.g. tree['observed_data/tokens']",
         ("ppl_hmm", "Sample"): "pass its text: sample(...).tokens",
+        ("ppl_hmm", "Posterior"): "pass one of its arrays, e.g. posterior.initial",
         ("ppl_hmm", "Record"): "pass the model first, then the text",
         ("ppl_hmm", "OracleLM"): "pass the language model first, then the text",
         ("ppl_hmm", "CausalOracleLM"): "pass the language model first, then the text",
