@@ -120,7 +120,7 @@ def draw_posterior_simplex(
         weights = np.stack([np.zeros(3), _array("contrast", contrast, (3,))])
     boundaries = [] if weights is None else decision_boundaries(weights)
     members = _members(groups, len(points), group_names)
-    joined, marked = (_texts(what, numbers, len(points)) for what, numbers in (("joined", joined), ("marked", marked)))
+    dashed, ringed = _texts("joined", joined, len(points)), _texts("marked", marked, len(points))
     if len(state_names) != 3:
         raise InvalidInput("state_names", "three names", str(list(state_names)), "name each corner")
     axes = axes or pyplot.subplots(figsize=(4.5, 4.2), layout="constrained")[1]
@@ -133,10 +133,10 @@ def draw_posterior_simplex(
     for number, ends in enumerate(boundaries):
         label = None if number else "decision boundary"
         axes.plot(*simplex_coordinates(ends).T, color=VERMILION, linewidth=1.5, label=label, zorder=1)
-    if len(joined):
-        axes.plot(*points[joined].T, **_JOINED, label="equal $G$")
-    if len(marked):
-        axes.plot(*points[marked].T, **_RINGED, label="texts of the witness")
+    if len(dashed):
+        axes.plot(*points[dashed].T, **_JOINED, label="equal $G$")
+    if len(ringed):
+        axes.plot(*points[ringed].T, **_RINGED, label="texts of the witness")
     axes.set(xlim=(-0.06, 1.06), ylim=(-0.12, 0.98), aspect="equal")
     axes.set_axis_off()
     if axes.get_legend_handles_labels()[1]:
@@ -168,14 +168,14 @@ def draw_margins(
     """
     predicted = _array("predictions", predictions, ("B",), "choose the prediction of one token: G[:, token]")
     points = np.stack([predicted, _array("margins", margins, predicted.shape)], axis=-1)
-    members, joined = _members(points[:, 1] >= 0, len(points), group_names), _texts("joined", joined, len(points))
+    members, dashed = _members(points[:, 1] >= 0, len(points), group_names), _texts("joined", joined, len(points))
     axes = axes or pyplot.subplots(figsize=(4.5, 3.6), layout="constrained")[1]
     axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     _scatter(axes, points, members, group_names)
     if threshold is not None:
         axes.axvline(threshold, color=VERMILION, linewidth=1.5, label="the head's threshold", zorder=1)
-    if len(joined):
-        axes.plot(*points[joined].T, **_JOINED, label="the two texts")
+    if len(dashed):
+        axes.plot(*points[dashed].T, **_JOINED, label="the two texts")
     axes.set_ylabel(r"margin $\mu^\top P(H_0 \mid x)$")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
