@@ -13,12 +13,13 @@ from ppl_hmm.inference.queries import log_likelihood, masked_conditionals, poste
 from ppl_hmm.inference.sampling import sample
 from ppl_hmm.language_models.oracle import OracleLM
 from ppl_hmm.language_models.probe import probe_features
-from ppl_hmm.models import HMM, SoftPrompt
+from ppl_hmm.models import HMM, MemoryHMM, SoftPrompt
 from ppl_hmm.regimes import random_hmm, random_task
 from ppl_hmm.tasks import PosteriorTask
 
 HALVES = [[0.5, 0.5], [0.5, 0.5]]
 MODEL = HMM([0.5, 0.5], HALVES, [[0.25, 0.25, 0.5], [0.5, 0.25, 0.25]])
+COLUMNS = [[0.7, 0.2], [0.3, 0.8]]  # each is a law
 # Token 2 is never emitted; state 0 emits token 0 only and state 1 token 1 only; state 1 is never left.
 STRICT = HMM([1, 0], [[0.5, 0.5], [0, 1]], [[1, 0, 0], [0, 1, 0]])
 TEXT = [[0, 1, 2], [2, 1, 0]]
@@ -139,6 +140,30 @@ PARAMETERS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (lambda: HMM([0.5, 0.5], COLUMNS, HALVES), "transition row 0"),
+        (lambda: HMM([[0.5, 0.5]] * 2, [HALVES, COLUMNS], [HALVES] * 2), "transition row [1, 0]"),
+        (lambda: HMM([0.5, 0.5], HALVES, COLUMNS), "emission row 0"),
+        (lambda: HMM([0.5, 0.5], HALVES, MODEL.emission.T), "sizes of HMM"),
+        (lambda: MemoryHMM([HALVES[0]], HALVES[0], COLUMNS, [0, 0], [HALVES] * 2), "transition row 0"),
+        (lambda: MemoryHMM([HALVES[0]], HALVES[0], HALVES, [0, 0], [MODEL.emission.T] * 2), "sizes of MemoryHMM"),
+        (lambda: HMM.from_mealy(np.array([COLUMNS, COLUMNS]) / 2), "matrices of state 0"),
+    ],
+)
+def test_laws_in_columns_are_to_be_transposed(call, what):
+    with pytest.raises(InvalidInput) as refused:
+        call()
+    assert what in refused.value.args[0]
+    assert "transpose" in refused.value.args[3]
+
+
+def test_rows_are_divided_where_transposing_would_not_help():
+    with pytest.raises(InvalidInput, match="divide the row by its sum"):
+        HMM([0.5, 0.5], [[0.7, 0.2], [0.3, 0.9]], HALVES)
+
+
 @pytest.mark.parametrize(("call", "what", "expected", "got", "error"), PARAMETERS)
 def test_bad_parameters(call, what, expected, got, error):
     check(call, what, expected, got, error)
@@ -174,6 +199,7 @@ TEXTS = [
     case("negative length", (TEXT, {"lengths": [-1, 2]}), "length of sequence 0", "0..3", "-1"),
     case("float lengths", (TEXT, {"lengths": [1.0, 2.0]}), "lengths", "integers", "float64"),
     case("wrong number of lengths", (TEXT, {"lengths": [1, 2, 3]}), "lengths", "(2,)", "(3,)"),
+    case("text that is one array, with lengths", ([0, 1, 2], {"lengths": [1, 2]}), "tokens", "shape (B, T)", "(3,)"),
     case("one length for all", (TEXT, {"lengths": 2}), "lengths", "(2,)", "()"),
     case("prompt of another K", (TEXT, {"prompt": [[1.0, 1.0, 1.0]]}), "prompt", "('L', 2)", "(1, 3)"),
     case("prompt of rank 1", (TEXT, {"prompt": [1.0, 1.0]}), "rows", "at least 2 dimensions", "(2,)"),

@@ -3,17 +3,19 @@
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)]
+COMPUTED = [path for path in PAGES if "\nkernelspec:\n" in path.read_text(encoding="utf-8")]
 COLUMNS = 68
 # Fences whose lines are no code of a reader: directives of figures, tables of contents, lists of names, formulas.
 DIRECTIVES = ("{figure}", "{image}", "{toctree}", "{autosummary}", "{math}", "{table}", "{note}", "{dropdown}")
 
-sys.path.insert(0, str(DOCS))
+sys.path[:0] = [str(DOCS), str(DOCS / "_extensions")]
 from check_html import check  # noqa: E402  (a script of the documentation, no module of the package)
 
 
@@ -78,6 +80,28 @@ def draws(code):
     """Return whether the last statement of a cell shows a figure."""
     shown = r"^(?:[\w.]*(?:draw_\w+|ppl_hmm\.plot)\(|figure, |.*\.show\(\)$)"
     return bool(re.search(shown, code, re.MULTILINE))
+
+
+@pytest.mark.parametrize("path", COMPUTED, ids=name_of)
+def test_pages_that_compute_name_their_kernel_for_jupytext(path):
+    head = re.match(r"---\n(.*?)^---$", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)[1]
+    assert "display_name: Python 3" in head
+
+
+@pytest.mark.parametrize("path", COMPUTED, ids=name_of)
+def test_solutions_are_folded_in_notebooks(path):
+    pytest.importorskip("myst_nb", reason="the extra 'docs' is not installed: no myst_nb")
+    import nbformat
+    from myst_nb.core.config import NbParserConfig
+    from myst_parser.config.main import MdParserConfig
+    from notebooks import as_notebook
+
+    env = SimpleNamespace(doc2path=str, myst_config=MdParserConfig(), mystnb_config=NbParserConfig())
+    notebook = as_notebook(env, path)
+    nbformat.validate(notebook)
+    tagged = [cell for cell in notebook.cells if "hide-cell" in cell.metadata.get("tags", [])]
+    assert len(tagged) == path.read_text(encoding="utf-8").count("tags: [hide-cell]")
+    assert all(cell.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True} for cell in tagged)
 
 
 def test_the_checker_of_built_pages_finds_what_is_dead(tmp_path):

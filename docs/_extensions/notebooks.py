@@ -15,6 +15,8 @@ NEEDS = (
     "`pip install '.[fast,lm]' jupyter hmmlearn`"
 )
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+# What unfolds on a page unfolds in its notebook, by tag of a cell.
+FOLDED = {"hide-cell": {"source_hidden": True, "outputs_hidden": True}, "hide-input": {"source_hidden": True}}
 
 
 def plain_markdown(text):
@@ -23,6 +25,12 @@ def plain_markdown(text):
     text = re.sub(r"\{\w+\}`([^`<]*?)(?: <[^`]*>)?`", r"\1", text)
     text = re.sub(r"\]\((\d\d-[\w-]+)\.md\)", r"](\1.ipynb)", text)
     return re.sub(r"\[([^\]]*)\]\([^():]*\.md[^()]*\)", r"\1", text)
+
+
+def metadata(tags):
+    """Return the metadata of a cell of a notebook: its tags, and what of it is folded."""
+    folded = {name: True for tag in tags for name in FOLDED.get(tag, ())}
+    return nbformat.from_dict(({"tags": tags} if tags else {}) | ({"jupyter": folded} if folded else {}))
 
 
 def as_notebook(env, docname):
@@ -35,7 +43,7 @@ def as_notebook(env, docname):
         cell.id = f"cell-{number}"
         if cell.cell_type == "markdown":
             cell.source = plain_markdown(cell.source)
-        cell.metadata = nbformat.from_dict({"tags": cell.metadata["tags"]} if "tags" in cell.metadata else {})
+        cell.metadata = metadata(cell.metadata.get("tags", []))
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL})
     return notebook
 

@@ -21,16 +21,21 @@ def check_distributions(name: str, rows: torch.Tensor) -> None:
             f"{name}{where}", "a non-negative probability", str(rows[tuple(where)].item()), "remove negative entries"
         )
     sums = rows.sum(-1)
-    errors = (sums - 1).abs()
-    if errors.amax() > ROW_SUM_TOLERANCE[rows.dtype]:
-        where = (errors > ROW_SUM_TOLERANCE[rows.dtype]).nonzero()[0].tolist()
+    off = _off(sums)
+    if off.any():
+        where = off.nonzero()[0].tolist()
         row = f" row {where[0] if len(where) == 1 else where}" if where else ""
         raise InvalidInput(
             f"{name}{row} is not a distribution",
             "entries that sum to 1",
             f"a sum of {sums[tuple(where)].item():.{7 if rows.dtype == torch.float32 else 10}g}",
-            "divide the row by its sum",
+            "columns sum to 1: transpose it, rows are laws here" if transposed(rows) else "divide the row by its sum",
         )
+
+
+def transposed(rows: torch.Tensor) -> bool:
+    """Return whether square matrices (…,n,n) have laws as their columns."""
+    return rows.ndim > 1 and rows.shape[-1] == rows.shape[-2] and not _off(rows.sum(-2)).any()
 
 
 def require_possible(possible: torch.Tensor, what: str) -> None:
@@ -40,3 +45,8 @@ def require_possible(possible: torch.Tensor, what: str) -> None:
     place = ", ".join(map(str, (~possible).nonzero()[0].tolist()))
     remedy = "drop the text, or smooth the emissions"
     raise ImpossibleText(what.format(place), "text of positive probability", "probability 0", remedy)
+
+
+def _off(sums: torch.Tensor) -> torch.Tensor:
+    """Return whether each sum is further from one than rounding explains."""
+    return (sums - 1).abs() > ROW_SUM_TOLERANCE[sums.dtype]

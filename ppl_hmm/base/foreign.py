@@ -6,29 +6,35 @@ from typing import Literal
 
 from ppl_hmm.errors import InvalidInput
 
-Wanted = Literal["model", "language model", "causal language model", "task", "array"]
+Wanted = Literal["model", "start", "language model", "causal language model", "task", "array"]
 
 _LOAD = "load the file first: load(path)"
 _INSTANCE = "pass an instance, not the class"
 #: What gives texts of a Hugging Face model their ids.
 IDS = 'tokenizer(texts, add_special_tokens=False)["input_ids"]'
 
-# What helps, by what is wanted, for objects that users pass instead: by library and class.
+# What helps, by library and class, for objects that users pass where a model is wanted ...
+_MODELS: dict[tuple[str, str], str] = {
+    ("hmmlearn", "CategoricalHMM"): "convert it: HMM.from_hmmlearn(model)",
+    ("hmmlearn", "BaseHMM"): "only models of tokens are supported: hmmlearn's CategoricalHMM, by HMM.from_hmmlearn",
+    ("pyro", "DiscreteHMM"): "convert it: HMM.from_discrete_hmm(distribution)",
+    ("ppl_hmm", "CategoricalHMM"): "convert it: distribution.to_hmm()",
+    ("ppl_hmm", "MealyHMM"): "pass the hidden Markov model of the same text: process.hmm",
+    ("xarray", "Dataset"): "convert it: HMM.from_dataset(dataset)",
+    ("xarray", "DataTree"): "convert its group: HMM.from_dataset(tree['model'].to_dataset())",
+    ("ppl_hmm", "OracleLM"): "pass the model of the language model: lm.model",
+    ("ppl_hmm", "CausalOracleLM"): "pass the model of the language model: lm.model",
+    ("builtins", "str"): _LOAD,
+    ("pathlib", "PurePath"): _LOAD,
+    ("builtins", "type"): _INSTANCE,
+}
+
+# ... and by what is wanted; a start is a model among the options of a fit.
 _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
+    "start": {**_MODELS, ("builtins", "list"): "many models are one batch: HMM.stack(models)"},
     "model": {
-        ("hmmlearn", "CategoricalHMM"): "convert it: HMM.from_hmmlearn(model)",
-        ("hmmlearn", "BaseHMM"): "only models of tokens are supported: hmmlearn's CategoricalHMM, by HMM.from_hmmlearn",
-        ("pyro", "DiscreteHMM"): "convert it: HMM.from_discrete_hmm(distribution)",
-        ("ppl_hmm", "CategoricalHMM"): "convert it: distribution.to_hmm()",
-        ("ppl_hmm", "MealyHMM"): "pass the hidden Markov model of the same text: process.hmm",
-        ("xarray", "Dataset"): "convert it: HMM.from_dataset(dataset)",
-        ("xarray", "DataTree"): "convert its group: HMM.from_dataset(tree['model'].to_dataset())",
-        ("ppl_hmm", "OracleLM"): "pass the model of the language model: lm.model",
-        ("ppl_hmm", "CausalOracleLM"): "pass the model of the language model: lm.model",
+        **_MODELS,
         ("ppl_hmm", "Task"): "pass the model first, then the task",
-        ("builtins", "str"): _LOAD,
-        ("pathlib", "PurePath"): _LOAD,
-        ("builtins", "type"): _INSTANCE,
         ("builtins", "tuple"): "unpack pairs first: model, task = example(...)",
         ("builtins", "list"): "pass the model first, then the text; many models are one batch: HMM.stack(models)",
         ("numpy", "ndarray"): "pass the model first, then the text",
@@ -69,6 +75,7 @@ _REMEDIES: dict[Wanted, dict[tuple[str, str], str]] = {
         ("xarray", "Dataset"): "pass one of its variables, e.g. dataset['tokens']",
         ("xarray", "DataTree"): "pass one of its variables, e.g. tree['observed_data/tokens']",
         ("ppl_hmm", "Sample"): "pass its text: sample(...).tokens",
+        ("ppl_hmm", "Posterior"): "pass one of its arrays, e.g. posterior.initial",
         ("ppl_hmm", "Record"): "pass the model first, then the text",
         ("ppl_hmm", "OracleLM"): "pass the language model first, then the text",
         ("ppl_hmm", "CausalOracleLM"): "pass the language model first, then the text",

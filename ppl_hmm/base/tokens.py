@@ -24,6 +24,8 @@ MASK = -1
 
 
 _TEXT = (schema.SEQUENCE, schema.POSITION)
+#: What helps where all texts stand one after another, as hmmlearn has them.
+_SPLIT = "split the text, which then needs no lengths: np.split(X.ravel(), np.cumsum(lengths)[:-1])"
 
 
 class CheckedText(NamedTuple):
@@ -89,7 +91,8 @@ def as_text(
     batch_shape = tuple(batch_shape)
     if checked.ndim != 2 and (checked.ndim != len(batch_shape) + 2 or checked.shape[:-2] != batch_shape):
         expected = "shape (B, T)" + (f" or {(*batch_shape, 'B', 'T')}" if batch_shape else "")
-        remedy = "put a single text in a list, [text]" if checked.ndim == 1 else "add or drop dimensions"
+        of_one = "put a single text in a list, [text]" if lengths is None else _SPLIT
+        remedy = of_one if checked.ndim == 1 else "add or drop dimensions"
         raise InvalidInput("tokens", expected, f"shape {tuple(checked.shape)}", remedy)
     if 0 in checked.shape[:-1] or checked.shape[-1] < shortest:
         raise InvalidInput(
@@ -197,7 +200,7 @@ def _checked_lengths(
             "lengths",
             f"shape {tuple(tokens.shape[:-1])}",
             f"shape {tuple(ends.shape)}",
-            "give one length for each sequence",
+            _SPLIT if ends.ndim == 1 and ends.sum() == tokens.numel() else "give one length for each sequence",
         )
     ends = labels.matched(ends, array.labels.get(schema.SEQUENCE), sequences, "lengths", "tokens")
     outside = (ends < 0) | (ends > length)

@@ -15,7 +15,7 @@ from ppl_hmm.errors import InvalidInput, at_least, one_of, within
 from ppl_hmm.estimation.climb import Objective, climb, climb_online, dimension_of
 from ppl_hmm.estimation.fit import EMFit
 from ppl_hmm.estimation.priors import Concentration, Pseudocounts
-from ppl_hmm.estimation.starts import MIXED, restricted, starting_laws
+from ppl_hmm.estimation.starts import MIXED, remedy_of_size, restricted, starting_laws
 from ppl_hmm.estimation.texts import WeightedTexts
 from ppl_hmm.exact.baum_welch import Counts, MemoryCounts
 from ppl_hmm.models import HMM, MemoryHMM
@@ -114,7 +114,8 @@ def fit_em(
     The evidence has many maxima, and the best after few iterations is seldom the best in the end, so that no restart is
     given up: see ``restarts.n_reached_best``.
 
-    Warnings are logged for fewer observed tokens than free parameters, and more states than kinds of tokens.
+    Warnings are logged for fewer observed tokens than free parameters, more states than kinds of tokens, texts of one
+    token each, and no restart that converged.
 
     Source: Baum, Petrie, Soules & Weiss (1970); Dempster, Laird & Rubin (1977).
 
@@ -140,7 +141,8 @@ def fit_em(
         vocabulary_size = _matching(start, n_states, vocabulary_size)
     elif not isinstance(start, str):
         expected = "the name of a kind, an HMM or a MemoryHMM"
-        raise InvalidInput("start", expected, foreign.described(start), "pass start='mixed'")
+        remedy = foreign.remedy(start, "start", "pass start='mixed'")
+        raise InvalidInput("start", expected, foreign.described(start), remedy)
     cells = _cells(start)
     texts = WeightedTexts.of(
         tokens,
@@ -159,6 +161,11 @@ def fit_em(
         found = climb(objective, laws, max_iterations, tolerance)
     else:
         found = climb_online(objective, laws, max_iterations, tolerance, stream)
+    if not found.converged.any() and tolerance > -float("inf"):
+        _log.warning(
+            "fit_em: no restart converged to gains below %g nats in %d iterations: raise max_iterations or tolerance",
+            *(tolerance, max_iterations),
+        )
     return EMFit.of(found, kinds, cells)
 
 
@@ -168,7 +175,7 @@ def _matching(start: HMM | MemoryHMM, n_states: int, vocabulary_size: int | None
     if sizes != (n_states, vocabulary_size or start.vocabulary_size) or len(start.batch_shape) > 1:
         got = f"K = {sizes[0]}, V = {sizes[1]}, batch dimensions {start.batch_shape}"
         expected = f"K = {n_states}, V = {vocabulary_size or start.vocabulary_size}, at most one batch dimension"
-        raise InvalidInput("start", expected, got, "give a model of these sizes")
+        raise InvalidInput("start", expected, got, remedy_of_size(start, n_states))
     return start.vocabulary_size
 
 

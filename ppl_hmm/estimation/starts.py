@@ -37,6 +37,7 @@ from ppl_hmm.estimation.priors import require_laws, shape_in_model
 from ppl_hmm.estimation.spectral import spectral_start
 from ppl_hmm.estimation.texts import WeightedTexts
 from ppl_hmm.exact.baum_welch import Counts, LawsT
+from ppl_hmm.models.kinds import Model
 
 RANDOM, CONTEXTS, SPECTRAL, ANCHORS, MIXED = "random", "contexts", "spectral", "anchors", "mixed"
 
@@ -69,6 +70,16 @@ def starting_laws(
     kinds = tuple(several[number % len(several)] if kind == MIXED else kind for number in range(restarts))
     made = [STARTS[each](texts, n_states, stream) for each in kinds]
     return Counts(*map(torch.cat, zip(*made, strict=True))), kinds
+
+
+def remedy_of_size(start: Model, n_states: int) -> str:
+    """Return what helps where a start is of another size: :meth:`~ppl_hmm.HMM.from_hmmlearn` may have added a state.
+
+    That state is the last one: all texts start in it, and none comes back.
+    """
+    of_start = (start.initial[..., -1] == 1).all() and not start.transition[..., -1].any()
+    added = of_start and start.n_states == n_states + 1
+    return "pass start.n_states (a start state was added)" if added else "give a model of these sizes"
 
 
 def restricted(start: LawsT, allowed: Mapping[str, ArrayLike | Tensor] | None) -> LawsT:

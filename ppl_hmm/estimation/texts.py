@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from ppl_hmm.models.kinds import Text
 #: Positions of a batch, unless one text has more.
 _MOST_POSITIONS = 1 << 20
 _LARGEST_VOCABULARY = 1 << 31
+
+_log = logging.getLogger("ppl_hmm")
 
 
 class Batch(NamedTuple):
@@ -54,6 +57,8 @@ class WeightedTexts:
     ) -> WeightedTexts:
         """Return texts (B,T), or ragged lists, with weights (B,); with a ``batch_size``, in batches drawn at random.
 
+        A warning is logged where no text has two observed tokens.
+
         Raises
         ------
         InvalidInput
@@ -69,6 +74,11 @@ class WeightedTexts:
         if len(seen) < 2:
             got = f"only token {seen[0]}" if len(seen) else "masks only"
             raise InvalidInput("tokens", "at least two different tokens", got, "there is nothing to learn from them")
+        if (texts >= 0).sum(1).max() < 2:
+            _log.warning(
+                "no text has two observed tokens: nothing is told of transitions; split a column X of texts one after "
+                "another by np.split(X.ravel(), np.cumsum(lengths)[:-1])"
+            )
         n_tokens = int(seen[-1]) + 1 if vocabulary_size is None else known
         ends = ends_of(torch.from_numpy(texts)).numpy()
         parts = _by_length(ends) if batch_size is None else _at_random(len(ends), batch_size, stream)

@@ -82,13 +82,14 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InvalidInput
-            Weights of another shape, negative or not finite; none above zero; masked entries; labels of one class.
-            Labels or weights whose rows are named as those of X are, in another order: rows are taken by position, as
-            in scikit-learn.
+            A bad option; rows of different lengths; weights of another shape, negative or not finite; none above zero;
+            masked entries; labels of one class. Labels or weights whose rows are named as those of X are, in another
+            order: rows are taken by position, as in scikit-learn.
         """
         self._check_features()
         require_unmasked(X=X, y=y, sample_weight=sample_weight)
         require_same_rows(X, y=y, sample_weight=sample_weight)
+        _require_features(X)
         X, y = validate_data(self, X, y)  # type: ignore[assignment]
         features, labels, weights = self._transform(np.asarray(X)), np.asarray(y), None
         if sample_weight is not None:
@@ -141,6 +142,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         """Return scores: (B,) for two classes, (B,C) for more."""
         check_is_fitted(self, "coef_")
         require_unmasked(X=X)
+        _require_features(X)
         X = validate_data(self, X, reset=False)  # type: ignore[assignment]
         scores = self._transform(np.asarray(X)) @ self.coef_.T + self.intercept_
         return scores[:, 0] if scores.shape[1] == 1 else scores
@@ -227,6 +229,18 @@ def best_on_path(
             yield head
 
     return most_accurate(heads(), X_val, y_val)
+
+
+def _require_features(X: ArrayLike) -> None:
+    """Raise :class:`InvalidInput` for rows of different lengths: texts, not what a head reads of them."""
+    try:
+        array = np.asarray(X)
+        ragged = array.ndim == 1 and array.dtype.kind == "O"
+    except ValueError:  # of lists
+        ragged = True
+    if ragged:
+        remedy = "pass probe_features(lm, tokens)"
+        raise InvalidInput(f"features of {_KIND}", "shape (B, V)", "rows of different lengths", remedy)
 
 
 def _checked_weights(sample_weight: ArrayLike, n_texts: int) -> np.ndarray:

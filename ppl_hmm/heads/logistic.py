@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Real
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,6 +16,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import softplus
+
+from ppl_hmm.errors import InvalidInput
 
 #: Inverse regularisation strengths that ``select`` tries by default.
 DEFAULT_GRID = (1.0, 1e2, 1e4, 1e6)
@@ -47,8 +50,11 @@ def fit_logistic(
     """Return a logistic regression of inverse penalty ``C`` on features (B,n), labels (B,) and their weights (B,).
 
     Heads of least penalty are sums of texts: where there are more features than texts, those along an orthonormal basis
-    of the texts' span lead to the same.
+    of the texts' span lead to the same. Raises :class:`InvalidInput` for a ``C`` that is no number above zero.
     """
+    if isinstance(C, bool) or not isinstance(C, Real) or not C > 0:
+        remedy = "pass e.g. 1.0; a larger one penalises less"
+        raise InvalidInput("C, the inverse of the penalty", "a number above 0", repr(C), remedy)
     basis = np.linalg.qr(features.T)[0].T if features.shape[1] > len(features) else None  # (B,n)
     read = features if basis is None else features @ basis.T
     n_classes = len(np.unique(labels))

@@ -13,7 +13,7 @@ from torch import Tensor
 from ppl_hmm import schema
 from ppl_hmm.base import foreign
 from ppl_hmm.base.arrays import as_tensor
-from ppl_hmm.base.checks import ROW_SUM_TOLERANCE, check_distributions
+from ppl_hmm.base.checks import ROW_SUM_TOLERANCE, check_distributions, transposed
 from ppl_hmm.base.labels import Names, read
 from ppl_hmm.base.records import Record
 from ppl_hmm.errors import InvalidInput
@@ -196,7 +196,9 @@ def _check_matrices(matrices: Tensor) -> None:
             f"matrices of state {state}",
             "entries over all tokens and next states that sum to 1",
             f"a sum of {sums[state].item():.10g}",
-            "give P(x, s' | s) as matrices[x][s][s'], and divide the state's entries by their sum",
+            "columns sum to 1: transpose each matrix, matrices[x][s][s'] is P(x, s' | s)"
+            if transposed(matrices.sum(0))
+            else "give P(x, s' | s) as matrices[x][s][s'], and divide the state's entries by their sum",
         )
 
 

@@ -104,7 +104,9 @@ class MemoryHMM(Record):
                 "sizes of MemoryHMM",
                 "memory_prior (N, m), initial (K,), transition (K, K), cell_of_state (K,), emission (m, K, V)",
                 ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in self.dimensions),
-                "give all the same number of states K and of memory values m",
+                "transpose emission, rows are laws here"
+                if self.emission.shape[-1] == n_states != self.emission.shape[-2]
+                else "give all the same number of states K and of memory values m",
             )
         for name in self.dimensions:
             if name not in self.integers:

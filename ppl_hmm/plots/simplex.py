@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Polygon
 from numpy.typing import ArrayLike
 
+from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.plots.style import CLASS_STYLES, VERMILION
 
@@ -44,7 +45,7 @@ def decision_boundary(contrast: ArrayLike) -> np.ndarray:
 
     The ends are on the edges between a state with μ > 0 and one with μ ≤ 0, or the other way round.
     """
-    mu = np.asarray(contrast, dtype=float)
+    mu = _array("contrast", contrast, (3,))
     ends = []
     for i, j in ((0, 1), (0, 2), (1, 2)):
         if mu[i] * mu[j] <= 0 and mu[i] != mu[j]:
@@ -60,7 +61,7 @@ def decision_boundaries(weights: ArrayLike) -> np.ndarray:
 
     Each piece is given by the two laws it ends at; there is at most one for each pair of classes.
     """
-    rows, pieces = np.asarray(weights, dtype=float), []
+    rows, pieces = _array("weights", weights, ("C", 3)), []
     for first, second in itertools.combinations(range(len(rows)), 2):
         ends = decision_boundary(rows[second] - rows[first])
         others = np.delete(rows, [first, second], axis=0)
@@ -108,23 +109,34 @@ def draw_posterior_simplex(
         Indices of points to ring: texts of a witness.
     axes
         Where to draw; a new figure by default.
+
+    Raises
+    ------
+    InvalidInput
+        Arrays of another shape (which), a text that is not there, too few names.
     """
+    points = simplex_coordinates(_array("posteriors", posteriors, ("B", 3), "choose a model of three states"))
+    if contrast is not None:
+        weights = np.stack([np.zeros(3), _array("contrast", contrast, (3,))])
+    boundaries = [] if weights is None else decision_boundaries(weights)
+    members = _members(groups, len(points), group_names)
+    dashed, ringed = _texts("joined", joined, len(points)), _texts("marked", marked, len(points))
+    if len(state_names) != 3:
+        raise InvalidInput("state_names", "three names", str(list(state_names)), "name each corner")
     axes = axes or pyplot.subplots(figsize=(4.5, 4.2), layout="constrained")[1]
-    points = simplex_coordinates(posteriors)
     axes.add_patch(Polygon(_CORNERS.tolist(), closed=True, fill=False, edgecolor="0.4", linewidth=1))
     for name, corner, (side, above) in zip(
         state_names, _CORNERS, (("left", -0.03), ("right", -0.03), ("center", 0.03)), strict=True
     ):
         axes.text(corner[0], corner[1] + above, name, ha=side, va="bottom" if above > 0 else "top")
-    _scatter(axes, points, groups, group_names)
-    classes = np.stack([np.zeros(3), np.asarray(contrast)]) if contrast is not None else weights
-    for number, ends in enumerate([] if classes is None else decision_boundaries(classes)):
+    _scatter(axes, points, members, group_names)
+    for number, ends in enumerate(boundaries):
         label = None if number else "decision boundary"
         axes.plot(*simplex_coordinates(ends).T, color=VERMILION, linewidth=1.5, label=label, zorder=1)
-    if len(joined):
-        axes.plot(*points[list(joined)].T, **_JOINED, label="equal $G$")
-    if len(marked):
-        axes.plot(*points[list(marked)].T, **_RINGED, label="texts of the witness")
+    if len(dashed):
+        axes.plot(*points[dashed].T, **_JOINED, label="equal $G$")
+    if len(ringed):
+        axes.plot(*points[ringed].T, **_RINGED, label="texts of the witness")
     axes.set(xlim=(-0.06, 1.06), ylim=(-0.12, 0.98), aspect="equal")
     axes.set_axis_off()
     if axes.get_legend_handles_labels()[1]:
@@ -152,26 +164,25 @@ def draw_margins(
     threshold
         Where to draw a vertical line.
     group_names, joined, axes
-        As in :func:`draw_posterior_simplex`.
+        As in :func:`draw_posterior_simplex`; errors, too.
     """
+    predicted = _array("predictions", predictions, ("B",), "choose the prediction of one token: G[:, token]")
+    points = np.stack([predicted, _array("margins", margins, predicted.shape)], axis=-1)
+    members, dashed = _members(points[:, 1] >= 0, len(points), group_names), _texts("joined", joined, len(points))
     axes = axes or pyplot.subplots(figsize=(4.5, 3.6), layout="constrained")[1]
-    points = np.stack([np.asarray(predictions, dtype=float), np.asarray(margins, dtype=float)], axis=-1)
     axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    _scatter(axes, points, points[:, 1] >= 0, group_names)
+    _scatter(axes, points, members, group_names)
     if threshold is not None:
         axes.axvline(threshold, color=VERMILION, linewidth=1.5, label="the head's threshold", zorder=1)
-    if len(joined):
-        axes.plot(*points[list(joined)].T, **_JOINED, label="the two texts")
+    if len(dashed):
+        axes.plot(*points[dashed].T, **_JOINED, label="the two texts")
     axes.set_ylabel(r"margin $\mu^\top P(H_0 \mid x)$")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
     return axes
 
 
-def _scatter(axes: Axes, points: np.ndarray, groups: ArrayLike | None, names: Sequence[str]) -> None:
-    members = np.zeros(len(points), dtype=int) if groups is None else np.asarray(groups).astype(int)
-    if not np.isin(members, range(len(CLASS_STYLES))).all():
-        raise InvalidInput("groups of points", "0, 1 or 2", str(np.unique(members).tolist()), "merge some groups")
+def _scatter(axes: Axes, points: np.ndarray, members: np.ndarray, names: Sequence[str]) -> None:
     for group in np.unique(members):
         colour, marker = CLASS_STYLES[group]
         axes.scatter(
@@ -182,5 +193,35 @@ def _scatter(axes: Axes, points: np.ndarray, groups: ArrayLike | None, names: Se
             edgecolor="black",
             linewidth=0.3,
             zorder=3,
-            label=names[group] if group < len(names) else None,
+            label=names[group] if len(names) else None,
         )
+
+
+def _members(groups: ArrayLike | None, n_texts: int, names: Sequence[str]) -> np.ndarray:
+    """Return the group of each text (B,); raise unless each has a style, and a name where there are names."""
+    members = np.zeros(n_texts, dtype=int) if groups is None else _array("groups", groups, (n_texts,)).astype(int)
+    found = np.unique(members)
+    if not np.isin(found, range(len(CLASS_STYLES))).all():
+        raise InvalidInput("groups of points", "0, 1 or 2", str(found.tolist()), "merge some groups")
+    if len(names) and found.max(initial=0) >= len(names):
+        raise InvalidInput("group_names", f"a name for each of {found.tolist()}", str(list(names)), "name every group")
+    return members
+
+
+def _texts(what: str, numbers: Sequence[int], n_texts: int) -> np.ndarray:
+    """Return numbers of texts as an index; raise unless each is that of a text."""
+    chosen = _array(what, numbers, ("n",)).astype(int)
+    if not np.isin(chosen, range(-n_texts, n_texts)).all():
+        raise InvalidInput(what, f"numbers of texts, 0..{n_texts - 1}", str(chosen.tolist()), "correct the numbers")
+    return chosen
+
+
+def _array(what: str, values: ArrayLike, shape: tuple[int | str, ...], remedy: str = "pass that shape") -> np.ndarray:
+    """Return values as floats; raise unless they are of a shape, where a letter stands for any size."""
+    array = as_tensor(values, what=what).detach().cpu().double().numpy()
+    if array.ndim != len(shape) or any(
+        size != wanted for size, wanted in zip(array.shape, shape, strict=True) if not isinstance(wanted, str)
+    ):
+        expected = f"shape {shape}".replace("'", "")
+        raise InvalidInput(what, expected, f"shape {array.shape}", remedy)
+    return array

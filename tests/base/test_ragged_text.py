@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 import ppl_hmm
-from ppl_hmm import MASK, CausalOracleLM, OracleLM, Vocabulary
+from ppl_hmm import MASK, CausalOracleLM, InvalidInput, OracleLM, Vocabulary
 from ppl_hmm.base.records import Record
 
 MODEL, TASK = ppl_hmm.example("aliased")
@@ -194,3 +194,12 @@ def test_batches_of_models_share_rows():
     batch = ppl_hmm.HMM.stack([MODEL, MODEL])
     found = ppl_hmm.posterior(batch, ROWS)
     assert torch.equal(found.initial[1], ppl_hmm.posterior(MODEL, ROWS).initial)
+
+
+@pytest.mark.parametrize("shape", [(-1, 1), (1, -1), (-1,)])
+def test_texts_one_after_another_are_refused_with_the_line_that_splits_them(shape):
+    texts = np.concatenate([np.array(row) for row in ROWS]).reshape(shape)
+    with pytest.raises(InvalidInput, match="split the text") as refused:
+        ppl_hmm.posterior(MODEL, texts, lengths=LENGTHS)
+    line = refused.value.args[3].partition(": ")[2]
+    assert_same(eval(line, {"np": np, "X": texts, "lengths": LENGTHS}), [np.array(row) for row in ROWS], set())

@@ -9,7 +9,7 @@ import torch
 from comparisons import assert_equal
 from hmmlearn.hmm import CategoricalHMM
 
-from ppl_hmm import HMM, MASK, fit_em, log_likelihood, random_hmm, random_memory_hmm, sample
+from ppl_hmm import HMM, MASK, fit_bayes, fit_em, log_likelihood, random_hmm, random_memory_hmm, sample
 from ppl_hmm.errors import ImpossibleText, InvalidInput
 from ppl_hmm.estimation.starts import STARTS
 from ppl_hmm.exact.baum_welch import NEGLIGIBLE
@@ -174,9 +174,26 @@ def test_starts_are_reproducible_and_climb(kind):
 def test_little_text_is_warned_of_with_the_numbers(caplog):
     with caplog.at_level(logging.WARNING, logger="ppl_hmm"):
         fit_em([[0, 1, 2, 1]], 4, restarts=2, max_iterations=3, seed=0)
-    first, second = caplog.messages
+    first, second, _ = caplog.messages
     assert "4 observed tokens for 23 free parameters" in first
     assert "4 states for 3 kinds of tokens" in second
+
+
+def test_a_fit_that_spends_its_iterations_says_so(caplog):
+    text = sample(random_hmm("dirichlet", 2, 3, seed=0), 50, length=10, seed=0).tokens
+    with caplog.at_level(logging.WARNING, logger="ppl_hmm"):
+        for options in ({"max_iterations": 2}, {"max_iterations": 2, "tolerance": -np.inf}, {"tolerance": 10.0}):
+            fit_em(text, 2, restarts=2, seed=0, **options)
+    (message,) = caplog.messages
+    assert "no restart converged to gains below 0.001 nats in 2 iterations: raise max_iterations" in message
+
+
+@pytest.mark.parametrize("text", [[[0], [1], [2], [0]], [[0, MASK, MASK], [MASK, 1, MASK]]])
+def test_texts_of_one_token_each_are_warned_of(text, caplog):
+    with caplog.at_level(logging.WARNING, logger="ppl_hmm"):
+        fit_em(text, 1, restarts=1, max_iterations=1, seed=0)
+        fit_bayes(text, 1, method="gibbs", chains=1, draws=1, tune=0, seed=0)
+    assert [message.startswith("no text has two observed tokens") for message in caplog.messages].count(True) == 2
 
 
 def test_a_single_state_is_the_token_frequencies():

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from comparisons import case, check
 
-from ppl_hmm import HMM, MASK, fit_em, random_memory_hmm
+from ppl_hmm import HMM, MASK, InvalidInput, fit_bayes, fit_em, random_hmm, random_memory_hmm
 
 TEXT = [[0, 1, 2, 1], [2, 1, 0, 0]]
 HALVES = np.full((2, 2), 0.5)
 START = HMM([0.5, 0.5], HALVES, HALVES)
+SILENT = HMM([0, 0, 1], [[0.9, 0.1, 0], [0.2, 0.8, 0], [1, 0, 0]], np.full((3, 3), 1 / 3))  # as from_hmmlearn has it
 LARGE = random_memory_hmm("dirichlet", 2, 2, 4, 0, n_cells=40)
 
 
@@ -56,3 +57,19 @@ BAD = [
 @pytest.mark.parametrize(("call", "what", "expected", "got", "error"), BAD)
 def test_bad_input_is_named(call, what, expected, got, error):
     check(call, what, expected, got, error)
+
+
+STARTS = {
+    "of hmmlearn": (random_hmm("dirichlet", 2, 3, 0).to_hmmlearn(), "convert it: HMM.from_hmmlearn(model)"),
+    "in a list": ([START, START], "many models are one batch: HMM.stack(models)"),
+    "with a state that was added": (SILENT, "pass start.n_states (a start state was added)"),
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+@pytest.mark.parametrize("fitted", [fit, lambda start: fit_bayes(TEXT, 2, start=start, method="gibbs", seed=0)])
+def test_starts_that_need_a_conversion(fitted, name):
+    start, remedy = STARTS[name]
+    with pytest.raises(InvalidInput) as refused:
+        fitted(start=start)
+    assert refused.value.args[3] == remedy

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from comparisons import check
 from scipy.special import expit, softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -180,11 +181,18 @@ def test_unknown_features_are_named_with_the_choices():
         LinearHead(features="logit").fit(features, labels)
 
 
-@pytest.mark.parametrize("C", [0.0, -1.0, "strong", None])
+@pytest.mark.parametrize("C", [0.0, -1.0, np.nan, True, "strong", None])
 def test_a_penalty_that_is_none(C):
     features, labels = blobs(0)
-    with pytest.raises(ValueError, match="'C' parameter"):
-        LinearHead(C=C).fit(features, labels)
+    check(lambda: LinearHead(C=C).fit(features, labels), "C", "a number above 0", repr(C))
+
+
+@pytest.mark.parametrize("form", [list, lambda rows: np.array(rows, object), lambda rows: list(map(np.array, rows))])
+def test_texts_of_different_lengths_are_no_features(form):
+    texts = form([[0, 1, 2], [1, 0]])
+    check(lambda: LinearHead().fit(texts, [0, 1]), "features of a LinearHead", "shape (B, V)", "different lengths")
+    head = LinearHead.from_weights([1.0, -1.0])
+    check(lambda: head.predict(texts), "features of a LinearHead", "shape (B, V)", "different lengths")
 
 
 def test_a_floor_that_tells_nothing_from_zero_is_refused():

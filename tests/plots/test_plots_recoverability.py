@@ -6,8 +6,10 @@ mpl.use("Agg")
 
 import numpy as np
 import pytest
+from comparisons import case, check
 from matplotlib import pyplot
 
+from ppl_hmm import posterior, random_hmm
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.plots.simplex import (
     decision_boundary,
@@ -17,6 +19,7 @@ from ppl_hmm.plots.simplex import (
 )
 
 NAMES = ("a", "b", "c")
+TEXT = random_hmm("dirichlet", 3, 4, seed=0), [[0, 1, 2]]
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +95,35 @@ def test_simplex_alone():
 def test_more_groups_than_styles():
     with pytest.raises(InvalidInput, match="groups"):
         draw_posterior_simplex(laws(4), [0, 1, 2, 3], state_names=NAMES)
+
+
+BAD = [
+    case("two states", lambda: simplex(laws()[:, :2]), "posteriors", "shape (B, 3)", "shape (20, 2)"),
+    case("one law", lambda: simplex(laws()[0]), "posteriors", "shape (B, 3)", "shape (3,)"),
+    case("a posterior", lambda: simplex(posterior(*TEXT)), "posteriors", "an array of numbers", "Posterior"),
+    case("two names", lambda: simplex(laws(), state_names=NAMES[:2]), "state_names", "three names", "['a', 'b']"),
+    case("short contrast", lambda: simplex(laws(), contrast=[1, -1]), "contrast", "shape (3,)", "shape (2,)"),
+    case("short weights", lambda: simplex(laws(), weights=[[1, -1]]), "weights", "shape (C, 3)", "shape (1, 2)"),
+    case("short boundary", lambda: decision_boundary([1, -1]), "contrast", "shape (3,)", "shape (2,)"),
+    case("no such text", lambda: simplex(laws(), joined=(3, 20)), "joined", "0..19", "[3, 20]"),
+    case("no such witness", lambda: simplex(laws(), marked=[-21]), "marked", "0..19", "[-21]"),
+    case("few groups", lambda: simplex(laws(), [0, 1]), "groups", "shape (20,)", "shape (2,)"),
+    case("one name", lambda: simplex(laws(2), [0, 1], group_names=["x"]), "group_names", "each of [0, 1]", "['x']"),
+    case("all of G", lambda: draw_margins(laws(), np.ones(20)), "predictions", "shape (B,)", "shape (20, 3)"),
+    case("few margins", lambda: draw_margins(np.ones(20), [1, 2]), "margins", "shape (20,)", "shape (2,)"),
+    case("no such pair", lambda: draw_margins([1, 2], [1, -1], joined=(0, 2)), "joined", "0..1", "[0, 2]"),
+    case("one label", lambda: draw_margins([1, 2], [1, -1], group_names=["x"]), "group_names", "[0, 1]", "['x']"),
+]
+
+
+def simplex(*arguments, **options):
+    return draw_posterior_simplex(*arguments, **{"state_names": NAMES, **options})
+
+
+@pytest.mark.parametrize(("call", "what", "expected", "got", "error"), BAD)
+def test_what_cannot_be_drawn_is_named_before_a_figure_is_made(call, what, expected, got, error):
+    check(call, what, expected, got, error)
+    assert not pyplot.get_fignums()
 
 
 def test_margins_show_every_text_by_its_label():

@@ -27,6 +27,7 @@ from ppl_hmm.estimation.bayes.sampler import sampler_of
 from ppl_hmm.estimation.bayes.target import Target
 from ppl_hmm.estimation.bayes.tree import as_tree
 from ppl_hmm.estimation.priors import Concentration
+from ppl_hmm.estimation.starts import remedy_of_size
 from ppl_hmm.estimation.texts import WeightedTexts
 from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Model, Text
@@ -153,7 +154,7 @@ def fit_bayes(
     stream = generator(seed, "posterior draws")
 
     def begin() -> dict[str, Tensor]:
-        laws = starts.spread_laws(target, checked, chains, stream) if given is None else given
+        laws = starts.spread_laws(target, chains, stream) if given is None else given
         return sampler.start(target, laws, stream)
 
     after = generator(derived_seed(seed, "groups"), "groups") if isinstance(seed, int) else stream
@@ -190,13 +191,14 @@ def _shapes(
 def _given(start: Model, target: Target, shapes: Mapping[str, tuple[int, ...]], chains: int) -> Laws:
     """Return the laws of a model, or of a batch of models, as those of chains."""
     kind = HMM if target.cell_of_state is None else MemoryHMM
-    foreign.require(start, kind, "start", f"a {kind.__name__}")
+    foreign.require(start, kind, "start", f"a {kind.__name__}", wanted="start")
     laws = {name: getattr(start, name).detach().double().cpu() for name in shapes}
     found, batch = {name: tuple(law.shape) for name, law in laws.items()}, tuple(start.batch_shape)
     if batch not in ((), (chains,)) or found != {name: (*batch, *shape) for name, shape in shapes.items()}:
         expected = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         got = ", ".join(f"{name} {shape}" for name, shape in found.items())
-        raise InvalidInput("start", f"{expected}; alone or {chains} of them", got, "give a model of these sizes")
+        remedy = remedy_of_size(start, shapes["initial"][0])
+        raise InvalidInput("start", f"{expected}; alone or {chains} of them", got, remedy)
     return {name: law.expand(chains, *shapes[name]).clone() for name, law in laws.items()}
 
 

@@ -84,7 +84,7 @@ def test_sparse_models_of_many_states_are_reported_not_to_mix(seed):
     texts = WeightedTexts.of(tokens, vocabulary_size=10)
     prior = DirichletPrior.of(0.1, {"initial": (10,), "transition": (10, 10), "emission": (10, 10)})
     target, stream = Target(texts, prior), torch.Generator().manual_seed(seed)
-    laws = spread_laws(target, tokens, 4, stream)
+    laws = spread_laws(target, 4, stream)
     state, _ = SAMPLER.advance(target, SAMPLER.start(target, laws, stream), 15, tuning=True)
     _, block = SAMPLER.advance(target, state, 15, tuning=False)
     numbers = {name: value.numpy() for name, value in invariants(block.laws).items()}
