@@ -191,6 +191,19 @@ def test_nearly_dependent_rows_are_certified_exactly(gap):
     assert head_certificate(model, task).residual >= certificate.residual
     if gap < 1e-12:
         assert certificate.sigma_min < 1e-12
+    assert certificate.reasons[0].startswith("true of these floats only") == (gap < 1e-15)
+
+
+def test_a_head_that_no_floats_carry_out_is_named_first():
+    """0.2 is written as two neighbouring floats: whoever meant equal rows is told that the proof is of the floats."""
+    emission = [[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.1, np.nextafter(0.2, 1), 0.7]]
+    model = HMM([0.4, 0.3, 0.3], [[0.8, 0.2, 0.0], [0.0, 0.2, 0.8], [0.1, 0.1, 0.8]], emission)
+    task = PosteriorTask([[0, 1, 0], [0, 0, 1]])
+    certificate = head_certificate(model, task, exact=True)
+    assert certificate.recoverable
+    assert certificate.reasons[0] == (
+        "true of these floats only: the head needs weights of about 1e16; `weights` is not that head"
+    )
 
 
 def test_what_is_withheld_at_ten_states_is_proved():
@@ -257,6 +270,7 @@ def test_weights_beyond_float64_are_proved_and_not_returned():
     assert certificate.recoverable
     assert certificate.holds_exactly()
     assert certificate.weights.isfinite().all()
+    assert "weights of about 1e3" in certificate.reasons[0]
 
 
 # Witnesses.
