@@ -26,7 +26,7 @@ from ppl_hmm import (
     random_task,
     sample,
 )
-from ppl_hmm.recoverability import proof
+from ppl_hmm.recoverability import exact_witness as exact_witnesses, proof
 from ppl_hmm.recoverability.rationals import floats, integers, laws, solve
 from ppl_hmm.schema import Cause, Verdict
 
@@ -349,6 +349,28 @@ def test_rounding_makes_no_witness():
     task = PosteriorTask([[1.0, 0, 0], [0, 1.0, 0]])
     assert head_certificate(model, task, exact=True).recoverable
     assert exact_witness(model, task, texts_of(model, 3)) is None
+
+
+def test_a_witness_up_to_rounding_only_is_said_to_be_one(caplog, monkeypatch):
+    """Rows that differ by one float: what balances without that float does not balance exactly."""
+    (model, task), texts = example("aliased"), texts_of(example("aliased")[0], 2)
+    of_equal_rows = exact_witness(model, task, texts).rounded
+    monkeypatch.setattr(exact_witnesses, "find_witness", lambda *_, **__: of_equal_rows)
+    emission = model.emission.clone()
+    emission[2, 1] = np.nextafter(float(emission[2, 1]), 1)
+    assert exact_witness(HMM(model.initial, model.transition, emission), task, texts) is None
+    assert "but that is rounding" in caplog.text
+
+
+def test_where_nothing_is_found_nothing_is_said_of_rounding(caplog):
+    model, task = random_hmm("dirichlet", 3, 5, seed=0), PosteriorTask([[1.0, 0, 0], [0, 0, 1.0]])
+    assert exact_witness(model, task, texts_of(model, 2)) is None
+    assert not caplog.text
+
+
+def test_a_witness_is_shown_in_a_line():
+    witness = exact_witness(*example("aliased"), texts_of(example("aliased")[0], 2))
+    assert repr(witness) == "ExactWitness(texts=array([0, 5, 6]), labels=array([0, 1, 1]), n_masks=1)"
 
 
 BAD = [
