@@ -90,6 +90,8 @@ def as_text(
     if checked.ndim != 2 and (checked.ndim != len(batch_shape) + 2 or checked.shape[:-2] != batch_shape):
         expected = "shape (B, T)" + (f" or {(*batch_shape, 'B', 'T')}" if batch_shape else "")
         remedy = "put a single text in a list, [text]" if checked.ndim == 1 else "add or drop dimensions"
+        if not checked.numel():
+            remedy = "pass at least one text"
         raise InvalidInput("tokens", expected, f"shape {tuple(checked.shape)}", remedy)
     if 0 in checked.shape[:-1] or checked.shape[-1] < shortest:
         raise InvalidInput(

@@ -114,7 +114,8 @@ def fit_em(
     The evidence has many maxima, and the best after few iterations is seldom the best in the end, so that no restart is
     given up: see ``restarts.n_reached_best``.
 
-    Warnings are logged for fewer observed tokens than free parameters, and more states than kinds of tokens.
+    Warnings are logged for fewer observed tokens than free parameters, more states than kinds of tokens, and a token 0
+    that never occurs where V is not given.
 
     Source: Baum, Petrie, Soules & Weiss (1970); Dempster, Laird & Rubin (1977).
 

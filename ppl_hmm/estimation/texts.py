@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from ppl_hmm.models.kinds import Text
 #: Positions of a batch, unless one text has more.
 _MOST_POSITIONS = 1 << 20
 _LARGEST_VOCABULARY = 1 << 31
+
+_log = logging.getLogger("ppl_hmm")
 
 
 class Batch(NamedTuple):
@@ -69,6 +72,12 @@ class WeightedTexts:
         if len(seen) < 2:
             got = f"only token {seen[0]}" if len(seen) else "masks only"
             raise InvalidInput("tokens", "at least two different tokens", got, "there is nothing to learn from them")
+        if vocabulary_size is None and seen[0] > 0:
+            _log.warning(
+                "text to fit: tokens count from 0, which never occurs; subtract 1 if yours count from 1, or pass "
+                "vocabulary_size=%d",
+                int(seen[-1]) + 1,
+            )
         n_tokens = int(seen[-1]) + 1 if vocabulary_size is None else known
         ends = ends_of(torch.from_numpy(texts)).numpy()
         parts = _by_length(ends) if batch_size is None else _at_random(len(ends), batch_size, stream)

@@ -9,7 +9,7 @@ import torch
 from comparisons import assert_equal
 from hmmlearn.hmm import CategoricalHMM
 
-from ppl_hmm import HMM, MASK, fit_em, log_likelihood, random_hmm, random_memory_hmm, sample
+from ppl_hmm import HMM, MASK, fit_bayes, fit_em, log_likelihood, random_hmm, random_memory_hmm, sample
 from ppl_hmm.errors import ImpossibleText, InvalidInput
 from ppl_hmm.estimation.starts import STARTS
 from ppl_hmm.exact.baum_welch import NEGLIGIBLE
@@ -177,6 +177,16 @@ def test_little_text_is_warned_of_with_the_numbers(caplog):
     first, second = caplog.messages
     assert "4 observed tokens for 23 free parameters" in first
     assert "4 states for 3 kinds of tokens" in second
+
+
+@pytest.mark.parametrize("fit", [fit_em, fit_bayes])
+def test_tokens_that_count_from_one_are_warned_of_where_their_number_is_not_given(fit, caplog):
+    options = {"seed": 0} | ({"restarts": 1, "max_iterations": 2} if fit is fit_em else {"draws": 2, "tune": 2})
+    text = [[1, 2, 3, 1], [3, 1, 1, 2]]
+    fit(text, 1, vocabulary_size=4, **options)
+    assert "count from 0" not in caplog.text
+    fit(text, 1, **options)
+    assert "subtract 1 if yours count from 1, or pass vocabulary_size=4" in caplog.text
 
 
 def test_a_single_state_is_the_token_frequencies():

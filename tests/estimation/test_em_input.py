@@ -5,6 +5,7 @@ import pytest
 from comparisons import case, check
 
 from ppl_hmm import HMM, MASK, fit_em, random_memory_hmm
+from ppl_hmm.errors import InvalidInput
 
 TEXT = [[0, 1, 2, 1], [2, 1, 0, 0]]
 HALVES = np.full((2, 2), 0.5)
@@ -56,3 +57,9 @@ BAD = [
 @pytest.mark.parametrize(("call", "what", "expected", "got", "error"), BAD)
 def test_bad_input_is_named(call, what, expected, got, error):
     check(call, what, expected, got, error)
+
+
+@pytest.mark.parametrize(("tokens", "remedy"), [([], "pass at least one text"), ([0, 1], "put a single text in a")])
+def test_no_text_is_not_taken_for_a_single_one(tokens, remedy):
+    with pytest.raises(InvalidInput, match=f"expected shape .B, T.*; {remedy}"):
+        fit(tokens)
