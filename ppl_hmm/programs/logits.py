@@ -63,7 +63,7 @@ def warn_of_probabilities(**logits: Tensor) -> None:
 
     Nothing is said of one state, whose law is certain, nor while a graph is traced.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         return
     for what, values in logits.items():
         if values.shape[-1] > 1 and bool((values >= 0).all()):
