@@ -22,6 +22,13 @@ def test_binary_labels_and_margins():
     assert (task.n_classes, task.n_states) == (2, 3)
 
 
+def test_a_contrast_is_told_how_to_be_a_task():
+    mu = [1, 0, 0, 0, -1]
+    with pytest.raises(InvalidInput, match=r"got shape \(5,\); .* for a contrast mu pass \[\[0\] \* len\(mu\), mu\]"):
+        PosteriorTask(mu)
+    assert PosteriorTask([[0] * len(mu), mu]).contrast.tolist() == mu
+
+
 def test_binary_ties_go_to_the_higher_class():
     task = PosteriorTask([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     tied = [[0.25, 0.25, 0.5], [0.0, 0.0, 1.0]]

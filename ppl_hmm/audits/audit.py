@@ -94,9 +94,10 @@ def audit(
     Raises
     ------
     InvalidInput, ImpossibleText
-        Batches, a task of another kind or size, one on a latent with a single possible value, bad text, text without
-        the task's position, sizes below one, a negative tolerance, number of prompt tokens or of seconds; another
-        reader, or a causal one of a memory model, or of a task that is given the context of a token.
+        Batches, a task of another kind or size, one on a latent with a single possible value or with equal weights of
+        all classes, bad text, text without the task's position, sizes below one, a negative tolerance, number of prompt
+        tokens or of seconds; another reader, or a causal one of a memory model, or of a task that is given the context
+        of a token.
 
     Notes
     -----
@@ -129,6 +130,7 @@ def audit(
     model, task = cast(Model, model), cast(Task, task)  # or refused at once
     require_pair("audit", model, task, MemoryHMM if isinstance(model, MemoryHMM) else HMM, any_position=True)
     require_uncertain("audit", model, task)
+    _require_contrast(on_possible_values(model, task))
     require_thresholds(0.0, tolerance)
     at_least("n_prompt_tokens", n_prompt_tokens, 0)
     require_numbers(prompt_seconds=prompt_seconds)
@@ -157,6 +159,17 @@ def audit(
         **({} if isinstance(seed, torch.Generator) else {"seed": int(seed)}),
     }
     return tree
+
+
+def _require_contrast(task: Task) -> None:
+    """Raise :class:`InvalidInput` where all classes have the same weights: every text is then a tie."""
+    if not task.scale:
+        raise InvalidInput(
+            "audit: weights of the task",
+            "rows that differ on a possible value",
+            "equal rows, so that every text is a tie",
+            "give each class weights of its own",
+        )
 
 
 def _require_defaults(given: dict[str, object]) -> None:

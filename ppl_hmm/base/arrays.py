@@ -166,13 +166,20 @@ def _refuse_item(items: Any, what: str, kind: str) -> None:
     first = items[0].item() if isinstance(items, np.ndarray) else items[0]
     if isinstance(first, (list, tuple, np.ndarray)):
         raise _ragged(what, kind, "rows of different lengths or depths")
-    of_words = f"give each word its number first, by a Vocabulary or, for a Hugging Face model, {foreign.IDS}"
-    raise InvalidInput(
-        what,
-        f"a rectangular array of {kind}",
-        f"{type(first).__name__} {first!r}",
-        of_words if isinstance(first, str) else "convert to numbers",
-    )
+    remedy = "convert to numbers"
+    if isinstance(first, str) and kind == "integers":
+        of_words = "number words of strings by Vocabulary.from_text(texts, unit='word').encode(texts), or, "
+        of_words += f"for a Hugging Face model, by {foreign.IDS}"
+        remedy = "convert each by int(x)" if _is_integer(first) else of_words
+    raise InvalidInput(what, f"a rectangular array of {kind}", f"{type(first).__name__} {first!r}", remedy)
+
+
+def _is_integer(word: str) -> bool:
+    try:
+        int(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _ragged(what: str, kind: str, got: str) -> InvalidInput:

@@ -98,7 +98,7 @@ def _require_ranks(record: Record, tensors: Tensors) -> None:
                 name,
                 f"at least {len(dimensions)} dimensions ({', '.join(dimensions)})",
                 f"shape {tuple(tensor.shape)}",
-                "check the rank",
+                record.rank_remedy,
             )
         batch_shapes[name] = tuple(tensor.shape[: tensor.ndim - len(dimensions)])
     if len(set(batch_shapes.values())) > 1:

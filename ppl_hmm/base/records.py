@@ -49,6 +49,7 @@ class Record:
 
     dimensions: ClassVar[dict[str, tuple[str, ...]]]
     integers: ClassVar[frozenset[str]] = frozenset()
+    rank_remedy: ClassVar[str] = "check the rank"
     settings: ClassVar[dict[str, int | str | None]] = {}
 
     @with_ordinary_tensors

@@ -93,6 +93,8 @@ def as_text(
         expected = "shape (B, T)" + (f" or {(*batch_shape, 'B', 'T')}" if batch_shape else "")
         of_one = "put a single text in a list, [text]" if lengths is None else _SPLIT
         remedy = of_one if checked.ndim == 1 else "add or drop dimensions"
+        if not checked.numel():
+            remedy = "pass at least one text"
         raise InvalidInput("tokens", expected, f"shape {tuple(checked.shape)}", remedy)
     if 0 in checked.shape[:-1] or checked.shape[-1] < shortest:
         raise InvalidInput(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,11 @@ _ENDS: dict[str, re.Pattern[str] | None] = {
     "sentence": re.compile(r"(?<=[.!?])\s+|\n\s*\n"),
 }
 _SPACE = re.compile(r"\s+")
+# What no list of numbers has, and what it has between them.
+_NO_NUMBERS, _SEPARATED = re.compile(r"[^\d\s,;-]"), re.compile(r"\d[,; \t]")
 _REMEDY = "check the path"
+
+_log = logging.getLogger("ppl_hmm")
 
 
 def read_text(
@@ -49,6 +54,10 @@ def read_text(
     --------
     Vocabulary : Numbers for the characters or words of the texts.
 
+    Notes
+    -----
+    A warning is logged for a file of numbers with separators, whose digits would be the tokens.
+
     Examples
     --------
     >>> import tempfile
@@ -65,6 +74,12 @@ def read_text(
     if not isinstance(encoding, str):
         raise ForeignFile("encoding", "one that Python knows", repr(encoding), "pass e.g. 'utf-8'")
     content = _decoded(as_path(path), encoding)
+    if _SEPARATED.search(content) and not _NO_NUMBERS.search(content):
+        _log.warning(
+            "file %s holds numbers, and each %s of them is read as a token of its own; if the numbers are tokens, fit "
+            "lists of them: fit_em([[int(x) for x in line.split(',')] for line in open(path)], n_states, seed=0)",
+            *(path, unit),
+        )
     end = _ENDS[sentence]
     parts = [_SPACE.sub(" ", part).strip() for part in ([content] if end is None else end.split(content))]
     texts = [part for part in parts if part]

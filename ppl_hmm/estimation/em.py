@@ -115,7 +115,7 @@ def fit_em(
     given up: see ``restarts.n_reached_best``.
 
     Warnings are logged for fewer observed tokens than free parameters, more states than kinds of tokens, texts of one
-    token each, and no restart that converged.
+    token each, a token 0 that never occurs where V is not given, and no restart that converged.
 
     Source: Baum, Petrie, Soules & Weiss (1970); Dempster, Laird & Rubin (1977).
 

@@ -79,6 +79,12 @@ class WeightedTexts:
                 "no text has two observed tokens: nothing is told of transitions; split a column X of texts one after "
                 "another by np.split(X.ravel(), np.cumsum(lengths)[:-1])"
             )
+        if vocabulary_size is None and seen[0] > 0:
+            _log.warning(
+                "text to fit: tokens count from 0, which never occurs; subtract 1 if yours count from 1, or pass "
+                "vocabulary_size=%d",
+                int(seen[-1]) + 1,
+            )
         n_tokens = int(seen[-1]) + 1 if vocabulary_size is None else known
         ends = ends_of(torch.from_numpy(texts)).numpy()
         parts = _by_length(ends) if batch_size is None else _at_random(len(ends), batch_size, stream)

@@ -19,7 +19,7 @@ from ppl_hmm.base.tokens import MASK, as_tokens, ends
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.exact import chain, paths, predictive
 from ppl_hmm.models import HMM
-from ppl_hmm.programs.logits import alike, require_floats
+from ppl_hmm.programs.logits import alike, require_floats, warn_of_probabilities
 from ppl_hmm.programs.plates import Arranged, arrange, broadcast, warn_of_plates_read_as_time, without_time
 from ppl_hmm.programs.tokens import whole_tokens
 
@@ -57,7 +57,8 @@ class CategoricalHMM(HiddenMarkovModel):
     Warns
     -----
     UserWarning
-        Parameters (…,n,1,K,J) whose axis of one may be a plate, where plates of equal size n hide the error.
+        Parameters (…,n,1,K,J) whose axis of one may be a plate, where plates of equal size n hide the error. With
+        validation, probabilities in place of their logarithms.
 
     See Also
     --------
@@ -148,6 +149,7 @@ class CategoricalHMM(HiddenMarkovModel):
         super().__init__(duration, self._of_parameters, torch.Size((1,)), validate_args=validate_args)
         if self._validate_args:
             require_floats(**{name: getattr(self, name) for name in self.arg_constraints})
+            warn_of_probabilities(initial_logits=initial, transition_logits=transition)
 
     @constraints.dependent_property(event_dim=1, is_discrete=True)
     def support(self) -> constraints.Constraint:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -288,8 +290,8 @@ class CategoricalHMM(HiddenMarkovModel):
         n_tokens = self.emission_logits.shape[-1]
         tokens = whole_tokens(value, n_tokens, self.emission_logits.device)
         plates = self._plates(tokens.shape[:-1])
-        if self._validate_args:
-            self._validate_sample(tokens.long())
         ids = as_tokens(tokens[None].flatten(0, -2), n_tokens).reshape(tokens.shape)
+        if self._validate_args:
+            self._validate_sample(ids)
         logits = (self.initial_logits, self.transition_logits, self.emission_logits)
         return arrange(ids, plates, self._of_parameters, *logits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 
 import torch
 from numpy.typing import ArrayLike
@@ -17,6 +18,8 @@ _DIMENSIONS = {
     "transition_logits": (schema.STATE, schema.STATE_NEXT),
     "observation_dist": (schema.STATE, schema.TOKEN),
 }
+# Of the sum of a row in float32.
+_ROUNDING = 1e-5
 
 
 def alike(**logits: ArrayLike | Tensor) -> list[Tensor]:
@@ -53,3 +56,22 @@ def require_floats(**logits: Tensor) -> None:
                 f"{values[tuple(where)].item():.6g}",
                 "convert float32 to float64; for smaller ones use Pyro's DiscreteHMM",
             )
+
+
+def warn_of_probabilities(**logits: Tensor) -> None:
+    """Warn of logits whose rows are laws themselves: logarithms of laws are zero or less, and no such row sums to one.
+
+    Nothing is said of one state, whose law is certain, nor while a graph is traced.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        return
+    for what, values in logits.items():
+        if values.shape[-1] > 1 and bool((values >= 0).all()):
+            total = values.sum(-1)
+            if torch.allclose(total, torch.ones_like(total), rtol=0, atol=_ROUNDING):
+                warnings.warn(
+                    f"{what} look like probabilities: entries are 0 or more, and rows sum to one. Logarithms are read "
+                    f"here: pass {what.removesuffix('_logits')}.log(), or logits less their logsumexp.",
+                    UserWarning,
+                    stacklevel=4,
+                )

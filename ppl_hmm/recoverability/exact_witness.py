@@ -8,6 +8,7 @@ on the texts that float64 has chosen: Farkas' certificate, with nothing left to 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from fractions import Fraction
 
 import numpy as np
@@ -23,6 +24,8 @@ from ppl_hmm.recoverability.linear import features_read
 from ppl_hmm.recoverability.rationals import floats, integers, over_common, solve
 from ppl_hmm.recoverability.witness import Witness, find_witness
 from ppl_hmm.tasks import PosteriorTask, latent_posterior, on_possible_values
+
+_log = logging.getLogger("ppl_hmm")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,9 +60,9 @@ class ExactWitness:
     """
 
     texts: np.ndarray
-    tokens: np.ndarray
+    tokens: np.ndarray = dataclasses.field(repr=False)
     labels: np.ndarray
-    weights: np.ndarray
+    weights: np.ndarray = dataclasses.field(repr=False)
     model: HMM = dataclasses.field(repr=False)
     task: PosteriorTask = dataclasses.field(repr=False)
     prompt: SoftPrompt | None = dataclasses.field(default=None, repr=False)
@@ -109,7 +112,7 @@ def exact_witness(
     -------
     ExactWitness or None
         None where float64 finds no witness, and where what it finds is one up to rounding only: then some head may
-        tell these texts apart.
+        tell these texts apart, and a warning is logged.
 
     Raises
     ------
@@ -149,9 +152,14 @@ def exact_witness(
     if found is None:
         return None
     chosen = told.cpu().numpy()[found.texts]
-    return _exact(
-        ExactWitness(chosen, text.cpu().numpy()[chosen], found.labels, found.weights, model, task, prompt, n_masks)
-    )
+    tokens = text.cpu().numpy()[chosen]
+    witness = _exact(ExactWitness(chosen, tokens, found.labels, found.weights, model, task, prompt, n_masks))
+    if witness is None:
+        _log.warning(
+            "exact_witness: in float64 no head tells %d texts apart, but that is rounding: one may exist",
+            len(chosen),
+        )
+    return witness
 
 
 def _exact(witness: ExactWitness) -> ExactWitness | None:

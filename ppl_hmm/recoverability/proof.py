@@ -82,7 +82,8 @@ def proved(certificate: HeadCertificate) -> HeadCertificate:
     """Return a certificate whose equations are solved in rational arithmetic, or proved to have no solution.
 
     The solution differs from the certificate's weights in as many entries as the equations have rank. Its floats
-    replace them where they err less. Where there is no solution, what is claimed of margins above the error stays.
+    replace them where they err less. Where there is no solution, what is claimed of margins above the error stays. The
+    first reason names a solution that no floats carry out.
     """
     needed = _work(certificate)
     if needed > EXACT_LIMIT:
@@ -94,7 +95,17 @@ def proved(certificate: HeadCertificate) -> HeadCertificate:
         return dataclasses.replace(certificate, reasons=(*certificate.reasons, said), proof=proof)
     best = _rounded(certificate, proof.weights)
     said = f"a head solves the equations exactly; its floats leave a relative margin error of {best.residual:.3g}"
-    return dataclasses.replace(best, cause=Cause.CONDITION_HOLDS, reasons=(*certificate.reasons, said), proof=proof)
+    reasons = (*_of_floats_only(certificate, proof.weights), *certificate.reasons, said)
+    return dataclasses.replace(best, cause=Cause.CONDITION_HOLDS, reasons=reasons, proof=proof)
+
+
+def _of_floats_only(certificate: HeadCertificate, exact: np.ndarray) -> tuple[str, ...]:
+    """Return a warning if exact weights (C,J·V) are so large that rounding of G is more than any margin."""
+    largest = np.abs(exact).max()
+    if largest * Fraction(np.finfo(float).eps) <= Fraction(float(certificate.task.scale)):
+        return ()
+    size = f"1e{len(str(int(largest))) - 1}"
+    return (f"true of these floats only: the head needs weights of about {size}; `weights` is not that head",)
 
 
 def _rounded(certificate: HeadCertificate, exact: np.ndarray) -> HeadCertificate:

@@ -21,6 +21,7 @@ _SEAL = b"\nppl_hmm sha256 %b\n"
 _SEALED = re.compile(rb"\nppl_hmm sha256 ([0-9a-f]{64})\n\Z")
 _SEAL_LENGTH = len(_SEAL % (64 * b"0"))
 _DAMAGED = "restore it from a copy, or make it again"
+_OF_ANOTHER_FORMAT = "check the path, or write a model by save(HMM(initial, transition, emission), 'model.nc')"
 
 
 def write(data: xr.Dataset | xr.DataTree, path: str | Path) -> None:
@@ -61,7 +62,7 @@ def read(path: str | Path) -> xr.DataTree:
         return _parsed(content)
     except Exception as error:  # what HDF5, h5netcdf, scipy and xarray raise on damaged bytes is no family
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ForeignFile(f"file {path}", "a netCDF file", reason, "check the path") from None
+        raise ForeignFile(f"file {path}", "a netCDF file", reason, _OF_ANOTHER_FORMAT) from None
 
 
 def _parsed(content: bytes) -> xr.DataTree:

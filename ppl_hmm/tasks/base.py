@@ -45,6 +45,7 @@ class Task(Record, abc.ABC):
     model_type: ClassVar[type[Record]]  # the kind of models that have the latent
     value: ClassVar[str]  # what one of its values is called
     if_certain: ClassVar[str]  # what to do where it has one possible value only
+    rank_remedy: ClassVar[str] = "give one row of weights for each class; for a contrast mu pass [[0] * len(mu), mu]"
 
     def __post_init__(self) -> None:
         self._convert()

@@ -131,7 +131,6 @@ def test_the_same_seed_learns_the_same():
 NOTHING_TO_LEARN = {
     "constructed": lambda: (*example("aliased"), {"length": 4}),
     "one label": lambda: (random_hmm("dirichlet", 4, 3, 0), PosteriorTask([[0] * 4, [1, 1, 1, 2]]), {"length": 4}),
-    "rounding decides": lambda: (example("degenerate")[0], PosteriorTask(np.zeros((2, 4))), {"length": 3}),
     "a single text": lambda: (*example("degenerate"), {"n_sequences": 1, "length": 5}),
     "position": lambda: (
         random_hmm("degenerate", 4, 3, 0, rank=2),
@@ -161,6 +160,12 @@ def test_texts_with_ends_masks_and_impossible_contexts():
     cycle = HMM([1, 0, 0], np.roll(np.eye(3), 1, axis=1), [[0.5, 0.5], [0.5, 0.5], [0.3, 0.7]])
     with pytest.raises(InvalidInput, match="more than one possible state"):
         audit(cycle, PosteriorTask(np.eye(3)[:2]), length=4, seed=0)
+
+
+@pytest.mark.parametrize("weights", [np.zeros((2, 3)), [[1, 2, 3]] * 2, [[0, 1, 0]] * 3])
+def test_classes_of_equal_weights_are_refused(weights):
+    with pytest.raises(InvalidInput, match="equal rows, so that every text is a tie; give each class weights"):
+        audit(example("aliased")[0], PosteriorTask(weights), length=3, seed=0)
 
 
 @pytest.mark.parametrize("number", [-1, 1.5, True, "2"])

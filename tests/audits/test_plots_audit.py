@@ -39,7 +39,7 @@ def one_label():
 
 
 def one_token():
-    return ppl_hmm.HMM([0.5, 0.5], [[0.5, 0.5], [0.1, 0.9]], [[1.0], [1.0]]), ppl_hmm.PosteriorTask([[0.0, 1], [0, 1]])
+    return ppl_hmm.HMM([0.5, 0.5], [[0.5, 0.5], [0.1, 0.9]], [[1.0], [1.0]]), ppl_hmm.PosteriorTask([[0.0, 1], [1, 0]])
 
 
 def unread_cell():

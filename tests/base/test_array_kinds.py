@@ -246,7 +246,14 @@ def test_rows_of_different_lengths_end_where_they_do(text):
     ],
 )
 def test_words_are_numbered_first(text):
-    with pytest.raises(InvalidInput, match=r"tokens: .*integers, got str 'the'|give each word its number first"):
+    with pytest.raises(InvalidInput, match=r"tokens: .*integers, got str 'the'; .*from_text\(texts, unit='word'\)"):
+        posterior(MODEL, text)
+
+
+@pytest.mark.parametrize("text", [[["0", "1"]], [["1"], ["0", "1"]], np.array([["1", "-1"]])])
+def test_digits_as_strings_are_converted_first(text):
+    """As Python's csv reads them; a vocabulary would number their letters."""
+    with pytest.raises(InvalidInput, match=r"tokens: .*got str '\d'; convert each by int\(x\)"):
         posterior(MODEL, text)
 
 

@@ -30,6 +30,20 @@ def test_encodings(tmp_path):
     assert read_text(tmp_path / "c.txt", encoding="utf-16") == ["Über ☃"]
 
 
+@pytest.mark.parametrize("content", ["1,2,3\n4,1\n", "10 2 -1\r\n3 4 5", "1;2;3"])
+def test_numbers_that_are_read_digit_by_digit_are_warned_of(content, tmp_path, caplog):
+    (tmp_path / "sessions.csv").write_text(content)
+    assert read_text(tmp_path / "sessions.csv")
+    assert "sessions.csv holds numbers, and each char of them is read as a token of its own" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["0110\n1001", "On 1, 2 and 3", "3,141 is a number", "- , -"])
+def test_text_with_digits_is_text(content, tmp_path, caplog):
+    (tmp_path / "a.txt").write_text(content)
+    assert read_text(tmp_path / "a.txt")
+    assert not caplog.text
+
+
 BAD = {
     "missing": (None, "char", r"expected a text file, got No such file or directory; check the path"),
     "empty": (b"", "char", r"expected text, got an empty file; choose"),

@@ -196,6 +196,16 @@ def test_texts_of_one_token_each_are_warned_of(text, caplog):
     assert [message.startswith("no text has two observed tokens") for message in caplog.messages].count(True) == 2
 
 
+@pytest.mark.parametrize("fit", [fit_em, fit_bayes])
+def test_tokens_that_count_from_one_are_warned_of_where_their_number_is_not_given(fit, caplog):
+    options = {"seed": 0} | ({"restarts": 1, "max_iterations": 2} if fit is fit_em else {"draws": 2, "tune": 2})
+    text = [[1, 2, 3, 1], [3, 1, 1, 2]]
+    fit(text, 1, vocabulary_size=4, **options)
+    assert "count from 0" not in caplog.text
+    fit(text, 1, **options)
+    assert "subtract 1 if yours count from 1, or pass vocabulary_size=4" in caplog.text
+
+
 def test_a_single_state_is_the_token_frequencies():
     fit = fit_em([[0, 0, 1, 2], [1, 0, 0, MASK]], 1, restarts=1, seed=0)
     assert_equal(fit.model.emission, [[4 / 7, 2 / 7, 1 / 7]], 1e-14)

@@ -73,3 +73,9 @@ def test_starts_that_need_a_conversion(fitted, name):
     with pytest.raises(InvalidInput) as refused:
         fitted(start=start)
     assert refused.value.args[3] == remedy
+
+
+@pytest.mark.parametrize(("tokens", "remedy"), [([], "pass at least one text"), ([0, 1], "put a single text in a")])
+def test_no_text_is_not_taken_for_a_single_one(tokens, remedy):
+    with pytest.raises(InvalidInput, match=f"expected shape .B, T.*; {remedy}"):
+        fit(tokens)

@@ -55,7 +55,7 @@ def law_of(model, **options):
     [[0, 1, 1000, 0], [3, 0, 0, 0], [0, 0, 0, -2], [0, 900_000_000, 1, 1], [0.0, 0.5, 1.0, 1.0], [0.0, np.nan, 1, 1]],
 )
 def test_every_method_refuses_tokens_that_are_none(read, validate, tokens):
-    with pytest.raises(ValueError, match=r"token|support"):
+    with pytest.raises(InvalidInput, match="token"):
         read(law_of(MODEL, validate_args=validate), torch.tensor(tokens))
 
 
@@ -181,6 +181,23 @@ def test_parameters_that_do_not_fit_are_refused_in_our_words(change, message):
         CategoricalHMM(
             given["initial"], given["transition"], given["emission"], duration=given["duration"], validate_args=True
         )
+
+
+@pytest.mark.parametrize("batch_shape", [(), (4, 1)])
+def test_probabilities_in_place_of_logarithms_are_warned_of(batch_shape):
+    emission = dist.Categorical(logits=MODEL.emission.log())
+    initial, transition = MODEL.initial, MODEL.transition.expand(*batch_shape, 2, 2)
+    with pytest.warns(UserWarning, match=r"initial_logits look like probabilities.*pass initial\.log\(\)"):
+        CategoricalHMM(initial, transition.log(), emission)
+    with pytest.warns(UserWarning, match="transition_logits look like probabilities"):
+        CategoricalHMM(initial.log(), transition.float(), emission)
+
+
+@pytest.mark.parametrize("initial", [[0.0, 0.0], [0.5, 0.6], [1.5, -0.5], [0.0, -np.inf]])
+def test_logits_that_are_no_probabilities_are_not_warned_of(initial):
+    with_transition(torch.zeros(2, 2), torch.tensor(initial))  # warnings are errors
+    certain = dist.Categorical(logits=torch.zeros(1, 3))
+    CategoricalHMM(torch.ones(1), torch.ones(1, 1), certain)  # one state: both say the same
 
 
 def test_exact_zeros_and_the_smallest_probabilities_are_no_mistakes():

@@ -87,8 +87,11 @@ def test_unobserved_tokens_and_bad_ones():
     value = texts(1, 4)
     value[:, 2] = MASK
     assert_equal(ours.log_prob(value), posterior(HMM(initial, transition, emission), value).log_evidence)
-    with pytest.raises(ValueError, match="support"):
-        ours.log_prob(torch.full((T,), V))
+    value[1, 3] = V
+    with pytest.raises(InvalidInput, match=r"token out of range at sequence 1, position 3.*got 5; check"):
+        ours.log_prob(value)
+    with pytest.raises(InvalidInput, match=r"got -100"):
+        ours.log_prob(torch.full((T,), -100))
     with pytest.raises(InvalidInput, match="observation_dist: expected a Categorical"):
         CategoricalHMM(initial, transition, dist.Normal(torch.zeros(K), 1.0))
     with pytest.raises(InvalidInput, match="DiscreteHMM"):

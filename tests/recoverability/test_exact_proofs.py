@@ -26,7 +26,7 @@ from ppl_hmm import (
     random_task,
     sample,
 )
-from ppl_hmm.recoverability import proof
+from ppl_hmm.recoverability import exact_witness as exact_witnesses, proof
 from ppl_hmm.recoverability.rationals import floats, integers, laws, solve
 from ppl_hmm.schema import Cause, Verdict
 
@@ -191,6 +191,19 @@ def test_nearly_dependent_rows_are_certified_exactly(gap):
     assert head_certificate(model, task).residual >= certificate.residual
     if gap < 1e-12:
         assert certificate.sigma_min < 1e-12
+    assert certificate.reasons[0].startswith("true of these floats only") == (gap < 1e-15)
+
+
+def test_a_head_that_no_floats_carry_out_is_named_first():
+    """0.2 is written as two neighbouring floats: whoever meant equal rows is told that the proof is of the floats."""
+    emission = [[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.1, np.nextafter(0.2, 1), 0.7]]
+    model = HMM([0.4, 0.3, 0.3], [[0.8, 0.2, 0.0], [0.0, 0.2, 0.8], [0.1, 0.1, 0.8]], emission)
+    task = PosteriorTask([[0, 1, 0], [0, 0, 1]])
+    certificate = head_certificate(model, task, exact=True)
+    assert certificate.recoverable
+    assert certificate.reasons[0] == (
+        "true of these floats only: the head needs weights of about 1e16; `weights` is not that head"
+    )
 
 
 def test_what_is_withheld_at_ten_states_is_proved():
@@ -257,6 +270,7 @@ def test_weights_beyond_float64_are_proved_and_not_returned():
     assert certificate.recoverable
     assert certificate.holds_exactly()
     assert certificate.weights.isfinite().all()
+    assert "weights of about 1e3" in certificate.reasons[0]
 
 
 # Witnesses.
@@ -335,6 +349,28 @@ def test_rounding_makes_no_witness():
     task = PosteriorTask([[1.0, 0, 0], [0, 1.0, 0]])
     assert head_certificate(model, task, exact=True).recoverable
     assert exact_witness(model, task, texts_of(model, 3)) is None
+
+
+def test_a_witness_up_to_rounding_only_is_said_to_be_one(caplog, monkeypatch):
+    """Rows that differ by one float: what balances without that float does not balance exactly."""
+    (model, task), texts = example("aliased"), texts_of(example("aliased")[0], 2)
+    of_equal_rows = exact_witness(model, task, texts).rounded
+    monkeypatch.setattr(exact_witnesses, "find_witness", lambda *_, **__: of_equal_rows)
+    emission = model.emission.clone()
+    emission[2, 1] = np.nextafter(float(emission[2, 1]), 1)
+    assert exact_witness(HMM(model.initial, model.transition, emission), task, texts) is None
+    assert "but that is rounding" in caplog.text
+
+
+def test_where_nothing_is_found_nothing_is_said_of_rounding(caplog):
+    model, task = random_hmm("dirichlet", 3, 5, seed=0), PosteriorTask([[1.0, 0, 0], [0, 0, 1.0]])
+    assert exact_witness(model, task, texts_of(model, 2)) is None
+    assert not caplog.text
+
+
+def test_a_witness_is_shown_in_a_line():
+    witness = exact_witness(*example("aliased"), texts_of(example("aliased")[0], 2))
+    assert repr(witness) == "ExactWitness(texts=array([0, 5, 6]), labels=array([0, 1, 1]), n_masks=1)"
 
 
 BAD = [
