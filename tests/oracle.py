@@ -173,6 +173,12 @@ class Case(NamedTuple):
         return np.where(np.arange(self.tokens.shape[1]) < self.lengths[:, None], self.tokens, MASK)
 
     @property
+    def texts(self) -> list[np.ndarray]:
+        """Each text up to its length, where lengths are given."""
+        ends = [self.tokens.shape[1]] * len(self.tokens) if self.lengths is None else self.lengths
+        return [text[:end] for text, end in zip(self.tokens, ends, strict=True)]
+
+    @property
     def ended_texts(self) -> list[np.ndarray]:
         """Each text up to its end: its length, or else its last token that is not MASK."""
         ends = self.lengths

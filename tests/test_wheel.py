@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ppl_hmm"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: Dependencies that xarray loads by name when a file is opened, and ArviZ, for whose functions audits are laid out.
-NOT_IMPORTED = {"arviz", "h5netcdf", "zarr"}
+NOT_IMPORTED = {"arviz", "h5netcdf"}
 
 
 def module(requirement):

@@ -185,14 +185,14 @@ def conditionals(text: MemoryText, positions: Sequence[int], n_tokens: int) -> F
 
 
 @torch.no_grad()
-def best_path(text: MemoryText, ends: Int[Tensor, "P B"]) -> BestPath:
+def best_path(text: MemoryText, ends: Int[Tensor, "P B"] | None) -> BestPath:
     """Return the states and the memory of largest P(M, h₀..h_T, x), ties to the first; −1 after the end of a text.
 
-    ``ends`` are numbers of rows. Cost O(C·B·T·K²).
+    ``ends`` are numbers of rows, by default all. Cost O(C·B·T·K²).
     """
     best = None
     for block in blocks(text):
-        path = paths.best_path(block.chain, ends.repeat(1, len(block.memories)))
+        path = paths.best_path(block.chain, None if ends is None else ends.repeat(1, len(block.memories)))
         log_joint = block.log_prior[..., None] + block.unfold(paths.log_joint(block.chain, path)[..., 0])
         top, winner = log_joint.max(1)  # (P,B)
         states = torch.take_along_dim(block.unfold(path[:, :, 0]), winner[:, None, :, None], dim=1)[:, 0]

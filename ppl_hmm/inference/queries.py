@@ -17,7 +17,7 @@ from ppl_hmm.base.randomness import Seed, generator, require_room
 from ppl_hmm.errors import ImpossibleText, at_least
 from ppl_hmm.exact import chain, evidence, mixture
 from ppl_hmm.inference.results import BestPath, MemoryPosterior, Posterior, PosteriorDraws
-from ppl_hmm.inference.rows import Impossible, LikelihoodRows, masks, text_with_ends
+from ppl_hmm.inference.rows import Impossible, LikelihoodRows, masks
 from ppl_hmm.models import HMM, MemoryHMM
 from ppl_hmm.models.kinds import Model, Prompt, Text
 
@@ -229,10 +229,10 @@ def viterbi(
 ) -> BestPath:
     """Return the most probable path of hidden states, with its memory where there is one; ties to the lowest.
 
-    The path of a text ends with it: at its length where ``lengths`` are given, else after its last token that is not
-    ``MASK``. From there on states are −1, so that no path depends on the width of the batch. With ``impossible='mask'``
-    the states of impossible text are −1 and its log-probability −inf. Parameters and errors as in :func:`posterior`.
-    Cost O(B·(L+T)·K²), in a pass for each different end.
+    The path of a text ends with it, where ``lengths`` or its row in a list of rows do: from there on states are −1, so
+    that no path depends on the others' lengths. A ``MASK`` before is a position, whose state is found too. With
+    ``impossible='mask'`` the states of impossible text are −1 and its log-probability −inf. Parameters and errors as in
+    :func:`posterior`. Cost O(B·(L+T)·K²), in a pass for each different end.
 
     See Also
     --------
@@ -247,9 +247,8 @@ def viterbi(
     >>> best.states
     tensor([[0, 0, 1, 1, 1, 1]])
     """
-    text, ends = text_with_ends(model, tokens, lengths)
-    rows = LikelihoodRows.of(model, text, prompt)
-    best, remembered, log_probability = mixture.best_path(rows.text, rows.n_prompt + ends)
+    rows = LikelihoodRows.of(model, tokens, prompt, lengths)
+    best, remembered, log_probability = mixture.best_path(rows.text, rows.ends)
     possible = log_probability > -torch.inf
     if not masks(impossible):
         rows.require_possible(possible, can_mask=True)

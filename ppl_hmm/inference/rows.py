@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.base import foreign
-from ppl_hmm.base.tokens import as_text_with_ends, as_tokens
+from ppl_hmm.base.tokens import as_text
 from ppl_hmm.errors import ImpossibleText, InvalidInput, one_of
 from ppl_hmm.exact import mixture
 from ppl_hmm.exact.mixture import MemoryText
@@ -34,6 +34,7 @@ class LikelihoodRows(NamedTuple):
     text: MemoryText  # models in one dimension P; prompt tokens come first
     batch_shape: tuple[int, ...]
     n_prompt: int
+    ends: Tensor | None  # (P,B): rows of each text, where lengths, or its own row, end it; None where all have T
 
     @classmethod
     def of(
@@ -48,8 +49,9 @@ class LikelihoodRows(NamedTuple):
         """
         require_kind("model", model)
         batch_shape = model.batch_shape
-        ids = as_tokens(tokens, model.vocabulary_size, lengths=lengths, batch_shape=batch_shape, device=model.device)
-        ids = _as_rows(ids, model.vocabulary_size)
+        options = {"lengths": lengths, "batch_shape": batch_shape, "device": model.device}
+        checked, ends = as_text(tokens, model.vocabulary_size, **options)
+        ids = _as_rows(checked, model.vocabulary_size)
         ids = ids.expand(*batch_shape, *ids.shape[-2:]).reshape(-1, *ids.shape[-2:])
         cells = memory_arrays(model)
         table = _table(model, prompt)
@@ -60,7 +62,9 @@ class LikelihoodRows(NamedTuple):
             ids = torch.cat([prompt_ids.expand(*ids.shape[:2], -1), ids], dim=-1)
         initial = model.initial.reshape(-1, model.n_states)
         transition = model.transition.reshape(-1, model.n_states, model.n_states)
-        return cls(MemoryText(*cells, initial, transition, table, ids), batch_shape, n_prompt)
+        if ends is not None:
+            ends = n_prompt + ends.expand(*batch_shape, -1).reshape(-1, ids.shape[-2])
+        return cls(MemoryText(*cells, initial, transition, table, ids), batch_shape, n_prompt, ends)
 
     @property
     def text_positions(self) -> range:
@@ -96,17 +100,6 @@ class LikelihoodRows(NamedTuple):
     def unflatten(self, values: Tensor) -> Tensor:
         """Give results (P,B,…) their batch dimensions back."""
         return values.reshape(*self.batch_shape, *values.shape[1:])
-
-
-def text_with_ends(model: Model, tokens: Text, lengths: Text | None) -> tuple[Tensor, Tensor]:
-    """Return checked text (B,T), or (P…,B,T), T ≥ 0, and where each one ends (P,B).
-
-    At its length where lengths are given, else after its last token that is not ``MASK``.
-    """
-    require_kind("model", model)
-    options = {"lengths": lengths, "batch_shape": model.batch_shape, "device": model.device}
-    text, ends = as_text_with_ends(tokens, model.vocabulary_size, **options)
-    return text, ends.expand(*model.batch_shape, -1).reshape(-1, text.shape[-2])
 
 
 def memory_arrays(model: Model) -> tuple[Tensor, Tensor]:

@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ppl_hmm.base.arrays import as_tensor
-from ppl_hmm.base.tokens import MASK
+from ppl_hmm.base.tokens import MASK, as_text_with_ends
 from ppl_hmm.errors import ImpossibleText, InvalidInput
 from ppl_hmm.exact import mixture
 from ppl_hmm.exact.mixture import MemoryText
-from ppl_hmm.inference.rows import LikelihoodRows, prompt_table, text_with_ends
+from ppl_hmm.inference.rows import LikelihoodRows, prompt_table, require_kind
 from ppl_hmm.models import SoftPrompt
 from ppl_hmm.models.kinds import Model, Prompt, Text
 
@@ -61,11 +61,13 @@ class ReadText(NamedTuple):
     @classmethod
     def of(cls, model: Model, tokens: Text, prompt: Prompt | None, lengths: Text | None) -> ReadText:
         """Return the rows of text (B,T), or (P…,B,T), after a prompt; errors as those of likelihood rows."""
-        text, ends = text_with_ends(model, tokens, lengths)
+        require_kind("model", model)
+        options = {"lengths": lengths, "batch_shape": model.batch_shape, "device": model.device}
+        text, ends = as_text_with_ends(tokens, model.vocabulary_size, **options)
         length = text.shape[-1]
         # Kernels read at least one row: a mask after the text, which changes nothing before it.
         rows = LikelihoodRows.of(model, text if length else pad(text, (0, 1), value=MASK), prompt)
-        return cls(rows, length, ends)
+        return cls(rows, length, ends.expand(*model.batch_shape, -1).reshape(-1, text.shape[-2]))
 
     @property
     def prefixes(self) -> range:

@@ -15,7 +15,7 @@ from torch.distributions import constraints
 
 from ppl_hmm.base.checks import require_possible
 from ppl_hmm.base.randomness import Seed, generator
-from ppl_hmm.base.tokens import MASK, as_tokens, ends
+from ppl_hmm.base.tokens import MASK, as_tokens
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.exact import chain, paths, predictive
 from ppl_hmm.models import HMM
@@ -243,11 +243,10 @@ class CategoricalHMM(HiddenMarkovModel):
     def viterbi(self, value: ArrayLike | Tensor) -> Tensor:
         """Return the most probable states H₁..H_T (…,T), with the best H₀; −1 for impossible text. Cost O(B·T·K²).
 
-        They end with the last token that is not ``MASK``; from there on states are −1, as in :func:`ppl_hmm.viterbi`.
+        Each ``MASK`` is a position, whose state is found too, behind the last token as well, as in Pyro.
         """
         arranged = self._arrange(value)
-        ids, mask = arranged.chain.ids, self.emission_logits.shape[-1]
-        best = paths.best_path(arranged.chain, ends(torch.where(ids == mask, MASK, ids)))
+        best = paths.best_path(arranged.chain)
         possible = paths.log_joint(arranged.chain, best) > -torch.inf
         return arranged.restore(torch.where(possible[..., None], best, -1)[:, :, 0, 1:])
 

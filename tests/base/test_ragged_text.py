@@ -116,7 +116,7 @@ FUNCTIONS = {
     "robustness": lambda text: ppl_hmm.robustness(ppl_hmm.prompt_certificate(MODEL, TASK), text),
     "sample_posterior": lambda text: ppl_hmm.sample_posterior(MODEL, text, 3, 0),
     "smoothed_segments": lambda text: [each.smoothed for each in ppl_hmm.smoothed_segments(MODEL, text, 2)],
-    "viterbi": lambda text: ppl_hmm.viterbi(MODEL, text),
+    "viterbi": lambda text: ppl_hmm.viterbi(MODEL, text, lengths=None if text is ROWS else LENGTHS),
     **{f"{kind}.{method}": of_trained(kind, method) for kind, methods in TRAINED.items() for method in methods},
 }
 ABSTRACT = {"CausalLM.law_after", "CausalLM.next_token_laws", "MaskedLM.conditionals", "MaskedLM.encode"}

@@ -98,7 +98,7 @@ def test_best_path_equals_brute_force(seed):
     case = case_of(seed)
     ours = viterbi(case.model, case.tokens, prompt=case.prompt, lengths=case.lengths, impossible="mask")
     n_prompt = 0 if case.prompt is None else len(case.prompt)
-    for b, text in enumerate(case.ended_texts):
+    for b, text in enumerate(case.texts):
         path, log_probability, lead = oracle.best_path(case.model, text, case.prompt)
         assert_equal(ours.log_probability[b], log_probability)
         if log_probability == -np.inf:
@@ -112,7 +112,7 @@ def test_best_path_equals_brute_force(seed):
 
 def test_best_path_takes_the_lowest_state_among_equals():
     uniform = HMM([0.5, 0.5], [[0.5, 0.5]] * 2, [[0.25, 0.75]] * 2)
-    best = viterbi(uniform, [[0, MASK, 1]])
+    best = viterbi(uniform, [[0, 1, MASK]])
     assert best.initial_state.tolist() == [0]
     assert best.states.tolist() == [[0, 0, 0]]
 

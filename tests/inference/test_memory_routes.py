@@ -139,7 +139,7 @@ def test_best_path_equals_brute_force(seed):
     case = case_of(seed)
     ours = viterbi(case.model, case.tokens, impossible="mask", **options_of(case))
     memories = oracle.given_memories(case.model, case.prompt)
-    for b, text in enumerate(case.ended_texts):
+    for b, text in enumerate(case.texts):
         paths = oracle.all_paths(case.model.n_states, n_prompt_of(case) + len(text))
         reported = np.delete(paths, range(1, 1 + n_prompt_of(case)), axis=1)  # all but the prompt's states
         logs = oracle.memory_log_joint(memories, text)
@@ -155,7 +155,7 @@ def test_best_path_equals_brute_force(seed):
 
 def test_best_path_takes_the_lowest_memory_and_states_among_equals():
     same = [[0.5, 0.5]] * 2
-    best = viterbi(MemoryHMM(same, [0.5, 0.5], same, [0, 1], [same, same]), [[0, MASK, 1]])
+    best = viterbi(MemoryHMM(same, [0.5, 0.5], same, [0, 1], [same, same]), [[0, 1, MASK]])
     assert best.memory.tolist() == [[0, 0]]
     assert best.initial_state.tolist() == [0]
     assert best.states.tolist() == [[0, 0, 0]]

@@ -46,7 +46,6 @@ AUDITS = {
         ppl_hmm.HMM([0.3, 0.7], np.full((2, 2), 0.5), [[1], [1]]), PosteriorTask(np.eye(2)), length=2, seed=0
     ),
     "one-text": lambda: audit(*example("aliased"), n_sequences=1, length=3, seed=0),
-    "no-task": lambda: audit(example("aliased")[0], PosteriorTask(np.zeros((2, 3))), length=3, seed=0),
     "no-contexts": lambda: audit(
         ppl_hmm.HMM(
             [0.3, 0.7, 0, 0],
