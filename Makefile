@@ -36,7 +36,7 @@ lint: .venv/.stamp-dev  ## Check style, types and the direction of imports
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: .venv/.stamp-bench  ## Measure time beside the peers, about ten minutes; writes docs/performance.md
+bench: .venv/.stamp-bench  ## Measure time beside the peers, a quarter of an hour; writes docs/performance.md
 	@mkdir -p results
 	$(BIN)/python -m pytest -p benchmark -m 'benchmark and not gpu and not slow' tests/benchmarks \
 	  --benchmark-json=results/benchmarks.json --benchmark-columns=median,iqr,rounds
