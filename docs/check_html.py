@@ -1,8 +1,9 @@
-"""Check built pages: every link within them ends somewhere, and every image says what it shows.
+"""Check built pages: links within them end somewhere, images say what they show, and notebooks fold their solutions.
 
 Needs no network: links to other sites are left alone. Usage: python docs/check_html.py docs/_build/html
 """
 
+import json
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -28,7 +29,7 @@ class Page(HTMLParser):
 
 
 def check(root):
-    """Return one line for each dead link and each image without words, of all pages below a folder."""
+    """Return one line for each dead link, image without words and open solution, of all pages below a folder."""
     root = Path(root).resolve()
     files = (path for path in sorted(root.rglob("*.html")) if not GENERATED & set(path.relative_to(root).parts))
     pages = {path: Page(path) for path in files}
@@ -46,7 +47,16 @@ def check(root):
                 faults.append(f"{name}: no file behind {link}")
             elif anchor and target in pages and anchor not in pages[target].anchors:
                 faults.append(f"{name}: no anchor behind {link}")
-    return faults
+    return faults + [
+        f"{path.relative_to(root)}: an open solution"
+        for path in sorted(root.rglob("*.ipynb"))
+        if any(is_open(cell["metadata"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"])
+    ]
+
+
+def is_open(metadata):
+    """Return whether a cell that a page folds is not folded in its notebook."""
+    return "hide-cell" in metadata.get("tags", ()) and not metadata.get("jupyter", {}).get("source_hidden")
 
 
 if __name__ == "__main__":
