@@ -16,7 +16,7 @@ NEEDS = (
 )
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 # What unfolds on a page unfolds in its notebook, by tag of a cell.
-FOLDED = {"hide-cell": {"source_hidden": True, "outputs_hidden": True}, "hide-input": {"source_hidden": True}}
+FOLDED = {"hide-cell": ("source_hidden", "outputs_hidden"), "hide-input": ("source_hidden",)}
 
 
 def plain_markdown(text):

@@ -29,7 +29,7 @@ def check_distributions(name: str, rows: torch.Tensor) -> None:
             f"{name}{row} is not a distribution",
             "entries that sum to 1",
             f"a sum of {sums[tuple(where)].item():.{7 if rows.dtype == torch.float32 else 10}g}",
-            "columns sum to 1: transpose it, rows are laws here" if transposed(rows) else "divide the row by its sum",
+            "columns sum to 1: transpose it, rows being laws" if transposed(rows) else "divide the row by its sum",
         )
 
 

@@ -22,7 +22,8 @@ _ENDS: dict[str, re.Pattern[str] | None] = {
 }
 _SPACE = re.compile(r"\s+")
 # What no list of numbers has, and what it has between them.
-_NO_NUMBERS, _SEPARATED = re.compile(r"[^\d\s,;-]"), re.compile(r"\d[,; \t]")
+_NO_NUMBERS = re.compile(r"[^\d\s,;-]")
+_SEPARATED = {"char": re.compile(r"\d[,; \t]"), "word": re.compile(r"\d[,;]")}
 _REMEDY = "check the path"
 
 _log = logging.getLogger("ppl_hmm")
@@ -56,7 +57,7 @@ def read_text(
 
     Notes
     -----
-    A warning is logged for a file of numbers with separators, whose digits would be the tokens.
+    A warning is logged for a file of numbers with separators, which would not be the tokens themselves.
 
     Examples
     --------
@@ -74,10 +75,10 @@ def read_text(
     if not isinstance(encoding, str):
         raise ForeignFile("encoding", "one that Python knows", repr(encoding), "pass e.g. 'utf-8'")
     content = _decoded(as_path(path), encoding)
-    if _SEPARATED.search(content) and not _NO_NUMBERS.search(content):
+    if _SEPARATED[unit].search(content) and not _NO_NUMBERS.search(content):
         _log.warning(
-            "file %s holds numbers, and each %s of them is read as a token of its own; if the numbers are tokens, fit "
-            "lists of them: fit_em([[int(x) for x in line.split(',')] for line in open(path)], n_states, seed=0)",
+            "file %s holds numbers, and each %s of them is read as a token of its own; if numbers are tokens, fit "
+            "them: fit_em([[int(x) for x in line.replace(',', ' ').split()] for line in open(path)], n, seed=0)",
             *(path, unit),
         )
     end = _ENDS[sentence]

@@ -157,10 +157,9 @@ def fit_em(
     laws = restricted(laws, allowed)
     _warn_of_little_text(texts, laws, fixed)
     objective = Objective(texts, Pseudocounts.of(prior, laws), frozenset(fixed), backend, cells)
-    if batch_size is None:
-        found = climb(objective, laws, max_iterations, tolerance)
-    else:
-        found = climb_online(objective, laws, max_iterations, tolerance, stream)
+    if batch_size is not None:
+        return EMFit.of(climb_online(objective, laws, max_iterations, tolerance, stream), kinds, cells)
+    found = climb(objective, laws, max_iterations, tolerance)
     if not found.converged.any() and tolerance > -float("inf"):
         _log.warning(
             "fit_em: no restart converged to gains below %g nats in %d iterations: raise max_iterations or tolerance",

@@ -235,7 +235,7 @@ def _require_features(X: ArrayLike) -> None:
     """Raise :class:`InvalidInput` for rows of different lengths: texts, not what a head reads of them."""
     try:
         array = np.asarray(X)
-        ragged = array.ndim == 1 and array.dtype.kind == "O"
+        ragged = array.ndim == 1 and array.dtype.kind == "O" and any(np.ndim(row) for row in array)
     except ValueError:  # of lists
         ragged = True
     if ragged:

@@ -82,6 +82,8 @@ class MemoryPosterior(Posterior):
 class BestPath:
     """Most probable path. ``states`` (P…,B,T), ``initial_state`` (P…,B), ``log_probability`` (P…,B) = log P(h,x).
 
+    States are −1 from where ``lengths``, or a text's row in a list of rows, end it, and in impossible text.
+
     For memory models the most probable pair of a memory (``memory`` (P…,B,N)) and a path, and log P(M,h,x).
     """
 

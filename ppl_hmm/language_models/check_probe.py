@@ -27,7 +27,7 @@ class Probe:
     def tokens(self) -> Tensor:
         """(B,T) without masks."""
         if self._tokens is not None:
-            return torch.as_tensor(self._tokens)
+            return torch.as_tensor(self._tokens).long()
         stream = generator(0, "check: texts")
         return self._words[torch.randint(len(self._words), (_TEXTS, _LENGTH), generator=stream, device=CPU)]
 

@@ -136,7 +136,7 @@ def require_members(function: str, lm: object, *more: str, wanted: Wanted = MASK
 
 
 def _remedy(lm: object, wanted: Wanted) -> str:
-    """Return what helps who has a language model that lacks a member: one of the other kind has another reader."""
+    """Return the remedy for a language model that lacks a member: one of the other kind has another reader."""
     other = CAUSAL if wanted is MASKED else MASKED
     if hasattr(lm, wanted.laws) or not hasattr(lm, other.laws):
         return "add what is missing"

@@ -92,7 +92,7 @@ class HMM(Record):
                 "initial (K,), transition (K, K), emission (K, V)",
                 f"initial {tuple(self.initial.shape)}, transition {tuple(self.transition.shape)}, "
                 f"emission {tuple(self.emission.shape)}",
-                "transpose emission, rows are laws here"
+                "transpose emission, rows being laws"
                 if self.emission.shape[-1] == n_states != self.emission.shape[-2]
                 else "give all three the same number of states K",
             )

@@ -104,7 +104,7 @@ class MemoryHMM(Record):
                 "sizes of MemoryHMM",
                 "memory_prior (N, m), initial (K,), transition (K, K), cell_of_state (K,), emission (m, K, V)",
                 ", ".join(f"{name} {tuple(getattr(self, name).shape)}" for name in self.dimensions),
-                "transpose emission, rows are laws here"
+                "transpose emission, rows being laws"
                 if self.emission.shape[-1] == n_states != self.emission.shape[-2]
                 else "give all the same number of states K and of memory values m",
             )

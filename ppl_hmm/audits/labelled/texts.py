@@ -58,9 +58,9 @@ class LabelledTexts:
         Raises
         ------
         InvalidInput
-            Features that are NaN or of another rank, labels of one class, of nearly as many as texts, missing, or of
-            real numbers, rows of other names; no more texts than features, or fewer than 20; groups that leave one
-            class to learn from.
+            Features that are NaN or of another rank, labels of one class, of more than half as many as texts, missing,
+            or of real numbers, rows of other names; no more texts than features, or fewer than 20; groups that leave
+            one class to learn from.
         """
         rows, order = _rows(features, "features")
         names = per_text(labels, len(rows), order, "labels")
@@ -72,9 +72,6 @@ class LabelledTexts:
             raise InvalidInput("labels", "classes", str(error).split(".")[0], "name each class") from None
         if len(classes) < 2:
             raise InvalidInput("labels", "at least two classes", f"one class, {classes[0]}", "label other texts, too")
-        if 2 * len(classes) > len(rows):
-            got = f"{len(classes)} classes of {len(rows)} texts"
-            raise InvalidInput("labels", "several texts of each class", got, "are these row numbers?")
         fewest = max(rows.shape[1] + 1, _FEWEST_TEXTS)
         if len(rows) < fewest:
             raise InvalidInput(
@@ -83,6 +80,9 @@ class LabelledTexts:
                 str(len(rows)),
                 "label more texts, or read fewer features, such as the probabilities of a few label words",
             )
+        if 2 * len(classes) > len(rows):
+            got = f"{len(classes)} classes of {len(rows)} texts"
+            raise InvalidInput("labels", "several texts of each class", got, "are these row numbers?")
         together = None
         if groups is not None:
             together = np.unique(per_text(groups, len(rows), order, "groups"), return_inverse=True)[1]
