@@ -25,7 +25,8 @@ MASK = -1
 
 _TEXT = (schema.SEQUENCE, schema.POSITION)
 #: What helps where all texts stand one after another, as hmmlearn has them.
-_SPLIT = "split the text, which then needs no lengths: np.split(X.ravel(), np.cumsum(lengths)[:-1])"
+SPLIT = "np.split(X.ravel(), np.cumsum(lengths)[:-1])"
+_SPLIT_IT = f"split the text, which then needs no lengths: {SPLIT}"
 
 
 class CheckedText(NamedTuple):
@@ -91,7 +92,7 @@ def as_text(
     batch_shape = tuple(batch_shape)
     if checked.ndim != 2 and (checked.ndim != len(batch_shape) + 2 or checked.shape[:-2] != batch_shape):
         expected = "shape (B, T)" + (f" or {(*batch_shape, 'B', 'T')}" if batch_shape else "")
-        of_one = "put a single text in a list, [text]" if lengths is None else _SPLIT
+        of_one = "put a single text in a list, [text]" if lengths is None else _SPLIT_IT
         remedy = of_one if checked.ndim == 1 else "add or drop dimensions"
         if not checked.numel():
             remedy = "pass at least one text"
@@ -202,7 +203,7 @@ def _checked_lengths(
             "lengths",
             f"shape {tuple(tokens.shape[:-1])}",
             f"shape {tuple(ends.shape)}",
-            _SPLIT if ends.ndim == 1 and ends.sum() == tokens.numel() else "give one length for each sequence",
+            _SPLIT_IT if ends.ndim == 1 and ends.sum() == tokens.numel() else "give one length for each sequence",
         )
     ends = labels.matched(ends, array.labels.get(schema.SEQUENCE), sequences, "lengths", "tokens")
     outside = (ends < 0) | (ends > length)

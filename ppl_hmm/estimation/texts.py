@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ppl_hmm.base.arrays import as_tensor
 from ppl_hmm.base.randomness import CPU
-from ppl_hmm.base.tokens import as_tokens, ends as ends_of
+from ppl_hmm.base.tokens import SPLIT, as_tokens, ends as ends_of
 from ppl_hmm.errors import InvalidInput, at_least
 from ppl_hmm.models.kinds import Text
 
@@ -77,7 +77,8 @@ class WeightedTexts:
         if (texts >= 0).sum(1).max() < 2:
             _log.warning(
                 "no text has two observed tokens: nothing is told of transitions; split a column X of texts one after "
-                "another by np.split(X.ravel(), np.cumsum(lengths)[:-1])"
+                "another by %s",
+                SPLIT,
             )
         if vocabulary_size is None and seen[0] > 0:
             _log.warning(

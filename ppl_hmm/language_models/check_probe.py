@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ class Probe:
         stream = generator(0, "check: texts")
         return self._words[torch.randint(len(self._words), (_TEXTS, _LENGTH), generator=stream, device=CPU)]
 
-    @property
+    @functools.cached_property
     def _words(self) -> Tensor:
         """The tokens that texts may hold: all but special ones, which a language model may name by ``not_text``."""
         special = getattr(self.lm, "not_text", ())
