@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ppl_hmm import schema
 from ppl_hmm.base.randomness import generator
+from ppl_hmm.errors import InvalidInput
 from ppl_hmm.language_models.corpora import Corpus
 from ppl_hmm.language_models.objectives import cross_entropy, token_laws
 from ppl_hmm.language_models.trained import Example, TrainedLM
@@ -24,9 +25,18 @@ class HeldOut(NamedTuple):
 
     @classmethod
     def of(cls, lm: TrainedLM, corpus: Corpus, seed: int) -> HeldOut:
-        """Return what a language model is measured on all along its training."""
+        """Return what a language model is measured on all along its training.
+
+        Raises
+        ------
+        InvalidInput
+            Nothing of the text is predicted: it is masks.
+        """
         tokens = corpus.held_out
         example = lm.example(tokens, generator(seed, "held-out masks"))
+        if not example.predicted.any():
+            remedy = "train on more text, less of it masked"
+            raise InvalidInput("held-out text", "tokens to predict", "only masks", remedy)
         if corpus.model is None:
             return cls(tokens, example, None, None)
         best_read = lm.optimum(corpus.model, tokens)[:, lm.read_position]

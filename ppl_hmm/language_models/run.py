@@ -18,6 +18,7 @@ from ppl_hmm.language_models.trained import TrainedLM
 
 _BETAS, _WEIGHT_DECAY, _LARGEST_GRADIENT = (0.9, 0.98), 0.01, 1.0
 _SHORTEST_WARM_UP = 50  # steps in which the learning rate rises
+_FIRST_LENGTH = 10  # tokens that are read at first of a text, where it grows
 _MEASUREMENTS = 20  # of held-out text along training
 
 
@@ -32,6 +33,7 @@ class Plan:
     learning_rate: float
     seed: int
     warm_up: float = 0.0  # share of the steps in which the learning rate rises, at least fifty of them
+    lengthening: float = 0.0  # share of the steps in which texts grow to their length
 
     def as_attributes(self) -> dict[str, str | int | float]:
         """Return the plan as attributes of a result."""
@@ -46,6 +48,13 @@ class Plan:
         rising = min(max(_SHORTEST_WARM_UP, self.warm_up * self.steps), self.steps)
         rise = min((step + 1) / rising, 1.0)
         return self.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+    def tokens_read(self, step: int, length: int) -> int:
+        """Return how many tokens of a text of some length are read in a step: at first its beginning, then all."""
+        growing = self.lengthening * self.steps
+        if step >= growing or length <= _FIRST_LENGTH:
+            return length
+        return int(_FIRST_LENGTH + (length - _FIRST_LENGTH) * step / growing)
 
 
 class Run:
@@ -79,7 +88,9 @@ class Run:
 
     def _loss(self) -> Tensor:
         """Return the loss of a batch."""
-        tokens = self._corpus.batch(self.step).to(self.lm.embedding.weight.device)
+        texts = self._corpus.batch(self.step)
+        n_read = self.plan.tokens_read(self.step, texts.shape[1])
+        tokens = texts[:, :n_read].to(self.lm.embedding.weight.device)
         read, predicted = self.lm.example(tokens, generator(self.plan.seed, f"masks {self.step}"))
         scores = self.lm.logits(read)
         if self.plan.objective is Objective.EXACT:

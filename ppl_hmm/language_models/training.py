@@ -66,6 +66,7 @@ def train(
     length: int = 40,
     learning_rate: float = 4e-3,
     warm_up: float | None = None,
+    lengthening: float | None = None,
     seed: int,
     lengths: Text | None = None,
     out: str | Path | None = None,
@@ -92,6 +93,9 @@ def train(
     warm_up
         Share of the steps in which the learning rate rises to its peak, at least 50 steps. By default a tenth for
         transformers, else 0.
+    lengthening
+        Share of the steps in which texts grow: at first their beginnings of ten tokens are read, then more and more of
+        them. By default a half for :class:`~ppl_hmm.TransformerLM`, else 0.
     lengths
         (B,), of given texts: what lies past them is not read.
     seed
@@ -118,7 +122,7 @@ def train(
     -----
     AdamW with β₂ = 0.98, gradients clipped to norm one. ``excess`` is a mean divergence from the exact laws: never
     negative, and free of the noise of the tokens drawn. Source: Wei, Xie & Ma (2021), §5; Saunshi, Malladi & Arora
-    (2021), §5, for the quadratic loss.
+    (2021), §5, for the quadratic loss; Devlin et al. (2019), §A.2, who train on short sequences first.
 
     Examples
     --------
@@ -141,6 +145,7 @@ def train(
         within("learning_rate", learning_rate, 0.0, 1.0),
         _integer_seed(seed),
         lm.warm_up if warm_up is None else within("warm_up", warm_up, 0.0, 1.0),
+        lm.lengthening if lengthening is None else within("lengthening", lengthening, 0.0, 1.0),
     )
     corpus = Corpus.of(source, lm.vocabulary_size, plan.batch_size, plan.length, plan.seed, lengths)
     if plan.objective is Objective.EXACT and corpus.model is None:

@@ -66,6 +66,7 @@ class TransformerLM(TrainedMaskedLM):
     """
 
     warm_up = WARM_UP
+    lengthening = 0.5  # where to look is learned sooner among few tokens, and then holds among many
 
     def __init__(
         self, vocabulary_size: int, width: int = 64, layers: int = 2, heads: int = 2, longest: int = 512, *, seed: Seed

@@ -109,7 +109,7 @@ def test_laws_and_activations_of_causal_models(kind):
 
 def test_the_experiment(tmp_path):
     little = {"length": 8, "n_train": 60, "n_validation": 30, "n_test": 40, "restarts": 1, "prompt_steps": 3}
-    little |= {"budget": 300, "network": (16, 1), "device": DEVICE}
+    little |= {"budget": 300, "network": (32, 1), "device": DEVICE}
     for kind in ("gru", "transformer"):
         tree = ppl_hmm.head_vs_prompt_trained([4], 1, tmp_path / kind, workers=1, language_model=kind, **little)
         assert 0 < tree["results/total_variation"].item() < 0.3

@@ -130,6 +130,8 @@ WRONG = {
     "no exact laws": ({"source": [[0, 1], [1, 0]], "objective": "exact"}, "expected a model, whose laws are exact"),
     "steps": ({"steps": 0}, "steps: expected an integer of at least 1"),
     "a rate": ({"learning_rate": -1}, "learning_rate: expected a number in 0..1"),
+    "masks": ({"source": [[-1, -1, -1]] * 4}, "held-out text: expected tokens to predict, got only masks"),
+    "lengthening": ({"lengthening": -0.5}, "lengthening: expected a number in 0..1"),
     "a warm-up": ({"warm_up": 1.5}, "warm_up: expected a number in 0..1"),
     "a generator": ({"seed": torch.Generator()}, "seed of training: expected an integer"),
     "an exact model": ({"lm": OracleLM(MODEL)}, "language model to train: expected a BidirectionalLM"),
@@ -152,3 +154,24 @@ def test_the_rate_rises_and_falls(warm_up, peak):
     assert int(np.argmax(rates)) in peak
     assert rates[-1] < 1e-3
     assert Plan(Objective.TOKENS, 5, 8, 6, 1.0, 0, warm_up).rate(0) == 0.2  # as long as a short training, at most
+
+
+@pytest.mark.parametrize(("lengthening", "n_read"), [(0.0, [83] * 5), (0.5, [10, 46, 83, 83, 83])])
+def test_texts_grow_to_their_length(lengthening, n_read):
+    plan = Plan(Objective.TOKENS, 100, 8, 83, 1.0, 0, lengthening=lengthening)
+    assert [plan.tokens_read(step, 83) for step in (0, 25, 50, 75, 99)] == n_read
+    assert {plan.tokens_read(step, 6) for step in range(100)} == {6}  # no shorter text is cut
+
+
+@pytest.mark.parametrize("source", [MODEL, sample(MODEL, 30, 40, seed=1).tokens])
+def test_a_text_that_grows_is_learned_and_goes_on_bit_by_bit(source, tmp_path):
+    plan = {"steps": 20, "batch_size": 4, "length": 40, "lengthening": 1, "seed": 0}
+    lm = BidirectionalLM(V, width=4, seed=0)
+    whole = train(lm, source, **plan)
+    with pytest.raises(Stopped):
+        train(lm, source, out=tmp_path, progress=stop_at(13), **plan)
+    again = train(lm, source, out=tmp_path, **plan)
+    assert torch.equal(parameters(again.lm), parameters(whole.lm))
+    assert whole.log.loss[-1] < whole.log.loss[0]
+    assert whole.log.attrs["lengthening"] == 1
+    assert not torch.equal(parameters(train(lm, source, **{**plan, "lengthening": 0}).lm), parameters(whole.lm))

@@ -107,6 +107,7 @@ def test_they_are_trained_saved_and_prompted(masked, causal, tmp_path):
         found = train(lm, model, objective=objective, steps=20, batch_size=8, length=6, seed=0)
         assert found.log["excess"][-1] < found.log["excess"][0]
         assert found.log.attrs["warm_up"] == 0.1
+        assert found.log.attrs["lengthening"] == (0.5 if kind is TransformerLM else 0)
         found.lm.save(tmp_path / kind.__name__)
         loaded = load_language_model(tmp_path / kind.__name__)
         assert torch.equal(loaded.logits(text), found.lm.logits(text))

@@ -11,6 +11,8 @@ from ppl_hmm.language_models.training import Training, train
 from ppl_hmm.language_models.transformer import TransformerLM
 from ppl_hmm.models.kinds import Model
 
+_HEADS = 4  # of attention in a transformer: with two it learns more slowly
+
 
 def trained(
     settings: TrainedSettings, model: Model, n_states: int, seed: int
@@ -35,4 +37,5 @@ def untrained(settings: TrainedSettings, n_states: int, seed: int) -> Bidirectio
     sizes = dict(zip(("width", "layers"), settings.network, strict=False))
     if settings.language_model == LanguageModelKind.GRU:
         return BidirectionalLM(settings.vocabulary_size, n_states, seed=seed, **sizes)
-    return TransformerLM(settings.vocabulary_size, longest=settings.training_length, seed=seed, **sizes)
+    longest = settings.training_length
+    return TransformerLM(settings.vocabulary_size, heads=_HEADS, longest=longest, seed=seed, **sizes)
