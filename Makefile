@@ -42,7 +42,7 @@ bench: .venv/.stamp-bench  ## Measure time beside the peers, a quarter of an hou
 	  --benchmark-json=results/benchmarks.json --benchmark-columns=median,iqr,rounds
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.report results/benchmarks.json
 
-gpu: .venv/.stamp-bench  ## Test and measure on a GPU, at most ten minutes; writes docs/performance.md
+gpu: .venv/.stamp-bench  ## Test and measure on a GPU, about a quarter of an hour; writes docs/performance.md
 	@mkdir -p results
 	$(BIN)/python -m pytest -n 8 -m 'gpu and not benchmark' tests
 	$(BIN)/python -m pytest -p benchmark -m 'gpu and benchmark' tests/benchmarks \

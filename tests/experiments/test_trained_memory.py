@@ -103,11 +103,10 @@ def test_bad_usage_is_one_line(arguments, message, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_smoke_learns_the_models(tmp_path):
-    """A recurrent network: in the same time a transformer nears the model without a memory (0.07) alone."""
-    kind = LanguageModelKind.GRU
+@pytest.mark.parametrize(("kind", "largest"), [(LanguageModelKind.GRU, 0.05), (LanguageModelKind.TRANSFORMER, 0.1)])
+def test_smoke_learns_the_models(kind, largest, tmp_path):
     extent = MemoryVsVanillaTrained.smokes[kind]
     tree = ppl_hmm.memory_vs_vanilla_trained(
         extent.states, extent.n_seeds, tmp_path, workers=1, language_model=str(kind), **extent.sizes
     )
-    assert tree["results/total_variation"].max() <= 0.05
+    assert tree["results/total_variation"].max() <= largest
