@@ -26,8 +26,9 @@ def check_language_model(lm: object, tokens: Any = None) -> LanguageModelCheck:
         Any object. One with ``law_after`` and without ``conditionals`` is held to :class:`~ppl_hmm.CausalLM`, any other
         to :class:`~ppl_hmm.MaskedLM`.
     tokens
-        Text (B,T), B ≥ 2 and T ≥ 4, without masks, to test with. By default three random texts of six tokens; pass text
-        where the language model gives random text probability zero.
+        Text (B,T), B ≥ 2 and T ≥ 4, without masks, to test with. By default three random texts of six tokens, without
+        those that ``lm.not_text`` holds, where there is one; pass text where the language model gives random text
+        probability zero.
 
     Returns
     -------

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ppl_hmm.base.foreign import IDS
+from ppl_hmm.base.tokens import ends
 from ppl_hmm.errors import InvalidInput
 from ppl_hmm.language_models.extra import require_extra
 from ppl_hmm.models.kinds import Prompt
@@ -32,12 +33,14 @@ class HuggingFaceLM:
     begin
         Ids of special tokens in front of prompt and text.
     not_text
-        Special tokens of the tokenizer that no text holds, id to name; label words are not among them.
+        Special tokens of the tokenizer that no text holds, id to name; label words are not among them. One that
+        separates two parts of a text may stand within it, not at its end.
     """
 
     #: Special tokens that no text holds, but for those that are one of the others, too.
     _NOT_TEXT: ClassVar[tuple[str, ...]] = ()
     _TEXT: ClassVar[tuple[str, ...]] = ()
+    _BETWEEN: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, function: str, model: Any, tokenizer: Any, label_words: Any, begin: Sequence[int]) -> None:
         transformers = require_extra(function, "transformers")
@@ -56,6 +59,7 @@ class HuggingFaceLM:
         words = {*special_ids(tokenizer, *self._TEXT), *([] if label_words is None else chosen)}
         ids = ((each, name) for name in self._NOT_TEXT for each in special_ids(tokenizer, name))
         self.not_text = {each: name for each, name in ids if each not in words}
+        self._between = special_ids(tokenizer, *self._BETWEEN)
 
     @property
     def vocabulary_size(self) -> int:
@@ -79,8 +83,10 @@ class HuggingFaceLM:
 
     def require_words(self, text: Tensor) -> None:
         """Raise :class:`InvalidInput` where checked text (B,T) holds tokens that are none of it, such as padding."""
+        last = torch.arange(text.shape[-1], device=text.device) == ends(text)[:, None] - 1
         for each, name in self.not_text.items():
-            found = (text == each).any(-1)
+            wrong = text == each
+            found = (wrong & last if each in self._between else wrong).any(-1)
             if found.any():
                 what, got = f"text {found.nonzero()[0].item()}", f"{each}, the tokenizer's {name} token"
                 raise InvalidInput(what, "ids of words alone", got, f"pass {IDS}, without padding")

@@ -34,7 +34,8 @@ def from_masked_lm(
         Such as ``BertForMaskedLM``; it is put in evaluation mode.
     tokenizer
         Of the model. Texts are its ids without special tokens and padding, which are refused:
-        ``tokenizer(texts, add_special_tokens=False)["input_ids"]``.
+        ``tokenizer(texts, add_special_tokens=False)["input_ids"]``. Of a pair of sentences, the ids of one, the
+        tokenizer's ``sep``, and the ids of the other; all are of the first segment.
     label_words
         Tokens that laws are of, V words or ids; laws are renormalised over them. By default the whole vocabulary.
     mask_token_id, begin, end
@@ -79,6 +80,7 @@ class HuggingFaceMaskedLM(HuggingFaceLM):
 
     _NOT_TEXT = ("bos", "eos", "pad", "cls", "sep")
     _TEXT = ("unk",)
+    _BETWEEN = ("sep",)
 
     def __init__(
         self, model: Any, tokenizer: Any, label_words: Any, mask: int | None, begin: Sequence[int], end: Sequence[int]

@@ -134,6 +134,16 @@ def test_padding_and_special_tokens_are_no_words_of_masked_models(bert, tokenize
     assert probe_features(from_masked_lm(bert, tokenizer, label_words=["[SEP]", "bad"]), [[8, 3]]).shape == (1, 2)
 
 
+def test_a_pair_of_sentences_is_read_with_what_separates_them(bert, tokenizer):
+    lm = from_masked_lm(bert, tokenizer, label_words=["good", "bad"])
+    found = lm.conditionals([[8, SEP, 5, 9], [7, SEP, 8]], positions=[2])
+    for own, ids in zip(found, ([CLS, 8, SEP, MASK_ID, 9, SEP], [CLS, 7, SEP, MASK_ID, SEP]), strict=True):
+        torch.testing.assert_close(own[0], scores(bert, ids)[3, [5, 6]].softmax(-1))
+    for text, named in (([8, 5, SEP], "sep"), ([8, SEP, 0], "pad"), ([SEP], "sep")):
+        with pytest.raises(InvalidInput, match=f"text 1: .* the tokenizer's {named} token"):
+            lm.encode([[8, SEP, 5], text])
+
+
 def test_padding_is_no_word_of_causal_models_and_the_end_of_a_document_is(gpt, tokenizer):
     tokenizer.bos_token = tokenizer.eos_token = "[CLS]"
     lm = from_causal_lm(gpt, tokenizer, label_words=WORDS)
