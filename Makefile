@@ -48,6 +48,7 @@ gpu: .venv/.stamp-bench  ## Test and measure on a GPU, about a quarter of an hou
 	$(BIN)/python -m pytest -p benchmark -m 'gpu and benchmark' tests/benchmarks \
 	  --benchmark-json=results/gpu.json --benchmark-columns=median,iqr,rounds
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.report results/gpu.json
+	TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1 \
 	$(BIN)/python -m ppl_hmm reproduce head-vs-prompt --lm transformer --device cuda --workers 10 \
 	  --out results/head-vs-prompt-transformer
 

@@ -54,6 +54,6 @@ def at_least(what: str, value: object, minimum: int) -> int:
 
 def within(what: str, value: object, lowest: float, highest: float) -> float:
     """Return ``value`` as a float; raise :class:`InvalidInput` unless it is a number from ``lowest`` to ``highest``."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not lowest <= float(value) <= highest:
+    if isinstance(value, bool) or not isinstance(value, Real) or not lowest <= value <= highest:  # type: ignore[operator]
         raise InvalidInput(what, f"a number in {lowest:g}..{highest:g}", repr(value), "choose one in the range")
     return float(value)

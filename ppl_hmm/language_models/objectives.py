@@ -24,10 +24,12 @@ class Objective(StrEnum):
         return Link.CLIPPED if self is Objective.QUAD else Link.SOFTMAX
 
     def loss(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Return the mean loss of scores (N,V) for target laws (N,V)."""
+        """Return the mean loss of scores (N,V) for target laws (N,V), zero without any."""
         if self is Objective.QUAD:
-            return (0.5 * scores.square() - scores * target).sum(-1).mean()
-        return -(target * scores.log_softmax(-1)).sum(-1).mean()
+            each = (0.5 * scores.square() - scores * target).sum(-1)
+        else:
+            each = -(target * scores.log_softmax(-1)).sum(-1)
+        return each.mean() if len(each) else each.sum()
 
 
 def token_laws(tokens: Tensor, vocabulary_size: int) -> Tensor:

@@ -40,7 +40,6 @@ class TrainedLM(nn.Module, ABC):
 
     link: Link = Link.SOFTMAX
     warm_up: ClassVar[float] = 0.0  # share of training in which the learning rate rises, if nothing else is said
-    lengthening: ClassVar[float] = 0.0  # share of training in which texts grow to their length, likewise
 
     def __init__(self, vocabulary_size: int, width: int) -> None:
         super().__init__()

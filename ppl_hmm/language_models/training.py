@@ -66,7 +66,7 @@ def train(
     length: int = 40,
     learning_rate: float = 4e-3,
     warm_up: float | None = None,
-    lengthening: float | None = None,
+    lengthening: float = 0.0,
     seed: int,
     lengths: Text | None = None,
     out: str | Path | None = None,
@@ -95,7 +95,7 @@ def train(
         transformers, else 0.
     lengthening
         Share of the steps in which texts grow: at first their beginnings of ten tokens are read, then more and more of
-        them. By default a half for :class:`~ppl_hmm.TransformerLM`, else 0.
+        them. A half helps transformers to learn from texts of forty tokens or more.
     lengths
         (B,), of given texts: what lies past them is not read.
     seed
@@ -109,7 +109,7 @@ def train(
     ------
     InvalidInput
         A language model that is not trained here, another vocabulary, an exact objective without a model, a size below
-        one.
+        one, held-out text of masks alone.
     ForeignFile
         An ``out`` that cannot be used, is damaged, or is of another training (what differs).
 
@@ -145,7 +145,7 @@ def train(
         within("learning_rate", learning_rate, 0.0, 1.0),
         _integer_seed(seed),
         lm.warm_up if warm_up is None else within("warm_up", warm_up, 0.0, 1.0),
-        lm.lengthening if lengthening is None else within("lengthening", lengthening, 0.0, 1.0),
+        within("lengthening", lengthening, 0.0, 1.0),
     )
     corpus = Corpus.of(source, lm.vocabulary_size, plan.batch_size, plan.length, plan.seed, lengths)
     if plan.objective is Objective.EXACT and corpus.model is None:

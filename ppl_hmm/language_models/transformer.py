@@ -26,8 +26,8 @@ _TEXTS_AT_ONCE = 1024
 class TransformerLM(TrainedMaskedLM):
     """Masked language model around transformers' BERT: small, randomly initialised, to be trained.
 
-    In training each text is masked at one of its first positions, where heads read behind a prompt, and at a tenth of
-    all others.
+    In training each text is masked at one of its first tokens, where heads read behind a prompt, and at a tenth of all
+    others.
 
     Parameters
     ----------
@@ -66,7 +66,6 @@ class TransformerLM(TrainedMaskedLM):
     """
 
     warm_up = WARM_UP
-    lengthening = 0.5  # where to look is learned sooner among few tokens, and then holds among many
 
     def __init__(
         self, vocabulary_size: int, width: int = 64, layers: int = 2, heads: int = 2, longest: int = 512, *, seed: Seed
@@ -126,9 +125,11 @@ class TransformerLM(TrainedMaskedLM):
         drawn = {"generator": stream, "device": CPU}
         hidden = torch.rand(n_texts, length, **drawn) < _HIDDEN_SHARE
         read = torch.randint(min(_LONGEST_PROMPT + 1, length), (n_texts,), **drawn)
-        hidden[torch.arange(n_texts, device=CPU), read] = True
-        hidden = hidden.to(text.device)
-        return Example(torch.where(hidden, MASK, text), hidden & (text != MASK))
+        known = text != MASK
+        number = known.cumsum(-1)  # of each token among those of its text, from 1
+        is_read = number == 1 + read.to(number)[:, None] % number[:, -1:].clamp(min=1)
+        hidden = (hidden.to(text.device) | is_read) & known
+        return Example(torch.where(hidden, MASK, text), hidden)
 
 
 class TransformerText:

@@ -62,11 +62,17 @@ def test_settings_are_checked():
     assert [HeadVsPromptTrained((3,), 1, language_model=kind).training_length for kind in LanguageModelKind] == [40, 83]
 
 
+def test_heads_of_a_transformer_divide_its_width():
+    with pytest.raises(InvalidInput, match="width of the network: expected a multiple of 4 for a transformer, got 6"):
+        HeadVsPromptTrained((4,), 1, language_model="transformer", network=(6, 1))
+    assert HeadVsPromptTrained((4,), 1, network=(6, 1)).network == (6, 1)
+
+
 def test_the_network_has_the_sizes_that_are_asked_for():
     for kind in LanguageModelKind:
         settings = HeadVsPromptTrained((4,), 1, language_model=str(kind), network=(8, 3))
         sizes = learned.untrained(settings, 4, 0).configuration
-        assert (sizes["width"], sizes["layers"]) == (8, 3)
+        assert (sizes["width"], sizes["layers"], sizes.get("heads", 4)) == (8, 3, 4)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

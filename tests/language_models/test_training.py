@@ -132,6 +132,7 @@ WRONG = {
     "a rate": ({"learning_rate": -1}, "learning_rate: expected a number in 0..1"),
     "masks": ({"source": [[-1, -1, -1]] * 4}, "held-out text: expected tokens to predict, got only masks"),
     "lengthening": ({"lengthening": -0.5}, "lengthening: expected a number in 0..1"),
+    "more than a float holds": ({"lengthening": 10**400}, "lengthening: expected a number in 0..1"),
     "a warm-up": ({"warm_up": 1.5}, "warm_up: expected a number in 0..1"),
     "a generator": ({"seed": torch.Generator()}, "seed of training: expected an integer"),
     "an exact model": ({"lm": OracleLM(MODEL)}, "language model to train: expected a BidirectionalLM"),

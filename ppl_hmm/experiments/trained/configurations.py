@@ -46,8 +46,10 @@ class TrainedSettings(Figure3Settings):
         ``'gru'`` or ``'transformer'``.
     objective
         What it is trained on: ``'tokens'``, ``'exact'`` or ``'quad'``.
+    heads
+        Of attention in a transformer: with two it learns more slowly.
     network
-        Width and layers of the language model; by default its own.
+        Width and layers of the language model; by default its own. The width of a transformer is a multiple of four.
     device
         Where it is trained and read, ``'cpu'`` or ``'cuda'``; exact inference stays on the CPU.
     budget
@@ -60,6 +62,7 @@ class TrainedSettings(Figure3Settings):
     figures_on_gpu: ClassVar[dict[LanguageModelKind, Extent]] = {}
     smokes: ClassVar[dict[LanguageModelKind, Extent]]
     seeds_per_cell: ClassVar[int] = 1  # each trains a network of its own
+    heads: ClassVar[int] = 4
 
     language_model: str = LanguageModelKind.GRU.value
     objective: str = "tokens"
@@ -78,6 +81,9 @@ class TrainedSettings(Figure3Settings):
             raise InvalidInput("network", "width and layers", repr(self.network), "pass e.g. (128, 4), or leave it out")
         for name, size in zip(("width", "layers"), self.network, strict=False):
             at_least(f"{name} of the network", size, 1)
+        if self.language_model == LanguageModelKind.TRANSFORMER and self.network and self.network[0] % self.heads:
+            got, remedy = str(self.network[0]), "choose another, or leave it out"
+            raise InvalidInput("width of the network", f"a multiple of {self.heads} for a transformer", got, remedy)
         one_of("device", self.device, ("cpu", "cuda"))
 
     @classmethod
@@ -91,6 +97,11 @@ class TrainedSettings(Figure3Settings):
     def longest_read(self) -> int:
         """Tokens of the longest text that is read, masks and prompts included."""
         raise NotImplementedError(f"{type(self).__name__}.longest_read")
+
+    @property
+    def lengthening(self) -> float:
+        """Share of training in which texts grow: transformers learn sooner where to look among few tokens."""
+        return 0.5 if self.language_model == LanguageModelKind.TRANSFORMER else 0.0
 
     @property
     def training_length(self) -> int:

@@ -11,8 +11,6 @@ from ppl_hmm.language_models.training import Training, train
 from ppl_hmm.language_models.transformer import TransformerLM
 from ppl_hmm.models.kinds import Model
 
-_HEADS = 4  # of attention in a transformer: with two it learns more slowly
-
 
 def trained(
     settings: TrainedSettings, model: Model, n_states: int, seed: int
@@ -28,14 +26,15 @@ def trained(
         batch_size=settings.batch_size,
         length=settings.training_length,
         learning_rate=settings.learning_rate,
+        lengthening=settings.lengthening,
         seed=seed,
     )
 
 
 def untrained(settings: TrainedSettings, n_states: int, seed: int) -> BidirectionalLM | TransformerLM:
     """Return the language model before training, of the sizes that the settings name or its own."""
-    sizes = dict(zip(("width", "layers"), settings.network, strict=False))
+    sizes: dict[str, int] = dict(zip(("width", "layers"), settings.network, strict=False))
     if settings.language_model == LanguageModelKind.GRU:
         return BidirectionalLM(settings.vocabulary_size, n_states, seed=seed, **sizes)
-    longest = settings.training_length
-    return TransformerLM(settings.vocabulary_size, heads=_HEADS, longest=longest, seed=seed, **sizes)
+    sizes |= {"heads": settings.heads, "longest": settings.training_length}
+    return TransformerLM(settings.vocabulary_size, seed=seed, **sizes)
