@@ -60,8 +60,9 @@ def test_completion_needs_no_library():
     assert complete("ppl-hmm audit --ex") == (["--example"], [])
 
 
-def test_the_script_of_completion(call):
-    status, output, errors = call("--show-completion", "bash")
+def test_the_script_of_completion(call, monkeypatch):
+    monkeypatch.setattr("shellingham.detect_shell", lambda: ("bash", "/bin/bash"))
+    status, output, errors = call("--show-completion")
     assert (status, errors) == (0, "")
     assert "_PPL_HMM_COMPLETE=complete_bash" in output
 

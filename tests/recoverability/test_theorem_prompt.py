@@ -19,6 +19,7 @@ from ppl_hmm.language_models.probe import probe_features
 from ppl_hmm.models import HMM, SoftPrompt
 from ppl_hmm.prompts.constructed import constructed_prompt
 from ppl_hmm.prompts.fitted import fit_prompt
+from ppl_hmm.prompts.training import _PATIENCE, _SETTLED, _SETTLED_SHARE
 from ppl_hmm.recoverability.certificate import RESIDUAL_TOLERANCE, ConditionNotMet
 from ppl_hmm.recoverability.covers import best_cover
 from ppl_hmm.recoverability.entering import entering_law
@@ -751,7 +752,10 @@ def test_the_first_restart_begins_at_the_given_prompt(seed):
     # It takes the place of the first random start, and of no other.
     assert not torch.allclose(started.history[0, 0], alone.history[0, 0])
     torch.testing.assert_close(started.history[:, 1], alone.history[:, 1], rtol=0, atol=1e-9)
-    torch.testing.assert_close(started.history[:, 0], elsewhere.history[:, 0], rtol=0, atol=1e-9)
+    # Until restarts settle, which the one that leads does not; what has settled moves by less than this.
+    first, same = started.history[:, 0], elsewhere.history[:, 0]
+    torch.testing.assert_close(first[:_PATIENCE], same[:_PATIENCE], rtol=0, atol=1e-9)
+    torch.testing.assert_close(first, same, rtol=_SETTLED_SHARE, atol=_SETTLED)
     # The loss it begins with is that of the prompt, its zeros raised to 1e-4.
     begun = newton_loss(problem, prompt.rows.clamp(min=1e-4))
     assert float(started.history[0, 0]) == pytest.approx(begun, rel=1e-6)
